@@ -1,0 +1,51 @@
+# One line per task; `bash .ci/run` runs those that guard a change.
+CADDY_VERSION := v2.11.9
+LINT_VERSION  := v2.15.0
+MODULE        := github.com/gplus-recycling/caddy-redis-cache
+MODULES       := http.handlers.redis_cache redis_cache admin.api.redis_cache
+LINT          := bin/golangci-lint
+FUZZTIME      ?= 30s
+SUDO          := $(if $(filter-out 0,$(shell id -u)),sudo)
+# Only tests need these: a Redis server, and a C compiler for the race detector.
+PACKAGES       = $(if $(shell command -v redis-server 2>/dev/null),,redis-server) $(if $(shell command -v cc 2>/dev/null),,gcc libc6-dev)
+
+.PHONY: run test lint fmt fuzz bench xcaddy example tools system
+
+run: ## the example, without Redis if there is none
+	go run ./cmd/caddy run --config Caddyfile.example
+
+test: system ## every test, with the race detector; an unexpected skip is a failure
+	go run ./integration/gotest -race -shuffle=on -timeout 15m ./...
+
+lint: $(LINT) ## Caddy's linters
+	$(LINT) run ./...
+
+fmt: $(LINT) ## gofumpt and gci
+	$(LINT) fmt ./...
+
+fuzz: ## each fuzz target for $(FUZZTIME)
+	@grep -rlE --include='*_test.go' '^func Fuzz' . | while read -r file; do grep -oE '^func Fuzz\w+' "$$file" | while read -r _ name; do \
+		echo "$$(dirname "$$file") $$name"; go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" || exit 1; done || exit 1; done
+
+bench: ## benchmarks, with allocations
+	go test -run '^$$' -bench . -benchmem ./...
+
+xcaddy: ## a Caddy built the way users build it, with our modules in it
+	go tool xcaddy build $(CADDY_VERSION) --with $(MODULE)@v0.0.0=. --output caddy
+	@for module in $(MODULES); do ./caddy list-modules | grep -qx "$$module" || { echo "$$module is not in the binary"; exit 1; }; done; echo "modules listed: $(MODULES)"
+
+example: xcaddy ## the example is valid and formatted
+	./caddy validate --adapter caddyfile --config Caddyfile.example
+	./caddy fmt --diff Caddyfile.example
+
+tools: $(LINT) ## what lint and fmt need
+
+$(LINT): Makefile
+	GOBIN=$(CURDIR)/bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+	@touch $@
+
+system:
+	@set -- $(PACKAGES); [ $$# = 0 ] && exit 0; \
+	command -v apt-get >/dev/null || { echo "please install: $$*"; exit 1; }; \
+	[ -z "$(SUDO)" ] || command -v sudo >/dev/null || { echo "please install as root: apt-get install -y $$*"; exit 1; }; \
+	$(SUDO) apt-get update && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$$@"

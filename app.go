@@ -1,0 +1,281 @@
+package rediscache
+
+import (
+	"cmp"
+	"fmt"
+	"net/http"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+)
+
+func init() {
+	caddy.RegisterModule(new(App))
+}
+
+// App holds what all handlers of a configuration share: the connection to
+// Redis, the memory tier and the namespaces.
+//
+// Configurations that name the same Redis, database and prefix share one node,
+// so that a reload keeps the cache.
+type App struct {
+	// Whether anything is cached. Default: the environment variable
+	// REDIS_CACHE_ENABLED, else true.
+	Enabled *bool `json:"enabled,omitempty"`
+
+	// What every key in Redis begins with: letters, digits, `.`, `_` and `-`.
+	// Default: the environment variable REDIS_CACHE_KEY_PREFIX, else cache.
+	Prefix string `json:"prefix,omitempty"`
+
+	// The connection to Redis.
+	Redis *RedisConfig `json:"redis,omitempty"`
+
+	// The size of the memory tier in bytes; -1 switches it off. Default: 256 MiB.
+	Memory int64 `json:"memory,omitempty"`
+
+	// The key of the hash by which user identities go into keys. Every node
+	// needs the same. Placeholders are accepted. Default: derived from the
+	// prefix and the password of Redis.
+	Secret string `json:"secret,omitempty"`
+
+	// The policies of namespaces, by name. The namespace `general` always
+	// exists.
+	Namespaces map[string]*Policy `json:"namespaces,omitempty"`
+
+	enabled bool
+	secret  []byte
+	node    *node
+	poolKey string
+	logger  *zap.Logger
+	ctx     caddy.Context
+
+	mu       sync.Mutex
+	policies []*Policy // of every handler, for selectors by URL; guarded by mu
+}
+
+const (
+	appID            = "redis_cache"
+	defaultNamespace = "general"
+	defaultPrefix    = "cache"
+	defaultMemory    = 256 << 20
+	memoryOff        = -1
+)
+
+var (
+	prefixFormat    = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
+	namespaceFormat = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]*$`)
+)
+
+// CaddyModule returns the Caddy module information.
+func (*App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: appID, New: func() caddy.Module { return new(App) }}
+}
+
+// Provision resolves the configuration and takes hold of the node. It neither
+// dials nor starts anything.
+func (a *App) Provision(ctx caddy.Context) error {
+	a.ctx = ctx
+	a.logger = ctx.Logger()
+	if err := a.resolve(); err != nil {
+		return err
+	}
+	opts, err := a.Redis.options()
+	if err != nil {
+		return fmt.Errorf("redis: %w", err)
+	}
+	if opts == nil && a.Memory == memoryOff {
+		return fmt.Errorf("redis off together with memory off leaves no place to store a response")
+	}
+	if err := a.resolveSecret(opts); err != nil {
+		return err
+	}
+	key := poolKey(opts, a.Prefix, a.Memory)
+	shared, _, err := nodes.LoadOrNew(key, func() (caddy.Destructor, error) {
+		return newNode(opts, a.Prefix, a.Memory, a.logger), nil
+	})
+	if err != nil {
+		return err
+	}
+	a.node = shared.(*node)
+	a.poolKey = key
+	return nil
+}
+
+// resolve applies the environment and the defaults.
+func (a *App) resolve() error {
+	a.Prefix = cmp.Or(a.Prefix, os.Getenv("REDIS_CACHE_KEY_PREFIX"), defaultPrefix)
+	if !prefixFormat.MatchString(a.Prefix) {
+		return fmt.Errorf("prefix %q: only letters, digits, '.', '_' and '-' are allowed", a.Prefix)
+	}
+	a.Memory = cmp.Or(a.Memory, defaultMemory)
+	if a.Memory < memoryOff {
+		return fmt.Errorf("memory %d is negative", a.Memory)
+	}
+	a.enabled = true
+	if a.Enabled != nil {
+		a.enabled = *a.Enabled
+	} else if env := os.Getenv("REDIS_CACHE_ENABLED"); env != "" {
+		enabled, err := strconv.ParseBool(strings.ToLower(env))
+		if err != nil {
+			return fmt.Errorf("environment variable REDIS_CACHE_ENABLED: %q is neither true nor false", env)
+		}
+		a.enabled = enabled
+	}
+	for name, policy := range a.Namespaces {
+		if err := a.checkNamespace(name, policy); err != nil {
+			return fmt.Errorf("namespace %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (a *App) checkNamespace(name string, policy *Policy) error {
+	if !namespaceFormat.MatchString(name) {
+		return fmt.Errorf("a name has lower-case letters, digits, '_' and '-' and begins with a letter or digit")
+	}
+	if name == a.Prefix {
+		return fmt.Errorf("the name is the same as the prefix")
+	}
+	if policy == nil {
+		return fmt.Errorf("the policy is null")
+	}
+	if len(policy.TTLRules)+len(policy.Bypass)+len(policy.DiagnosticsRules) > 0 {
+		return fmt.Errorf("rules with matchers belong into the handler")
+	}
+	policy.canonicalize()
+	return policy.validate()
+}
+
+// canonicalize brings field names into the form that http.Header is keyed by.
+func (p *Policy) canonicalize() {
+	p.VaryHeader = slices.Clone(p.VaryHeader)
+	for i, name := range p.VaryHeader {
+		p.VaryHeader[i] = http.CanonicalHeaderKey(name)
+	}
+}
+
+func (a *App) resolveSecret(opts *redis.Options) error {
+	if a.Secret != "" {
+		secret, err := caddy.NewReplacer().ReplaceOrErr(a.Secret, true, true)
+		if err != nil {
+			return fmt.Errorf("secret: %w", err)
+		}
+		a.secret = []byte(secret)
+		return nil
+	}
+	a.secret = []byte("redis_cache " + a.Prefix)
+	if opts != nil {
+		a.secret = append(a.secret, opts.Password...)
+	}
+	return nil
+}
+
+// policyOf is the merged policy of a handler in a namespace.
+func (a *App) policyOf(namespace string, directive Policy) (Policy, error) {
+	ns, declared := a.Namespaces[namespace]
+	if !declared {
+		if namespace != defaultNamespace {
+			return Policy{}, fmt.Errorf("namespace %q is not declared: the global option redis_cache declares namespaces", namespace)
+		}
+		ns = new(Policy)
+	}
+	merged := directive.merge(*ns)
+	merged.canonicalize()
+	a.mu.Lock()
+	a.policies = append(a.policies, &merged)
+	a.mu.Unlock()
+	return merged, merged.validate()
+}
+
+// queryRules returns the vary_query rules that are in use, for selectors by
+// URL.
+func (a *App) queryRules() []*VaryQuery {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	rules := make([]*VaryQuery, 0, len(a.policies))
+	for _, p := range a.policies {
+		rules = append(rules, p.VaryQuery)
+	}
+	return rules
+}
+
+// Start connects to Redis in the background and applies the limits of this
+// configuration to the node.
+func (a *App) Start() error {
+	started.push(a)
+	a.node.start(a.Memory, a.logger)
+	return nil
+}
+
+// Stop takes the limits back when the configuration that runs on is another
+// one. What requests still need is released in Cleanup.
+func (a *App) Stop() error {
+	if active := started.remove(a); active != nil && active.node == a.node {
+		a.node.start(active.Memory, active.logger)
+	}
+	return nil
+}
+
+// Cleanup lets go of the node.
+func (a *App) Cleanup() error {
+	if a.poolKey == "" {
+		return nil
+	}
+	_, err := nodes.Delete(a.poolKey)
+	a.poolKey = ""
+	return err
+}
+
+// nodes are the nodes of this process, by poolKey.
+var nodes = caddy.NewUsagePool()
+
+// started are the apps that run, oldest first. During a reload there are two;
+// the last is active. It is a stack because Caddy stops the newer one when
+// another app fails to start, and then goes on with the older.
+var started appStack
+
+type appStack struct {
+	mu   sync.Mutex
+	apps []*App
+}
+
+func (s *appStack) push(a *App) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.apps = append(s.apps, a)
+}
+
+// remove returns the app that is active now.
+func (s *appStack) remove(a *App) *App {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.apps = slices.DeleteFunc(s.apps, func(other *App) bool { return other == a })
+	return s.top()
+}
+
+func (s *appStack) active() *App {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.top()
+}
+
+func (s *appStack) top() *App {
+	if len(s.apps) == 0 {
+		return nil
+	}
+	return s.apps[len(s.apps)-1]
+}
+
+// Interface guards
+var (
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
+)

@@ -1,0 +1,136 @@
+package rediscache
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+)
+
+var update = flag.Bool("update", false, "write what the golden files should hold")
+
+const goldenSeparator = "\n----------\n"
+
+// TestAdapt compares what Caddyfiles adapt to with golden files: the Caddyfile,
+// a separator, and the JSON or the error.
+func TestAdapt(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.caddyfiletest")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no golden files: %v", err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			content, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			input, want, _ := strings.Cut(string(content), goldenSeparator)
+			got := adapt(t, input)
+			if *update {
+				if err := os.WriteFile(file, []byte(input+goldenSeparator+got+"\n"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if got != strings.TrimSpace(want) {
+				t.Errorf("adapted to\n%s\nwant\n%s", got, want)
+			}
+		})
+	}
+}
+
+// adapt returns the JSON, indented, or the error.
+func adapt(t *testing.T, input string) string {
+	t.Helper()
+	result, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(input), map[string]any{"filename": "Caddyfile"})
+	if err != nil {
+		return "error: " + err.Error()
+	}
+	for _, warning := range warnings {
+		if !strings.Contains(warning.Message, "not formatted") {
+			t.Errorf("warning: %v", warning)
+		}
+	}
+	var indented bytes.Buffer
+	if err := json.Indent(&indented, result, "", "\t"); err != nil {
+		t.Fatal(err)
+	}
+	return indented.String()
+}
+
+// TestAdaptErrors has one row for each way of getting an option wrong. Each
+// error names file and line.
+func TestAdaptErrors(t *testing.T) {
+	global := func(option string) string { return "{\n\tredis_cache {\n\t\t" + option + "\n\t}\n}\n" }
+	site := func(option string) string { return "http://x {\n\tredis_cache {\n\t\t" + option + "\n\t}\n}\n" }
+	for _, c := range []struct{ input, want string }{
+		{global("compress on"), "unrecognized option of redis_cache: compress"},
+		{global("enabled perhaps"), "neither true nor false"},
+		{global("enabled"), "wrong argument count"},
+		{global("enabled true\n\t\tenabled false"), "enabled is set twice"},
+		{global("prefix a:b"), "only letters, digits"},
+		{global("memory lots"), `"lots" is not a size`},
+		{global("memory 0"), `"0" is not a size`},
+		{global("redis http://localhost"), `"http" is not a URL scheme of Redis`},
+		{global("redis localhost"), "neither a URL nor host:port"},
+		{global("redis redis://localhost/nine"), "malformed"},
+		{global("redis redis://a:1 redis://b:1"), "several addresses are not supported"},
+		{global("redis off {\n\t\t\tdb 1\n\t\t}"), "redis off takes no block"},
+		{global("redis redis://a:1 {\n\t\t\tsentinel main\n\t\t}"), "unrecognized option of redis: sentinel"},
+		{global("redis redis://a:1 {\n\t\t\tread_timeout soon\n\t\t}"), `"soon" is not a duration`},
+		{global("redis redis://a:1 {\n\t\t\tdb -1\n\t\t}"), `"-1" is not a number`},
+		{global("consistency strict"), "unrecognized option"},
+		{global("circuit_breaker {\n\t\t}"), "wrong argument count"},
+		{global("namespace Pickup {\n\t\t}"), "lower-case letters"},
+		{global("namespace a {\n\t\t}\n\t\tnamespace a {\n\t\t}"), "declared twice"},
+		{global("namespace a {\n\t\t\tttl @m 5m\n\t\t}"), "matchers are not visible in a namespace"},
+		{global("namespace a {\n\t\t\tbypass /x\n\t\t}"), "matchers are not visible in a namespace"},
+		{"{\n\tredis_cache\n\tredis_cache\n}\n", "set twice"},
+		{site("esi on"), "unrecognized option of redis_cache: esi"},
+		{site("stale_while_revalidate 1m"), "unrecognized option"},
+		{site("ttl"), "wrong argument count"},
+		{site("ttl soon"), `"soon" is not a duration`},
+		{site("ttl -5m"), `"-5m" is not a duration`},
+		{site("ttl 5m always"), "is not a duration"},
+		{site("ttl 5m\n\t\tttl 6m"), "ttl is set twice"},
+		{site("ttl @unknown 5m"), "unrecognized matcher name: @unknown"},
+		{site("ttl status 5m"), "no status is named"},
+		{site("ttl status 4x4 5m"), "is not a status code"},
+		{site("ttl status 101 5m"), "101 is not a final status"},
+		{site("ttl adaptive 1m 1h"), "wrong argument count"},
+		{site("jitter 101"), "not between 0 and 100"},
+		{site("key"), "wrong argument count"},
+		{site(`key "a b"`), "holds a space"},
+		{site("key a inexact"), "wrong argument count"},
+		{site("vary_query"), "wrong argument count"},
+		{site("vary_query all page"), "wrong number of names"},
+		{site("vary_query except"), "wrong number of names"},
+		{site("vary_header"), "wrong argument count"},
+		{site("shared yes"), "wrong argument count"},
+		{site("bypass"), "bypass takes one matcher"},
+		{site("bypass header"), "bypass takes one matcher"},
+		{site("no_store status"), "wrong argument count"},
+		{site("no_store body x"), "want status or header"},
+		{site("methods GET POST"), `"POST" cannot be cached`},
+		{site("methods HEAD"), "GET is missing"},
+		{site("max_body huge"), `"huge" is not a size`},
+		{site("diagnostics loud"), `unknown value "loud"`},
+		{site("set_cookie keep"), `unknown value "keep"`},
+		{"http://x {\n\tredis_cache pickup\n}\n", `namespace "pickup" is not declared`},
+		{"http://x {\n\tredis_cache general more\n}\n", "wrong argument count"},
+	} {
+		got := adapt(t, c.input)
+		if !strings.HasPrefix(got, "error: ") || !strings.Contains(strings.ToLower(got), strings.ToLower(c.want)) {
+			t.Errorf("%s\nadapted to %s\nwant an error with %q", c.input, got, c.want)
+		}
+		if !strings.Contains(got, "Caddyfile:") {
+			t.Errorf("the error does not name the line: %s", got)
+		}
+	}
+}

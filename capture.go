@@ -1,0 +1,323 @@
+package rediscache
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
+)
+
+// captureWriter passes a response on while it streams and keeps a copy of one
+// that may be stored. It holds nothing back: header, body, flushes and interim
+// responses reach the client when the upstream sends them.
+//
+// Only the goroutine of the handlers behind it uses it.
+type captureWriter struct {
+	*caddyhttp.ResponseWriterWrapper
+	x *exchange
+
+	// The header as the outer handlers prepared it, so that only what the
+	// upstream made of it is stored; nil when nothing will be.
+	before  http.Header
+	reqHead http.Header // the request's, before handlers could change it
+	ttl     *TTL        // configured for the request
+	url     string
+	sent    time.Time
+
+	status   int           // final status, once written
+	rec      *store.Record // being captured; nil when the response is not to be stored
+	declared int64         // Content-Length; -1 when not stated
+	body     []byte
+
+	varyNames   []string // that select the variant, when it is one
+	variantHash string
+}
+
+// newPassWriter returns a writer that only sets the cache's fields.
+func newPassWriter(x *exchange) *captureWriter {
+	return &captureWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: x.w}, x: x}
+}
+
+// newCaptureWriter returns a writer that captures. The request is read now:
+// handlers behind may change it.
+func newCaptureWriter(x *exchange) *captureWriter {
+	c := newPassWriter(x)
+	c.before = x.w.Header().Clone()
+	c.reqHead = x.r.Header.Clone()
+	c.sent = x.now
+	q := x.keyRequest()
+	c.url = q.url()
+	ttl, err := x.h.policy.requestTTL(x.r)
+	if err != nil {
+		x.h.logger.Error("a ttl matcher failed", zap.Error(err))
+	}
+	c.ttl = ttl
+	return c
+}
+
+// WriteHeader decides about the response. Of several final headers only the
+// first counts, as everywhere in Caddy.
+func (c *captureWriter) WriteHeader(status int) {
+	if status >= 100 && status < 200 && status != http.StatusSwitchingProtocols {
+		c.ResponseWriter.WriteHeader(status)
+		return
+	}
+	if c.status != 0 {
+		return
+	}
+	c.status = status
+	c.x.status = status
+	if c.before != nil {
+		c.decide()
+	}
+	c.x.annotate(c.Header())
+	c.ResponseWriter.WriteHeader(status)
+}
+
+func (c *captureWriter) Write(p []byte) (int, error) {
+	if c.status == 0 {
+		c.WriteHeader(http.StatusOK)
+	}
+	n, err := c.ResponseWriter.Write(p)
+	if c.rec != nil {
+		c.capture(p[:n], err)
+	}
+	return n, err
+}
+
+// writerOnly hides ReadFrom, which would bypass the capture.
+type writerOnly struct{ io.Writer }
+
+// ReadFrom lets a response that is not stored go out by sendfile.
+func (c *captureWriter) ReadFrom(r io.Reader) (int64, error) {
+	if c.status == 0 {
+		c.WriteHeader(http.StatusOK)
+	}
+	if c.rec == nil {
+		return c.ResponseWriterWrapper.ReadFrom(r)
+	}
+	return io.Copy(writerOnly{c}, r)
+}
+
+// FlushError writes the header before the inner writer would do so without us.
+func (c *captureWriter) FlushError() error {
+	if c.status == 0 {
+		c.WriteHeader(http.StatusOK)
+	}
+	//nolint:bodyclose // there is no body
+	return http.NewResponseController(c.ResponseWriter).Flush()
+}
+
+// Hijack gives the connection away; what is sent over it is no response.
+func (c *captureWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	c.drop(ReasonUpgrade)
+	if c.status == 0 {
+		c.status = http.StatusSwitchingProtocols
+	}
+	//nolint:bodyclose // there is no body
+	return http.NewResponseController(c.ResponseWriter).Hijack()
+}
+
+// capture keeps a piece of the body.
+func (c *captureWriter) capture(p []byte, err error) {
+	switch {
+	case err != nil:
+		c.drop(ReasonIncomplete)
+	case int64(len(c.body)+len(p)) > c.x.h.policy.maxBody():
+		c.drop(ReasonTooLarge)
+	default:
+		c.body = append(c.body, p...)
+	}
+}
+
+// drop gives the capture up; the response goes on.
+func (c *captureWriter) drop(reason Reason) {
+	if c.rec != nil {
+		c.rec, c.body = nil, nil
+		c.x.refuse(reason)
+	}
+}
+
+// refuse notes why a response is not stored.
+func (x *exchange) refuse(reason Reason) {
+	x.storing, x.freshness, x.reason = false, nil, reason
+}
+
+// decide starts the capture of a response that may be stored, or notes why it
+// may not.
+func (c *captureWriter) decide() {
+	x := c.x
+	header := c.Header()
+	if reason := c.unstorable(header); reason != ReasonNone {
+		x.refuse(reason)
+		return
+	}
+	response := rfc9111.Response{Status: c.status, Header: header, RequestTime: c.sent, ResponseTime: time.Now()}
+	decision := rfc9111.Decide(response, c.rules())
+	if !decision.Store {
+		x.refuse(refused(decision.Refusal))
+		return
+	}
+	if !x.credentials.allowed(&decision.Freshness) {
+		x.outcome, x.detail = OutcomeBypass, x.credentials.name
+		x.refuse(ReasonCredentials)
+		return
+	}
+	if reason := c.address(decision.Vary, header); reason != ReasonNone {
+		x.refuse(reason)
+		return
+	}
+	if len(header["Date"]) == 0 {
+		header["Date"] = []string{response.ResponseTime.UTC().Format(http.TimeFormat)}
+	}
+	c.rec = &store.Record{
+		Namespace: x.h.Namespace, Identifier: x.key.identifier,
+		Freshness: decision.Freshness, Expires: decision.Freshness.DropAfter(),
+		Status: c.status, Fields: c.fields(header, decision.Strip),
+	}
+	c.body = make([]byte, 0, max(c.declared, 0))
+	x.storing, x.freshness, x.now = true, &c.rec.Freshness, response.ResponseTime
+}
+
+// unstorable finds what forbids to store the response before the HTTP rules are
+// asked.
+func (c *captureWriter) unstorable(header http.Header) Reason {
+	x, p := c.x, &c.x.h.policy
+	c.declared = contentLength(header)
+	switch {
+	case x.r.Method != http.MethodGet:
+		return ReasonMethod
+	case len(c.reqHead["Range"]) > 0:
+		return ReasonRange
+	case p.noStore(c.status, header):
+		return ReasonNoStoreRule
+	case isStream(header):
+		return ReasonStreaming
+	case len(header["Trailer"]) > 0:
+		return ReasonTrailers
+	case c.declared > p.maxBody():
+		return ReasonTooLarge
+	case p.setCookie() == setCookieRefuse && !slices.Equal(header["Set-Cookie"], c.before["Set-Cookie"]):
+		return ReasonSetCookie
+	}
+	if p.ByUser == "" && x.userID == "" && userID(x.repl) != "" {
+		x.warnIdentityBelow()
+		return ReasonIdentityBelow
+	}
+	return ReasonNone
+}
+
+// warnIdentityBelow tells the operator, once, that authentication runs behind
+// the cache: a hit would not ask for it.
+func (x *exchange) warnIdentityBelow() {
+	x.h.warnOnce.Do(func() {
+		x.h.logger.Warn("an authentication handler runs behind redis_cache; its responses are not stored."+
+			" Put it in front of redis_cache", zap.String("path", x.r.URL.Path))
+	})
+}
+
+// rules is the policy for this response as the HTTP rules know it.
+func (c *captureWriter) rules() rfc9111.Policy {
+	p := &c.x.h.policy
+	rules := rfc9111.Policy{AllowPrivate: p.ByUser != ""}
+	if ttl := p.statusTTL(c.status, c.ttl); ttl != nil {
+		rules.HasTTL, rules.TTL, rules.Override = true, p.jittered(time.Duration(ttl.Duration)), ttl.Override
+	}
+	return rules
+}
+
+// fields are what the upstream made of the header.
+func (c *captureWriter) fields(after http.Header, strip []string) []store.Field {
+	skip := append(rfc9111.NotStored(after), strip...)
+	skip = append(skip, "Content-Length") // follows from the body
+	if c.x.h.policy.setCookie() == setCookieStrip {
+		skip = append(skip, "Set-Cookie")
+	}
+	fields := make([]store.Field, 0, len(after)+1)
+	for name, values := range after {
+		was := c.before[name]
+		switch {
+		case slices.Contains(skip, name) || slices.Equal(was, values):
+		case len(was) > 0 && len(was) < len(values) && slices.Equal(was, values[:len(was)]):
+			fields = append(fields, store.Field{Op: store.FieldAdd, Name: name, Values: slices.Clone(values[len(was):])})
+		default:
+			fields = append(fields, store.Field{Op: store.FieldSet, Name: name, Values: slices.Clone(values)})
+		}
+	}
+	for name := range c.before {
+		if _, kept := after[name]; !kept {
+			fields = append(fields, store.Field{Op: store.FieldDel, Name: name})
+		}
+	}
+	slices.SortFunc(fields, func(a, b store.Field) int { return strings.Compare(a.Name, b.Name) })
+	return fields
+}
+
+// record returns the complete response, or nil when there is nothing to store.
+func (c *captureWriter) record() *store.Record {
+	if c.rec == nil {
+		return nil
+	}
+	switch {
+	case c.declared >= 0 && c.declared != int64(len(c.body)), c.x.r.Context().Err() != nil:
+		c.drop(ReasonIncomplete)
+		return nil
+	case hasTrailers(c.Header()):
+		c.drop(ReasonTrailers)
+		return nil
+	}
+	rec := c.rec
+	rec.Body = slices.Clip(c.body)
+	if cap(c.body) > len(c.body)+len(c.body)/8 {
+		rec.Body = slices.Clone(c.body)
+	}
+	if c.status != http.StatusNoContent {
+		rec.Fields = append(rec.Fields, store.Field{
+			Op: store.FieldSet, Name: "Content-Length", Values: []string{strconv.Itoa(len(rec.Body))},
+		})
+	}
+	return rec
+}
+
+// contentLength is the stated length of the body, or -1.
+func contentLength(header http.Header) int64 {
+	if values := header["Content-Length"]; len(values) == 1 {
+		if n, err := strconv.ParseUint(values[0], 10, 63); err == nil {
+			return int64(n)
+		}
+	}
+	return -1
+}
+
+// isStream reports whether the response wants every piece to be passed on at
+// once.
+func isStream(header http.Header) bool {
+	return caddyhttp.IsIncremental(header) || strings.HasPrefix(strings.ToLower(header.Get("Content-Type")), "text/event-stream")
+}
+
+func hasTrailers(header http.Header) bool {
+	for name := range header {
+		if strings.HasPrefix(name, http.TrailerPrefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// Interface guards
+var (
+	_ http.ResponseWriter = (*captureWriter)(nil)
+	_ http.Hijacker       = (*captureWriter)(nil)
+	_ http.Pusher         = (*captureWriter)(nil)
+	_ io.ReaderFrom       = (*captureWriter)(nil)
+)

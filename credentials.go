@@ -1,0 +1,111 @@
+package rediscache
+
+import (
+	"iter"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/glob"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
+)
+
+// credentials are what a request carries by which its answer could be somebody's
+// own. They forbid to share the answer unless the answer, or the route, says
+// that it may be shared.
+type credentials struct {
+	authorization bool // RFC 9111 section 3.5
+	other         bool
+	name          string // one of them, for the reason: never its value
+}
+
+// allowed reports whether a response may be shared with, or taken from, a
+// request that carries these credentials.
+func (c *credentials) allowed(f *rfc9111.Freshness) bool {
+	return (!c.authorization || f.ForAuthorization) && (!c.other || f.ForCredentials)
+}
+
+// credentialsOf finds the credentials that the route does not account for.
+func (p *Policy) credentialsOf(r *http.Request, userID string) (c credentials) {
+	if p.Shared || p.ByUser != "" {
+		return c
+	}
+	if len(r.Header["Authorization"]) > 0 && !slices.Contains(p.VaryHeader, "Authorization") {
+		c.authorization = true
+		c.name = "Authorization"
+	}
+	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+		c.other = true
+		c.name = "client certificate"
+	}
+	if userID != "" {
+		c.other = true
+		c.name = "http.auth.user.id"
+	}
+	if slices.Contains(p.VaryHeader, "Cookie") {
+		return c
+	}
+	for name := range cookies(r.Header) {
+		if !p.isAnonymousCookie(name) {
+			c.other = true
+			c.name = "cookie " + name
+			break
+		}
+	}
+	return c
+}
+
+// userID is the identity that Caddy's authentication handlers set.
+func userID(repl *caddy.Replacer) string {
+	id, _ := repl.GetString("http.auth.user.id")
+	return id
+}
+
+func (p *Policy) isAnonymousCookie(name string) bool {
+	return slices.Contains(p.VaryCookie, name) ||
+		matchesAny(analyticsCookies, name) || matchesAny(p.IgnoreCookies, name)
+}
+
+func matchesAny(patterns []string, name string) bool {
+	return slices.ContainsFunc(patterns, func(pattern string) bool { return glob.Match(pattern, name) })
+}
+
+// analyticsCookies are set by common analytics and consent scripts in the
+// browser; no origin answers by them.
+var analyticsCookies = []string{
+	"_ga", "_ga_*", "_gid", "_gat", "_gat_*", "_gcl_*", "_gac_*", "__gads", "__gpi", "__utm?", "__utm??", "__utmzz*",
+	"_fbp", "_fbc", "_hj*", "_pk_*", "_matomo_*", "_clck", "_clsk", "_uetsid", "_uetvid", "_uetmsclkid", "_scid",
+	"_scid_r", "_tt_*", "_ttp", "_pin_unauth", "_rdt_uuid", "_li_*", "li_fat_id", "__hstc", "__hssc", "__hssrc",
+	"hubspotutk", "_mkto_trk", "ajs_anonymous_id", "mp_*_mixpanel", "amp_*", "AMP_*", "_vwo_*", "_vis_opt_*",
+	"optimizelyEndUserId", "OptanonConsent", "OptanonAlertBoxClosed", "CookieConsent", "cookieyes-consent",
+	"__cf_bm", "_cfuvid", "cf_clearance", "_dd_s", "nmstat", "plausible_*",
+}
+
+// cookies iterates over the names and values of a request's cookies. It is
+// laxer than net/http: a cookie that an origin might read must not be missed.
+func cookies(header http.Header) iter.Seq2[string, string] {
+	return func(yield func(string, string) bool) {
+		for _, line := range header["Cookie"] {
+			for pair := range strings.SplitSeq(line, ";") {
+				name, value, _ := strings.Cut(strings.TrimSpace(pair), "=")
+				name = strings.TrimSpace(name)
+				if (name != "" || value != "") && !yield(name, value) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// cookieValues iterates over the values of the cookies with one name.
+func cookieValues(header http.Header, name string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for n, value := range cookies(header) {
+			if n == name && !yield(value) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,136 @@
+package rediscache
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const (
+	thisModule = "github.com/gplus-recycling/caddy-redis-cache"
+	caddyPath  = "github.com/caddyserver/caddy/v2"
+)
+
+// TestImports keeps the borders between the packages: the cache under internal
+// knows nothing of the server around it, and the HTTP rules know nothing at all.
+func TestImports(t *testing.T) {
+	for dir, files := range sources(t) {
+		for path, file := range files {
+			for _, spec := range file.Imports {
+				imported, err := strconv.Unquote(spec.Path.Value)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if why := forbidden(dir, imported); why != "" {
+					t.Errorf("%s imports %s: %s", path, imported, why)
+				}
+			}
+		}
+	}
+}
+
+// forbidden says why no file of dir may import the package, or nothing. Tests
+// are held to the same rules as the code beside them.
+func forbidden(dir, imported string) string {
+	within := func(parent string) bool { return dir == parent || strings.HasPrefix(dir, parent+"/") }
+	is := func(path string) bool { return imported == path || strings.HasPrefix(imported, path+"/") }
+
+	if is(caddyPath) && dir != "." && !within("cmd") && !within("integration") {
+		return "only the root package knows Caddy"
+	}
+	if within("internal") {
+		if is("go.uber.org/zap") || is("github.com/prometheus") {
+			return "internal packages return outcomes and keep counters, the root package reports them"
+		}
+		if imported == thisModule {
+			return "internal packages do not know the root package"
+		}
+	}
+	if within("internal/rfc9111") {
+		// A path without a dot in its first element is the standard library's.
+		first, _, _ := strings.Cut(imported, "/")
+		if strings.Contains(first, ".") && imported != "github.com/dunglas/httpsfv" {
+			return "the HTTP rules need the standard library and structured fields only"
+		}
+	}
+	return ""
+}
+
+// TestForbidden guards the guard: a rule that no import can break is no rule.
+func TestForbidden(t *testing.T) {
+	for _, tt := range []struct {
+		dir, imported string
+		want          bool
+	}{
+		{".", caddyPath + "/modules/caddyhttp", false},
+		{"cmd/caddy", caddyPath + "/cmd", false},
+		{"internal/store", caddyPath, true},
+		{"internal/store", "github.com/redis/go-redis/v9", false},
+		{"internal/store", "go.uber.org/zap/zapcore", true},
+		{"internal/stats", "github.com/prometheus/client_golang/prometheus", true},
+		{"internal/stats", thisModule, true},
+		{"internal/rfc9111", "net/http", false},
+		{"internal/rfc9111", "github.com/dunglas/httpsfv", false},
+		{"internal/rfc9111", thisModule + "/internal/store", true},
+	} {
+		if got := forbidden(tt.dir, tt.imported) != ""; got != tt.want {
+			t.Errorf("forbidden(%q, %q) is %t, want %t", tt.dir, tt.imported, got, tt.want)
+		}
+	}
+}
+
+// TestPackageDocs holds every package to a comment that says what it is for.
+func TestPackageDocs(t *testing.T) {
+	for dir, files := range sources(t) {
+		documented := false
+		for _, file := range files {
+			documented = documented || strings.TrimSpace(file.Doc.Text()) != ""
+		}
+		if !documented {
+			t.Errorf("%s has no package comment", dir)
+		}
+	}
+}
+
+// sources parses the head of every Go file of the module, by directory.
+func sources(t *testing.T) map[string]map[string]*ast.File {
+	t.Helper()
+	dirs := make(map[string]map[string]*ast.File)
+	fset := token.NewFileSet()
+	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			if name := entry.Name(); path != "." && (name == "testdata" || strings.HasPrefix(name, ".")) {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if filepath.Ext(path) != ".go" {
+			return nil
+		}
+		file, err := parser.ParseFile(fset, path, nil, parser.ImportsOnly|parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		dir := filepath.ToSlash(filepath.Dir(path))
+		if dirs[dir] == nil {
+			dirs[dir] = make(map[string]*ast.File)
+		}
+		dirs[dir][path] = file
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(dirs) < 3 {
+		t.Fatalf("found Go files in %d directories only; the walk is wrong", len(dirs))
+	}
+	return dirs
+}

@@ -1,0 +1,192 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// load sends requests from several clients until it is stopped, and keeps what
+// went wrong.
+type load struct {
+	sent    atomic.Int64
+	slowest atomic.Int64 // nanoseconds
+	stop    func() []string
+}
+
+func startLoad(t *testing.T, n *node, path func(i int64) string) *load {
+	t.Helper()
+	l := new(load)
+	ctx, cancel := context.WithCancel(t.Context())
+	var (
+		wg     sync.WaitGroup
+		mu     sync.Mutex
+		failed []string
+	)
+	for range 4 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				p := path(l.sent.Add(1))
+				begun := time.Now()
+				// Not ctx: a request is not to be cut by the end of the load.
+				r, err := n.try(context.WithoutCancel(ctx), http.MethodGet, p, "")
+				if took := int64(time.Since(begun)); took > l.slowest.Load() {
+					l.slowest.Store(took)
+				}
+				if err != nil || r.broken != nil || r.status != http.StatusOK {
+					mu.Lock()
+					failed = append(failed, fmt.Sprintf("%s: %d %v %v", p, r.status, err, r.broken))
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	l.stop = func() []string {
+		cancel()
+		wg.Wait()
+		return failed
+	}
+	return l
+}
+
+// some lets a number of requests pass.
+func (l *load) some(t *testing.T, n int64) {
+	t.Helper()
+	target := l.sent.Load() + n
+	eventually(t, "requests pass", func() bool { return l.sent.Load() >= target })
+}
+
+// TestRedisFailsUnderLoad takes Redis away in the middle of requests, and gives
+// it back empty. No request may notice, and no restart may be needed.
+func TestRedisFailsUnderLoad(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name       string
+		away, back func(t *testing.T, r *redisServer)
+	}{
+		{
+			"killed",
+			func(_ *testing.T, r *redisServer) { r.kill() },
+			func(t *testing.T, r *redisServer) { r.start(t) },
+		},
+		{
+			"hanging",
+			func(_ *testing.T, r *redisServer) { r.pause() },
+			func(_ *testing.T, r *redisServer) { r.resume() },
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			rds := startRedis(t)
+			node := startCaddy(t, layout{redis: rds, origin: newOrigin(t), cache: guide, site: guideSite})
+			clients := startLoad(t, node, func(i int64) string {
+				return fmt.Sprintf("/api/v1/pickups/%d", i%200) // hits, and misses that want to be stored
+			})
+			clients.some(t, 300)
+			tt.away(t, rds)
+			clients.some(t, 300)
+			tt.back(t, rds)
+			clients.some(t, 300)
+			for _, failure := range clients.stop() {
+				t.Error(failure)
+			}
+			if slowest := time.Duration(clients.slowest.Load()); slowest > 3*time.Second {
+				t.Errorf("a request took %s", slowest)
+			}
+			node.attached(t)
+			miss := node.want(t, "MISS", "/api/v1/users/after")
+			rds.await(t, miss.key())
+			node.restart(t)
+			node.want(t, "HIT", "/api/v1/users/after")
+		})
+	}
+}
+
+// TestSickRedis has a Redis that answers, but not as it should. Requests go on
+// from memory and origin all the same.
+func TestSickRedis(t *testing.T) {
+	t.Parallel()
+	for name, sick := range map[string]func(t *testing.T) *redisServer{
+		"wants a password": func(t *testing.T) *redisServer { return startRedis(t, "--requirepass", "secret") },
+		"out of memory": func(t *testing.T) *redisServer {
+			return startRedis(t, "--maxmemory", "1", "--maxmemory-policy", "noeviction")
+		},
+		"read only": func(t *testing.T) *redisServer {
+			return startRedis(t, "--replicaof", "127.0.0.1", fmt.Sprint(freePort(t)))
+		},
+		"babbles": func(t *testing.T) *redisServer { return answering(t, "HTTP/1.1 400 Bad Request\r\n\r\n") },
+		"silent":  func(t *testing.T) *redisServer { return answering(t, "") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			rds := sick(t)
+			rds.proc = nil // or the node is awaited to store in it
+			node := startCaddy(t, layout{redis: rds, origin: newOrigin(t), cache: guide, site: guideSite})
+			for i := range 3 {
+				path := fmt.Sprintf("/api/v1/pickups/%d", i)
+				begun := time.Now()
+				// A node that comes to trust its Redis drops what it knew before, once.
+				eventually(t, "a hit", func() bool { return node.get(t, path).outcome() == "HIT" })
+				if took := time.Since(begun); took > 2*time.Second {
+					t.Errorf("a miss and a hit took %s", took)
+				}
+			}
+			if r := node.api(t, http.MethodPost, "/redis_cache/purge", `{"all":true}`); r.status != http.StatusServiceUnavailable {
+				t.Errorf("a purge that cannot be passed on is answered %d %s", r.status, r.body)
+			}
+		})
+	}
+}
+
+// answering listens like a Redis and says only that, whatever it is asked.
+func answering(t *testing.T, text string) *redisServer {
+	t.Helper()
+	r := reserveRedis(t)
+	l, err := net.Listen("tcp", r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				io.WriteString(conn, text)
+				io.Copy(io.Discard, conn)
+			}()
+		}
+	}()
+	return r
+}
+
+// TestPassword gives the connection in a block, with the password from outside
+// the Caddyfile.
+func TestPassword(t *testing.T) {
+	t.Parallel()
+	rds := startRedis(t, "--requirepass", "s3cret:/@")
+	guarded := rds.other(t, 2, "s3cret:/@")
+	node := startCaddy(t, layout{
+		plain: true, origin: newOrigin(t), environ: []string{"CACHE_PASSWORD=s3cret:/@"},
+		global: "redis_cache {\nredis redis://" + rds.addr + "/2 {\npassword {env.CACHE_PASSWORD}\n}\n}",
+		site:   "redis_cache {\nttl 5m\n}",
+	})
+	eventually(t, "a response arrives in Redis", func() bool {
+		key := node.get(t, fmt.Sprintf("/%d", probes.Add(1))).key()
+		return within(200*time.Millisecond, func() bool { return guarded.Exists(t.Context(), key).Val() == 1 })
+	})
+	if r := node.api(t, http.MethodGet, "/config/", ""); r.status != http.StatusOK || strings.Contains(r.body, "s3cret") {
+		t.Errorf("the configuration shows the password: %s", r.body)
+	}
+	if strings.Contains(node.proc.log.String(), "s3cret") {
+		t.Error("the log shows the password")
+	}
+}

@@ -1,0 +1,236 @@
+package integration
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestConditional asks for what a client may already have.
+func TestConditional(t *testing.T) {
+	t.Parallel()
+	const modified = "Wed, 01 Jan 2025 10:00:00 GMT"
+	web := newOrigin(t)
+	web.with("/doc", `Etag: "v1"`, "Last-Modified: "+modified, "Cache-Control: max-age=600")
+	node := startCaddy(t, layout{origin: web, site: `redis_cache`})
+	full := node.want(t, "MISS", "/doc")
+	for _, tt := range []struct {
+		name   string
+		fields []string
+		status int
+	}{
+		{"same tag", []string{`If-None-Match: "v1"`}, 304},
+		{"weak comparison", []string{`If-None-Match: W/"v1"`}, 304},
+		{"a list", []string{`If-None-Match: "v0", "v1"`}, 304},
+		{"any", []string{`If-None-Match: *`}, 304},
+		{"other tag", []string{`If-None-Match: "v2"`}, 200},
+		{"tag beats date", []string{`If-None-Match: "v2"`, "If-Modified-Since: " + modified}, 200},
+		{"same date", []string{"If-Modified-Since: " + modified}, 304},
+		{"older date", []string{"If-Modified-Since: Wed, 01 Jan 2025 09:00:00 GMT"}, 200},
+		{"preconditions are the origin's", []string{`If-Match: "v2"`}, 200},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := node.want(t, "HIT", "/doc", tt.fields...)
+			body := full.body
+			if tt.status == 304 {
+				body = ""
+			}
+			if r.status != tt.status || r.body != body {
+				t.Errorf("%d %q, want %d %q", r.status, r.body, tt.status, body)
+			}
+			for _, name := range []string{"Etag", "Cache-Control", "Date"} {
+				if r.header.Get(name) != full.header.Get(name) {
+					t.Errorf("%s %q, want %q", name, r.header.Get(name), full.header.Get(name))
+				}
+			}
+		})
+	}
+	t.Run("on a miss", func(t *testing.T) {
+		// The client's condition must not turn into a stored 304.
+		web.with("/cold", `Etag: "c1"`, "Cache-Control: max-age=600")
+		r := node.get(t, "/cold", `If-None-Match: "c1"`)
+		if r.status != 304 && r.status != 200 {
+			t.Errorf("status %d", r.status)
+		}
+		if r := node.get(t, "/cold"); r.status != 200 || r.body == "" {
+			t.Errorf("%d %q for a client without a condition", r.status, r.body)
+		}
+	})
+}
+
+// TestHead answers HEAD from a stored GET, and never the other way round.
+func TestHead(t *testing.T) {
+	t.Parallel()
+	web := newOrigin(t)
+	web.answer("/doc", 200, "0123456789", "Cache-Control: max-age=600")
+	web.answer("/cold", 200, "0123456789", "Cache-Control: max-age=600")
+	node := startCaddy(t, layout{origin: web, site: `redis_cache`})
+	get := node.want(t, "MISS", "/doc")
+	head := node.want(t, "HIT", "HEAD /doc")
+	if head.body != "" || head.status != 200 || head.header.Get("Content-Length") != "10" {
+		t.Errorf("%d %q, Content-Length %q", head.status, head.body, head.header.Get("Content-Length"))
+	}
+	sameHeaders(t, get, head)
+
+	node.want(t, "MISS", "HEAD /cold")
+	if r := node.get(t, "/cold"); r.body != "0123456789" {
+		t.Errorf("a HEAD was stored as the body %q", r.body)
+	}
+}
+
+// TestBodies stores bodies of every size and kind, and gives back the same bytes.
+func TestBodies(t *testing.T) {
+	t.Parallel()
+	large := make([]byte, 5<<20)
+	rng := rand.New(rand.NewPCG(1, 2))
+	for i := range large {
+		large[i] = byte(rng.Uint32())
+	}
+	web := newOrigin(t)
+	send := func(path string, status int, body []byte, chunked bool) {
+		web.handle(path, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Cache-Control", "max-age=600")
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(status)
+			if chunked {
+				http.NewResponseController(w).Flush()
+			}
+			w.Write(body)
+		})
+	}
+	bodies := map[string][]byte{
+		"/empty":         nil,
+		"/empty-chunked": nil,
+		"/null":          []byte("null"),
+		"/zero":          {0},
+		"/large":         large,
+		"/large-chunked": large,
+		"/text":          []byte(strings.Repeat("the same words again ", 5000)),
+	}
+	for path, body := range bodies {
+		send(path, 200, body, strings.HasSuffix(path, "-chunked"))
+	}
+	web.handle("/204", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=600")
+		w.WriteHeader(http.StatusNoContent)
+	})
+	bodies["/204"] = nil
+
+	rds := startRedis(t)
+	node := startCaddy(t, layout{redis: rds, origin: web, site: `redis_cache`})
+	keys := make(map[string]string)
+	check := func(t *testing.T, r reply, path string) {
+		t.Helper()
+		if body := bodies[path]; sha256.Sum256([]byte(r.body)) != sha256.Sum256(body) {
+			t.Errorf("%s: %d bytes that differ from the %d sent", path, len(r.body), len(body))
+		}
+	}
+	for path := range bodies {
+		t.Run(path, func(t *testing.T) {
+			miss := node.want(t, "MISS", path)
+			check(t, miss, path)
+			// The last bytes may reach the client a moment before the store.
+			var hit reply
+			eventually(t, "a hit", func() bool {
+				hit = node.get(t, path)
+				return hit.outcome() == "HIT"
+			})
+			check(t, hit, path)
+			keys[path] = hit.key()
+			if hit.status != miss.status || hit.header.Get("Content-Type") != miss.header.Get("Content-Type") {
+				t.Errorf("hit %d %q, miss %d %q", hit.status, hit.header.Get("Content-Type"), miss.status, miss.header.Get("Content-Type"))
+			}
+		})
+	}
+	for _, key := range keys {
+		rds.await(t, key)
+	}
+	node.restart(t)
+	for path := range bodies {
+		t.Run("from Redis "+path, func(t *testing.T) { check(t, node.want(t, "HIT", path), path) })
+	}
+}
+
+// TestRange asks for parts: none may ever be stored as the whole.
+func TestRange(t *testing.T) {
+	t.Parallel()
+	const body = "0123456789"
+	web := newOrigin(t)
+	web.handle("/", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=600")
+		w.Header().Set("Etag", `"r1"`)
+		http.ServeContent(w, r, "x.txt", time.Date(2025, 1, 1, 10, 0, 0, 0, time.UTC), strings.NewReader(body))
+	})
+	node := startCaddy(t, layout{origin: web, site: `redis_cache`})
+	r := node.want(t, "MISS", "/part", "Range: bytes=2-4")
+	if r.status != http.StatusPartialContent || r.body != "234" {
+		t.Errorf("%d %q", r.status, r.body)
+	}
+	if r := node.want(t, "MISS", "/part"); r.status != 200 || r.body != body {
+		t.Errorf("after a part was asked for: %d %q", r.status, r.body)
+	}
+	if r := node.want(t, "HIT", "/part"); r.body != body {
+		t.Errorf("hit %q", r.body)
+	}
+}
+
+// TestFileServer has a handler below the cache that uses the short cuts of
+// io.Copy, around which a body must not slip past the store.
+func TestFileServer(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	content := bytes.Repeat([]byte("file "), 60000)
+	if err := os.WriteFile(filepath.Join(root, "page.txt"), content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	node := startCaddy(t, layout{site: `
+		root ` + root + `
+		redis_cache {
+			ttl 5m
+		}
+		file_server`})
+	miss := node.want(t, "MISS", "/page.txt")
+	if err := os.WriteFile(filepath.Join(root, "page.txt"), []byte("changed"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var hit reply
+	eventually(t, "a hit", func() bool {
+		hit = node.get(t, "/page.txt")
+		return hit.outcome() == "HIT"
+	})
+	if miss.body != string(content) || hit.body != miss.body {
+		t.Errorf("%d bytes on the miss, %d on the hit, %d in the file", len(miss.body), len(hit.body), len(content))
+	}
+	if got := hit.header.Get("Content-Length"); got != strconv.Itoa(len(content)) {
+		t.Errorf("Content-Length %q", got)
+	}
+	if hit.header.Get("Date") == "" {
+		t.Error("the hit lacks a Date")
+	}
+}
+
+// TestEncode compresses outside the cache: one identity body is stored, and no
+// client gets an encoding that it did not ask for.
+func TestEncode(t *testing.T) {
+	t.Parallel()
+	web := newOrigin(t)
+	web.answer("/text", 200, strings.Repeat("compress me ", 1000), "Cache-Control: max-age=600")
+	node := startCaddy(t, layout{origin: web, site: "encode gzip\nredis_cache"})
+	for i, outcome := range []string{"MISS", "HIT", "HIT"} {
+		var fields []string
+		if i != 1 {
+			fields = []string{"Accept-Encoding: gzip"}
+		}
+		r := node.want(t, outcome, "/text", fields...)
+		if got := r.header.Get("Content-Encoding") == "gzip"; got != (i != 1) {
+			t.Errorf("request %d: Content-Encoding %q", i, r.header.Get("Content-Encoding"))
+		}
+	}
+}

@@ -1,0 +1,67 @@
+package integration
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// binary is the Caddy under test, built once with the race detector.
+var binary string
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		fmt.Fprintln(os.Stderr, "these tests need redis-server (7.0 or newer) in PATH; `make test` installs it")
+		return 1
+	}
+	dir, err := os.MkdirTemp("", "redis-cache-integration-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "caddy")
+	build := exec.Command("go", "build", "-race", "-o", binary, "../cmd/caddy")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "building Caddy: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// command runs the binary to its end and returns what it printed on both outputs.
+func command(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	cmd := exec.Command(binary, args...)
+	cmd.Env = environ(t)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// environ is this process's environment without what would configure the cache
+// behind a test's back, and with a home of its own for Caddy's files.
+func environ(t *testing.T, extra ...string) []string {
+	home := t.TempDir()
+	env := []string{
+		"HOME=" + home,
+		"XDG_DATA_HOME=" + home,
+		"XDG_CONFIG_HOME=" + home,
+		"GORACE=exitcode=66",
+	}
+	for _, v := range os.Environ() {
+		name, _, _ := strings.Cut(v, "=")
+		if strings.HasPrefix(name, "REDIS_") || strings.HasPrefix(name, "XDG_") ||
+			strings.HasPrefix(name, "CADDY_") || name == "HOME" || name == "GORACE" {
+			continue
+		}
+		env = append(env, v)
+	}
+	return append(env, extra...)
+}

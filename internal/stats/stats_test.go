@@ -1,0 +1,23 @@
+package stats
+
+import (
+	"sync"
+	"testing"
+)
+
+func TestRegistry(t *testing.T) {
+	var r Registry
+	var wg sync.WaitGroup
+	for range 100 {
+		wg.Go(func() {
+			r.Namespace("a").Add(1)
+			r.Namespace("b").Add(2)
+		})
+	}
+	wg.Wait()
+	r.Namespace("unused")
+	got := r.Snapshot()
+	if got["a"][1] != 100 || got["b"][2] != 100 || got["a"][2] != 0 || len(got) != 3 {
+		t.Errorf("counts are %v", got)
+	}
+}

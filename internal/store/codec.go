@@ -1,0 +1,512 @@
+package store
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+	"unsafe"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
+)
+
+// version is the version of the envelope. Two versions of the binary share one
+// Redis during every rolling deploy, so each reads what the other wrote.
+//
+// Adding a field:
+//
+//  1. Append it at the end of appendMeta. Never insert, reorder or reuse.
+//  2. Read it at the end of decodeMeta if bytes are left; its zero value must
+//     mean what records without it meant. An older binary ignores the rest of
+//     the metadata that it does not know.
+//  3. A bool goes into the flags instead. An older binary refuses a record with
+//     a flag that it does not know, so a flag may restrict the use of a record.
+//  4. Where an older binary must not use a record with the new field, or where
+//     anything that exists changes, raise the version: each binary then takes
+//     the other's records for absent, and the origin is asked once by each
+//     until the deploy is through.
+//  5. Keep the record in TestGolden as it is and add one of the new form.
+const version = 1
+
+// The envelope is a head of fixed size, the metadata and the body:
+//
+//	 0  magic     3 bytes
+//	 3  version   1 byte
+//	 4  checksum  8 bytes, xxhash64 of what follows up to the body
+//	12  metadata  4 bytes, length
+//	16  body      4 bytes, length
+//	20  checksum  8 bytes, xxhash64 of the body
+//	28  metadata, body
+//
+// With a checksum of its own, metadata can be trusted without the body. The
+// integers of the head are little endian, all others varints.
+const (
+	headSize = 28
+
+	// maxMeta and maxValue bound what is written and, before anything is
+	// allocated, what is believed. A string in Redis holds 512 MiB at most.
+	maxMeta  = 2 << 20
+	maxValue = 512 << 20
+)
+
+var magic = [3]byte{0xCA, 'R', 'C'}
+
+var (
+	// ErrVersion: another version of this program wrote the record.
+	ErrVersion = errors.New("store: unknown version of a record")
+	// ErrLength: the record was cut, or something was appended to it.
+	ErrLength = errors.New("store: record of wrong length")
+	// ErrChecksum: the record was changed.
+	ErrChecksum = errors.New("store: record with wrong checksum")
+	// ErrFormat: not a record at all, or one whose metadata make no sense.
+	ErrFormat = errors.New("store: malformed record")
+	// ErrShort: the prefix ends before the metadata do. See ShortError.
+	ErrShort = errors.New("store: prefix of a record too short")
+)
+
+// ShortError is the ErrShort of DecodeHead. A prefix of Need bytes is enough,
+// or at least brings the length that is.
+type ShortError struct{ Need int }
+
+func (e *ShortError) Error() string { return fmt.Sprintf("%v: %d bytes needed", ErrShort, e.Need) }
+
+// Is makes errors.Is(err, ErrShort) true.
+func (e *ShortError) Is(target error) bool { return target == ErrShort }
+
+// The flags of a record. A reader refuses those outside knownFlags.
+const (
+	flagNoCache = 1 << iota
+	flagMustRevalidate
+	flagForAuthorization
+	flagForCredentials
+
+	knownFlags = 1<<iota - 1
+)
+
+// Encode appends the record to dst. Times and durations keep milliseconds.
+func Encode(dst []byte, r *Record) []byte {
+	start := len(dst)
+	dst = append(dst, make([]byte, headSize)...)
+	dst = appendMeta(dst, r)
+	metaLen := len(dst) - start - headSize
+	dst = append(dst, r.Body...)
+
+	head := dst[start:]
+	copy(head, magic[:])
+	head[3] = version
+	binary.LittleEndian.PutUint32(head[12:], uint32(metaLen))
+	binary.LittleEndian.PutUint32(head[16:], uint32(len(r.Body)))
+	binary.LittleEndian.PutUint64(head[20:], xxhash.Sum64(r.Body))
+	binary.LittleEndian.PutUint64(head[4:], xxhash.Sum64(head[12:headSize+metaLen]))
+	return dst
+}
+
+// Decode returns the record in data. The record's strings and body are parts of
+// data, which must not change as long as the record is in use.
+func Decode(data []byte) (*Record, error) {
+	h, err := decodeHead(data)
+	if err != nil {
+		return nil, err
+	}
+	if len(data) != h.size() {
+		return nil, ErrLength
+	}
+	body := data[headSize+h.metaLen:]
+	if xxhash.Sum64(body) != h.bodySum {
+		return nil, ErrChecksum
+	}
+	r, err := h.record(data)
+	if err != nil {
+		return nil, err
+	}
+	if len(body) > 0 {
+		r.Body = slices.Clip(body)
+	}
+	return r, nil
+}
+
+// DecodeHead returns the record without its body from a prefix of its encoded
+// form. An error that is ErrShort is a *ShortError. Like Decode, it aliases
+// data.
+func DecodeHead(data []byte) (*Record, error) {
+	r, _, err := decodePrefix(data)
+	return r, err
+}
+
+// decodePrefix is DecodeHead, with the size of the whole encoded record.
+func decodePrefix(data []byte) (*Record, int, error) {
+	h, err := decodeHead(data)
+	if errors.Is(err, ErrLength) {
+		return nil, 0, &ShortError{Need: headSize}
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	if need := headSize + h.metaLen; len(data) < need {
+		return nil, 0, &ShortError{Need: need}
+	}
+	r, err := h.record(data)
+	return r, h.size(), err
+}
+
+// head is the fixed part of the envelope.
+type head struct {
+	metaLen, bodyLen int
+	metaSum, bodySum uint64
+}
+
+func (h head) size() int { return headSize + h.metaLen + h.bodyLen }
+
+// decodeHead reads the head alone; ErrLength means that it is not all there.
+func decodeHead(data []byte) (head, error) {
+	if n := min(len(data), len(magic)); !bytes.Equal(data[:n], magic[:n]) {
+		return head{}, ErrFormat
+	}
+	if len(data) > 3 && data[3] != version {
+		return head{}, ErrVersion
+	}
+	if len(data) < headSize {
+		return head{}, ErrLength
+	}
+	metaLen := binary.LittleEndian.Uint32(data[12:])
+	bodyLen := binary.LittleEndian.Uint32(data[16:])
+	if metaLen > maxMeta || bodyLen > maxValue {
+		return head{}, ErrFormat
+	}
+	return head{
+		metaLen: int(metaLen),
+		bodyLen: int(bodyLen),
+		metaSum: binary.LittleEndian.Uint64(data[4:]),
+		bodySum: binary.LittleEndian.Uint64(data[20:]),
+	}, nil
+}
+
+// record decodes the metadata that follow h in data. data is long enough.
+func (h head) record(data []byte) (*Record, error) {
+	end := headSize + h.metaLen
+	if xxhash.Sum64(data[12:end]) != h.metaSum {
+		return nil, ErrChecksum
+	}
+	return decodeMeta(data[headSize:end])
+}
+
+// copiedBody is the largest body that compact copies.
+const copiedBody = 32 << 10
+
+// compact returns a copy of the record in one allocation that aliases nothing
+// that the caller keeps alive, but for a large body, which stays where it is.
+func compact(r *Record) (*Record, error) {
+	var scratch [4 << 10]byte
+	buf := appendMeta(scratch[:0], r)
+	metaLen := len(buf)
+	body := r.Body
+	if len(body) <= copiedBody {
+		buf = append(buf, body...)
+	}
+	own := bytes.Clone(buf)
+	c, err := decodeMeta(own[:metaLen])
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case len(body) > copiedBody:
+		c.Body = slices.Clip(trim(body))
+	case len(body) > 0:
+		c.Body = slices.Clip(own[metaLen:])
+	}
+	return c, nil
+}
+
+// trim copies a body whose buffer is much larger than it.
+func trim(body []byte) []byte {
+	if cap(body)-len(body) > len(body)/8 {
+		return bytes.Clone(body)
+	}
+	return body
+}
+
+// metaSize is about the length of the encoded metadata.
+func metaSize(r *Record) int {
+	n := 48 + len(r.Key.Full) + len(r.URL)
+	for _, s := range [...]string{r.Key.Name, r.Namespace, r.Identifier} {
+		if !strings.Contains(r.Key.Full, s) {
+			n += len(s)
+		}
+	}
+	for _, list := range [...][]string{r.Tags, r.Vary} {
+		for _, s := range list {
+			n += len(s) + 1
+		}
+	}
+	for i := range r.Fields {
+		n += len(r.Fields[i].Name) + 3
+		for _, v := range r.Fields[i].Values {
+			n += len(v) + 3
+		}
+	}
+	for i := range r.Variants {
+		n += len(r.Variants[i].Hash) + 8
+	}
+	return n
+}
+
+func appendMeta(dst []byte, r *Record) []byte {
+	full := r.Key.Full
+	dst = appendString(dst, full)
+	dst = appendPart(dst, r.Key.Name, full)
+	dst = appendPart(dst, r.Namespace, full)
+	dst = appendPart(dst, r.Identifier, full)
+	dst = appendString(dst, r.URL)
+	dst = appendFreshness(dst, &r.Freshness)
+	dst = appendTime(dst, r.Expires)
+	dst = binary.AppendUvarint(dst, uint64(r.Status))
+
+	values := 0
+	for i := range r.Fields {
+		values += len(r.Fields[i].Values)
+	}
+	for _, n := range [...]int{len(r.Tags), len(r.Vary), len(r.Fields), values, len(r.Variants)} {
+		dst = binary.AppendUvarint(dst, uint64(n))
+	}
+	for _, s := range r.Tags {
+		dst = appendString(dst, s)
+	}
+	for _, s := range r.Vary {
+		dst = appendString(dst, s)
+	}
+	for i := range r.Fields {
+		f := &r.Fields[i]
+		dst = append(dst, byte(f.Op))
+		dst = appendString(dst, f.Name)
+		dst = binary.AppendUvarint(dst, uint64(len(f.Values)))
+		for _, v := range f.Values {
+			dst = appendString(dst, v)
+		}
+	}
+	for i := range r.Variants {
+		dst = appendString(dst, r.Variants[i].Hash)
+		dst = appendTime(dst, r.Variants[i].Expires)
+	}
+	return dst
+}
+
+func appendFreshness(dst []byte, f *rfc9111.Freshness) []byte {
+	var flags uint64
+	// In the order of the flags.
+	for i, set := range [...]bool{f.NoCache, f.MustRevalidate, f.ForAuthorization, f.ForCredentials} {
+		if set {
+			flags |= 1 << i
+		}
+	}
+	dst = binary.AppendUvarint(dst, flags)
+	dst = appendTime(dst, f.ResponseTime)
+	for _, d := range [...]time.Duration{f.InitialAge, f.Lifetime, f.StaleWhileRevalidate, f.StaleIfError} {
+		dst = binary.AppendVarint(dst, d.Milliseconds())
+	}
+	return dst
+}
+
+func appendTime(dst []byte, t time.Time) []byte { return binary.AppendVarint(dst, t.UnixMilli()) }
+
+func appendString(dst []byte, s string) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(s)))
+	return append(dst, s...)
+}
+
+// appendPart writes s as a place in full, where most parts of a key lie, or
+// else as it is.
+func appendPart(dst []byte, s, full string) []byte {
+	if i := strings.Index(full, s); i >= 0 {
+		dst = binary.AppendUvarint(dst, uint64(len(s))<<1|1)
+		return binary.AppendUvarint(dst, uint64(i))
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(s))<<1)
+	return append(dst, s...)
+}
+
+func decodeMeta(meta []byte) (*Record, error) {
+	d := decoder{rest: meta}
+	r := &Record{}
+	full := d.string()
+	r.Key = Key{Full: full, Name: d.part(full)}
+	r.Namespace = d.part(full)
+	r.Identifier = d.part(full)
+	r.URL = d.string()
+	d.freshness(&r.Freshness)
+	r.Expires = d.time()
+	r.Status = d.bounded(999)
+
+	tags, vary, fields, values, variants := d.count(1), d.count(1), d.count(3), d.count(1), d.count(2)
+	if d.err != nil {
+		return nil, d.err
+	}
+	texts := make([]string, tags+vary+values)
+	r.Tags, texts = d.strings(texts, tags)
+	r.Vary, texts = d.strings(texts, vary)
+	r.Fields = d.fields(fields, texts)
+	r.Variants = d.variants(variants)
+	if d.err != nil {
+		return nil, d.err
+	}
+	return r, nil
+}
+
+// decoder reads metadata. After its first error it returns zero values only, and
+// never more or longer ones than the bytes that are left can hold.
+type decoder struct {
+	rest []byte
+	err  error
+}
+
+// fail records the first error.
+func (d *decoder) fail(err error) {
+	if d.err == nil {
+		d.err = err
+	}
+	d.rest = nil
+}
+
+func (d *decoder) uvarint() uint64 {
+	v, n := binary.Uvarint(d.rest)
+	if n <= 0 {
+		d.fail(ErrFormat)
+		return 0
+	}
+	d.rest = d.rest[n:]
+	return v
+}
+
+func (d *decoder) varint() int64 {
+	v, n := binary.Varint(d.rest)
+	if n <= 0 {
+		d.fail(ErrFormat)
+		return 0
+	}
+	d.rest = d.rest[n:]
+	return v
+}
+
+// bounded reads a number that may not be larger than limit.
+func (d *decoder) bounded(limit int) int {
+	v := d.uvarint()
+	if v > uint64(limit) {
+		d.fail(ErrFormat)
+		return 0
+	}
+	return int(v)
+}
+
+// count reads the length of a list whose elements take size bytes or more each.
+func (d *decoder) count(size int) int {
+	n := d.uvarint()
+	if n > uint64(len(d.rest)/size) {
+		d.fail(ErrFormat)
+		return 0
+	}
+	return int(n)
+}
+
+func (d *decoder) string() string { return d.take(d.uvarint()) }
+
+// take returns the next n bytes as a string without copying them.
+func (d *decoder) take(n uint64) string {
+	if n > uint64(len(d.rest)) {
+		d.fail(ErrFormat)
+		return ""
+	}
+	s := unsafe.String(unsafe.SliceData(d.rest), int(n))
+	d.rest = d.rest[n:]
+	return s
+}
+
+// part reads what appendPart wrote.
+func (d *decoder) part(full string) string {
+	v := d.uvarint()
+	n := v >> 1
+	if v&1 == 0 {
+		return d.take(n)
+	}
+	i := d.uvarint()
+	if i > uint64(len(full)) || n > uint64(len(full))-i {
+		d.fail(ErrFormat)
+		return ""
+	}
+	return full[i : i+n]
+}
+
+func (d *decoder) time() time.Time { return time.UnixMilli(d.varint()).UTC() }
+
+func (d *decoder) duration() time.Duration {
+	const limit = int64(math.MaxInt64 / time.Millisecond)
+	ms := d.varint()
+	if ms > limit || ms < -limit {
+		d.fail(ErrFormat)
+		return 0
+	}
+	return time.Duration(ms) * time.Millisecond
+}
+
+func (d *decoder) freshness(f *rfc9111.Freshness) {
+	flags := d.uvarint()
+	if flags&^knownFlags != 0 {
+		d.fail(ErrVersion)
+		return
+	}
+	f.NoCache = flags&flagNoCache != 0
+	f.MustRevalidate = flags&flagMustRevalidate != 0
+	f.ForAuthorization = flags&flagForAuthorization != 0
+	f.ForCredentials = flags&flagForCredentials != 0
+	f.ResponseTime = d.time()
+	f.InitialAge = d.duration()
+	f.Lifetime = d.duration()
+	f.StaleWhileRevalidate = d.duration()
+	f.StaleIfError = d.duration()
+}
+
+// strings reads n strings into the front of texts and returns them and the rest
+// of texts.
+func (d *decoder) strings(texts []string, n int) (list, rest []string) {
+	if n > len(texts) {
+		d.fail(ErrFormat)
+		return nil, texts
+	}
+	if n == 0 {
+		return nil, texts
+	}
+	for i := range n {
+		texts[i] = d.string()
+	}
+	return texts[:n:n], texts[n:]
+}
+
+// fields reads n fields whose values together fill texts.
+func (d *decoder) fields(n int, texts []string) []Field {
+	if n == 0 {
+		return nil
+	}
+	fields := make([]Field, n)
+	for i := range fields {
+		f := &fields[i]
+		f.Op = FieldOp(d.bounded(int(FieldDel)))
+		f.Name = d.string()
+		f.Values, texts = d.strings(texts, d.count(1))
+	}
+	return fields
+}
+
+func (d *decoder) variants(n int) []Variant {
+	if n == 0 {
+		return nil
+	}
+	variants := make([]Variant, n)
+	for i := range variants {
+		variants[i] = Variant{Hash: d.string(), Expires: d.time()}
+	}
+	return variants
+}

@@ -1,0 +1,131 @@
+package store_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/store/storetest"
+)
+
+// Replies of a fakeRedis.
+const (
+	ok    = "+OK\r\n"
+	null  = "$-1\r\n"
+	empty = "*2\r\n$1\r\n0\r\n*0\r\n" // SCAN that found nothing
+	hang  = ""
+)
+
+func bulk(b []byte) string { return fmt.Sprintf("$%d\r\n%s\r\n", len(b), b) }
+
+// fakeRedis is a server without network, so that it works in a synctest bubble,
+// whose replies a test chooses command by command.
+type fakeRedis struct {
+	dials atomic.Int32
+
+	mu      sync.Mutex
+	replies map[string]string      // by command in upper case; without one, it hangs
+	held    map[string]chan string // commands whose reply comes later
+}
+
+func newFake(replies map[string]string) *fakeRedis { return &fakeRedis{replies: replies} }
+
+func (f *fakeRedis) set(command, reply string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.replies[command] = reply
+}
+
+// hold makes a command wait for its reply.
+func (f *fakeRedis) hold(command string, reply chan string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.held = map[string]chan string{command: reply}
+}
+
+func (f *fakeRedis) reply(command string) string {
+	command = strings.ToUpper(command)
+	f.mu.Lock()
+	held, reply := f.held[command], f.replies[command]
+	f.mu.Unlock()
+	if held != nil {
+		return <-held
+	}
+	return reply
+}
+
+// tier returns the tier of this server.
+func (f *fakeRedis) tier(t *testing.T) *store.Redis {
+	client := redis.NewClient(&redis.Options{
+		Addr:                  "192.0.2.1:6379", // a name would be resolved, outside the bubble
+		Protocol:              2,
+		DisableIdentity:       true,
+		MaxRetries:            -1,
+		ContextTimeoutEnabled: true,
+		Dialer: func(context.Context, string, string) (net.Conn, error) {
+			f.dials.Add(1)
+			client, server := net.Pipe()
+			go f.serve(server)
+			return client, nil
+		},
+	})
+	t.Cleanup(func() { _ = client.Close() })
+	return store.NewRedis(client, storetest.Prefix)
+}
+
+func (f *fakeRedis) serve(conn net.Conn) {
+	defer conn.Close()
+	r := bufio.NewReader(conn)
+	for {
+		command, err := readCommand(r)
+		if err != nil {
+			return
+		}
+		reply := f.reply(command)
+		if strings.EqualFold(command, "hello") {
+			reply = "-ERR unknown command\r\n"
+		}
+		if reply == hang {
+			_, _ = io.Copy(io.Discard, r)
+			return
+		}
+		if _, err := io.WriteString(conn, reply); err != nil {
+			return
+		}
+	}
+}
+
+// readCommand reads a command and returns its name.
+func readCommand(r *bufio.Reader) (name string, err error) {
+	n, err := readInt(r)
+	for i := 0; err == nil && i < n; i++ {
+		var size int
+		if size, err = readInt(r); err != nil {
+			break
+		}
+		arg := make([]byte, size+2)
+		if _, err = io.ReadFull(r, arg); i == 0 {
+			name = string(arg[:size])
+		}
+	}
+	return name, err
+}
+
+// readInt reads a line like "*3" or "$11".
+func readInt(r *bufio.Reader) (int, error) {
+	line, err := r.ReadString('\n')
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(line[1:]))
+}

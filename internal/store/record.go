@@ -1,0 +1,103 @@
+// Package store keeps responses: in this process (Memory), in Redis (Redis),
+// and in both (Tiered). It knows nothing of HTTP semantics beyond the record
+// it stores, writes no log and exports no metric: it returns outcomes and keeps
+// counters for those who do.
+package store
+
+import (
+	"context"
+	"time"
+	"unsafe"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
+)
+
+// Key names a stored response. Full is its identity and is compared on every
+// read. Name is where it lies in Redis; its identifier part is cut at 200
+// bytes, so two full keys may share a name. They are equal when nothing was cut.
+type Key struct{ Full, Name string }
+
+// FieldOp says what a stored field does to the header that the outer handlers
+// prepared before the response was written.
+type FieldOp uint8
+
+const (
+	FieldSet FieldOp = iota // replaces what is there
+	FieldAdd                // is appended to what is there
+	FieldDel                // removes what is there; has no values
+)
+
+// Field is one header field of a stored response. Name is canonical.
+type Field struct {
+	Op     FieldOp
+	Name   string
+	Values []string
+}
+
+// Variant is one entry of a base record's list: the hash that ends the
+// variant's key, and the time from which the variant is of no use.
+type Variant struct {
+	Hash    string
+	Expires time.Time
+}
+
+// Record is a stored response, or the base record of a URL whose responses
+// vary: that one has Vary and Variants, but neither status nor body. A record
+// is immutable once a tier has it, the slices included.
+type Record struct {
+	Key        Key
+	Namespace  string
+	Identifier string // whole, where the key name has it cut
+	URL        string // scheme://host/path?kept-query as the client sent it
+	Tags       []string
+	Freshness  rfc9111.Freshness
+	Expires    time.Time // end of any use, grace included
+	Status     int
+	Fields     []Field
+	Vary       []string // request fields that select a variant
+	Variants   []Variant
+	Body       []byte
+}
+
+// IsBase reports whether the record only lists the variants of a URL.
+func (r *Record) IsBase() bool { return r.Status == 0 }
+
+// tierOverhead is what one entry costs in the memory tier beyond the record:
+// otter's node and its share of the hash table and the frequency sketch.
+// TestWeight compares it with the real heap.
+const tierOverhead = 100
+
+// Weight returns the bytes the record costs in the memory tier, which keeps the
+// metadata in one allocation whatever the record was built from.
+func (r *Record) Weight() int64 {
+	strings := len(r.Tags) + len(r.Vary)
+	for i := range r.Fields {
+		strings += len(r.Fields[i].Values)
+	}
+	heap := int(unsafe.Sizeof(*r)) +
+		len(r.Fields)*int(unsafe.Sizeof(Field{})) +
+		len(r.Variants)*int(unsafe.Sizeof(Variant{})) +
+		strings*int(unsafe.Sizeof("")) +
+		metaSize(r) + len(r.Body)
+	// The allocator rounds sizes up to classes that lie at most an eighth apart.
+	return int64(heap+heap/16) + tierOverhead
+}
+
+// Tier is one place where stored responses live.
+type Tier interface {
+	// Get returns nil for a record that is absent, expired or stored under
+	// another full key of the same name.
+	Get(ctx context.Context, key Key) (*Record, error)
+
+	// Put stores the records under their keys, replacing what is there.
+	Put(ctx context.Context, records ...*Record) error
+
+	// Delete removes every record that matches, base records included, and
+	// returns how many. match may be given metadata only; it must not use the tier.
+	Delete(ctx context.Context, match func(*Record) bool) (int, error)
+}
+
+var (
+	_ Tier = (*Memory)(nil)
+	_ Tier = (*Redis)(nil)
+)

@@ -1,0 +1,341 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	scanCount = 500     // keys asked for in a step of a walk
+	headGuess = 2 << 10 // covers the metadata of nearly all records
+
+	// maxTTL keeps the expiry far from the overflow that Redis refuses.
+	maxTTL = 10 * 365 * 24 * time.Hour
+)
+
+// ErrForeignKey is a key outside the prefix, which is never read or written.
+var ErrForeignKey = errors.New("store: key outside the prefix")
+
+// ErrTooLarge is a record that a string in Redis cannot hold.
+var ErrTooLarge = errors.New("store: record too large for Redis")
+
+// Redis is the tier in Redis: one string for each record, under "<prefix>:".
+// Keys under "<prefix>::" are not stored responses and are left alone, as is
+// every other key. It holds no state but counters and is safe for concurrent
+// use.
+type Redis struct {
+	client  redis.UniversalClient
+	prefix  string // with the colon
+	corrupt atomic.Uint64
+	version atomic.Uint64
+}
+
+// NewRedis returns the tier of all keys that begin with prefix and a colon. The
+// client stays the caller's, who must have set ContextTimeoutEnabled: without
+// it no deadline holds.
+func NewRedis(client redis.UniversalClient, prefix string) *Redis {
+	return &Redis{client: client, prefix: prefix + ":"}
+}
+
+// Corrupt returns how many values were read that are no records of any version.
+func (r *Redis) Corrupt() uint64 { return r.corrupt.Load() }
+
+// OtherVersion returns how many records of another version of this program were
+// read; during a rolling deploy there are some.
+func (r *Redis) OtherVersion() uint64 { return r.version.Load() }
+
+// owns reports whether name is the key of a stored response.
+func (r *Redis) owns(name string) bool {
+	rest, ok := strings.CutPrefix(name, r.prefix)
+	return ok && rest != "" && rest[0] != ':'
+}
+
+// Ping reads a key that nobody writes: it succeeds if a lookup would, which a
+// PING does not tell of a client that may not read or a replica without master.
+func (r *Redis) Ping(ctx context.Context) error {
+	err := r.client.Get(ctx, r.prefix+":ping").Err()
+	if errors.Is(err, redis.Nil) {
+		return nil
+	}
+	return err
+}
+
+// Get returns the record of key. What cannot be decoded is absent and counted.
+func (r *Redis) Get(ctx context.Context, key Key) (*Record, error) {
+	if !r.owns(key.Name) {
+		return nil, ErrForeignKey
+	}
+	data, err := r.client.Get(ctx, key.Name).Bytes()
+	if errors.Is(err, redis.Nil) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	rec, err := Decode(data)
+	if err != nil {
+		r.count(err)
+		return nil, nil
+	}
+	if rec.Key.Full != key.Full || !time.Now().Before(rec.Expires) {
+		return nil, nil
+	}
+	return rec, nil
+}
+
+func (r *Redis) count(err error) {
+	if errors.Is(err, ErrVersion) {
+		r.version.Add(1)
+	} else {
+		r.corrupt.Add(1)
+	}
+}
+
+// Put stores the records in one round trip. Those that are about to expire are
+// left out.
+func (r *Redis) Put(ctx context.Context, records ...*Record) error {
+	now := time.Now()
+	pipe := r.client.Pipeline()
+	for _, rec := range records {
+		ttl := min(rec.Expires.Sub(now), maxTTL).Truncate(time.Millisecond)
+		if ttl <= 0 {
+			continue
+		}
+		data, err := r.encode(rec)
+		if err != nil {
+			return err
+		}
+		pipe.Set(ctx, rec.Key.Name, data, ttl)
+	}
+	if pipe.Len() == 0 {
+		return nil
+	}
+	_, err := pipe.Exec(ctx)
+	return err
+}
+
+// slack keeps Encode from growing its buffer where metaSize is a little short.
+const slack = 64
+
+func (r *Redis) encode(rec *Record) ([]byte, error) {
+	if !r.owns(rec.Key.Name) {
+		return nil, ErrForeignKey
+	}
+	size := headSize + metaSize(rec) + len(rec.Body)
+	if size > maxValue {
+		return nil, ErrTooLarge
+	}
+	data := Encode(make([]byte, 0, size+slack), rec)
+	if len(data) > maxValue || len(data)-headSize-len(rec.Body) > maxMeta {
+		return nil, ErrTooLarge
+	}
+	return data, nil
+}
+
+// Delete removes every record that matches, by walking all of them: its time
+// grows with what is stored. Values that are no records stay until they expire.
+func (r *Redis) Delete(ctx context.Context, match func(*Record) bool) (int, error) {
+	removed := 0
+	err := r.steps(ctx, func(step []entry) (bool, error) {
+		n, err := r.unlink(ctx, step, match)
+		removed += n
+		return true, err
+	})
+	return removed, err
+}
+
+// unlink removes the matching entries of a step. Each key has a command of its
+// own, since those of one step may lie in different slots of a cluster.
+func (r *Redis) unlink(ctx context.Context, step []entry, match func(*Record) bool) (int, error) {
+	pipe := r.client.Pipeline()
+	for _, e := range step {
+		if e.head != nil && match(e.head) {
+			pipe.Unlink(ctx, e.name)
+		}
+	}
+	if pipe.Len() == 0 {
+		return 0, nil
+	}
+	cmds, err := pipe.Exec(ctx)
+	n := 0
+	for _, cmd := range cmds {
+		if c, ok := cmd.(*redis.IntCmd); ok {
+			n += int(c.Val())
+		}
+	}
+	return n, err
+}
+
+// Walk calls f with the metadata and the stored size of every record until f
+// returns false. A value that is no record comes with a nil head and the bytes
+// of it that were read. A record that comes or goes meanwhile may or may not be
+// seen; while Redis resizes its table, one may be seen twice.
+func (r *Redis) Walk(ctx context.Context, f func(name string, head *Record, size int64) bool) error {
+	return r.steps(ctx, func(step []entry) (bool, error) {
+		for _, e := range step {
+			if !f(e.name, e.head, e.size) {
+				return false, nil
+			}
+		}
+		return true, nil
+	})
+}
+
+// entry is what a walk knows of one key.
+type entry struct {
+	name string
+	head *Record // nil: not a record
+	size int64
+	need int  // bytes to read before head is known
+	gone bool // expired or removed since SCAN named it
+}
+
+// errStop ends the walks of all nodes once f wants no more.
+var errStop = errors.New("stop")
+
+// steps calls f with the entries of one SCAN step after the other, never
+// concurrently, until f returns false or an error. On a cluster the masters are
+// scanned side by side.
+func (r *Redis) steps(ctx context.Context, f func([]entry) (bool, error)) error {
+	var (
+		mu      sync.Mutex // serializes f, guards stopped and result
+		stopped bool
+		result  error
+	)
+	serial := func(step []entry) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if !stopped {
+			var more bool
+			more, result = f(step)
+			stopped = !more || result != nil
+		}
+		if stopped {
+			return errStop
+		}
+		return nil
+	}
+	err := r.eachMaster(ctx, func(ctx context.Context, node redis.Cmdable) error {
+		return r.scan(ctx, node, serial)
+	})
+	if stopped {
+		return result
+	}
+	return err
+}
+
+// eachMaster calls f with every node that holds keys, concurrently.
+func (r *Redis) eachMaster(ctx context.Context, f func(context.Context, redis.Cmdable) error) error {
+	if cluster, ok := r.client.(*redis.ClusterClient); ok {
+		return cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error { return f(ctx, node) })
+	}
+	return f(ctx, r.client)
+}
+
+// scan walks the keys of one node.
+func (r *Redis) scan(ctx context.Context, node redis.Cmdable, f func([]entry) error) error {
+	pattern := escapeGlob(r.prefix) + "*"
+	for cursor := uint64(0); ; {
+		keys, next, err := node.Scan(ctx, cursor, pattern, scanCount).Result()
+		if err != nil {
+			return fmt.Errorf("scan: %w", err)
+		}
+		step, err := r.heads(ctx, keys)
+		if err != nil {
+			return fmt.Errorf("read heads: %w", err)
+		}
+		if len(step) > 0 {
+			if err := f(step); err != nil {
+				return err
+			}
+		}
+		if next == 0 {
+			return nil
+		}
+		cursor = next
+	}
+}
+
+// heads reads the metadata of the stored responses among keys. The commands go
+// through the client, not to the scanned node: a slot may have moved.
+func (r *Redis) heads(ctx context.Context, keys []string) ([]entry, error) {
+	step := make([]entry, 0, len(keys))
+	for _, name := range keys {
+		if r.owns(name) {
+			step = append(step, entry{name: name, need: headGuess})
+		}
+	}
+	if err := r.readHeads(ctx, step); err != nil {
+		return nil, err
+	}
+	if err := r.readHeads(ctx, step); err != nil { // those whose guess was too short
+		return nil, err
+	}
+	return slices.DeleteFunc(step, func(e entry) bool { return e.gone }), nil
+}
+
+// readHeads reads the entries of which bytes are needed.
+func (r *Redis) readHeads(ctx context.Context, step []entry) error {
+	pipe := r.client.Pipeline()
+	var asked []*entry
+	for i := range step {
+		if e := &step[i]; e.need > 0 {
+			pipe.GetRange(ctx, e.name, 0, int64(e.need)-1)
+			asked = append(asked, e)
+		}
+	}
+	if len(asked) == 0 {
+		return nil
+	}
+	cmds, err := pipe.Exec(ctx)
+	if err != nil && !redis.HasErrorPrefix(err, wrongType) {
+		return err
+	}
+	for i, cmd := range cmds {
+		if err := asked[i].read(cmd.(*redis.StringCmd)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// wrongType begins the reply for a key that holds no string, hence no record.
+const wrongType = "WRONGTYPE"
+
+// read takes what the value begins with.
+func (e *entry) read(cmd *redis.StringCmd) error {
+	need := e.need
+	e.need = 0
+	data, err := cmd.Bytes()
+	if redis.HasErrorPrefix(err, wrongType) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	e.gone = len(data) == 0
+	e.size = int64(len(data))
+
+	head, size, err := decodePrefix(data)
+	var short *ShortError
+	switch {
+	case err == nil:
+		e.head, e.size = head, int64(size)
+	case errors.As(err, &short) && len(data) == need && short.Need > need:
+		e.need = short.Need
+	}
+	return nil
+}
+
+// escapeGlob returns a pattern that matches s only.
+func escapeGlob(s string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(s)
+}

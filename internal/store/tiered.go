@@ -1,0 +1,346 @@
+package store
+
+// A request reads memory and at most once Redis; it never writes to Redis, and
+// never touches it while it is down (health.go). Writes pass through a queue
+// (queue.go) that writers empty.
+//
+// Delete must not be undone by what was under way when it began. Writes: those
+// in the queue are dropped, those being written are waited for, before Redis is
+// searched. Copies from Redis into memory: fill is held for reading around the
+// check of purges and the insertion, and for writing while purges is counted
+// up, so each copy either precedes the search of memory or is not made.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// ErrUnavailable is wrapped by the error of a Delete that could not search all
+// of Redis.
+var ErrUnavailable = errors.New("store: Redis unavailable")
+
+// sweepEvery is how often memory is searched for expired records.
+const sweepEvery = time.Minute
+
+// TierName says where a record was found.
+type TierName uint8
+
+const (
+	TierNone TierName = iota
+	TierMemory
+	TierRedis
+)
+
+func (t TierName) String() string {
+	switch t {
+	case TierMemory:
+		return "memory"
+	case TierRedis:
+		return "redis"
+	case TierNone:
+	}
+	return ""
+}
+
+// Options of a Tiered. A zero value means the default.
+type Options struct {
+	ReadTimeout   time.Duration // longest wait of a request for Redis; 50 ms
+	WriteTimeout  time.Duration // longest write; 1 s
+	ProbeInterval time.Duration // between pings while Redis is down; 1 s
+	ProbeTimeout  time.Duration // longest ping, dial included; 1 s
+	QueueRecords  int           // records waiting to be written; 1024
+	QueueBytes    int64         // their weight; 64 MiB
+	Writers       int           // concurrent writes; 2
+
+	// OnHealth is called once for each change, in order and never concurrently:
+	// with true when Redis is up, with false and the reason when it is down. Redis
+	// counts as down until the first ping; if that one fails, this is reported too.
+	OnHealth func(up bool, err error)
+}
+
+func (o Options) withDefaults() Options {
+	setDefault(&o.ReadTimeout, 50*time.Millisecond)
+	setDefault(&o.WriteTimeout, time.Second)
+	setDefault(&o.ProbeInterval, time.Second)
+	setDefault(&o.ProbeTimeout, time.Second)
+	setDefault(&o.QueueRecords, 1024)
+	setDefault(&o.QueueBytes, 64<<20)
+	setDefault(&o.Writers, 2)
+	if o.OnHealth == nil {
+		o.OnHealth = func(bool, error) {}
+	}
+	return o
+}
+
+func setDefault[T ~int | ~int64](v *T, value T) {
+	if *v <= 0 {
+		*v = value
+	}
+}
+
+// Tiered is memory in front of Redis, or one of them alone.
+type Tiered struct {
+	memory *Memory // may be nil
+	redis  *Redis  // may be nil
+	opts   Options
+	health health
+	queue  *queue
+
+	fill   sync.RWMutex
+	purges atomic.Uint64 // counted up under fill
+
+	running sync.WaitGroup
+	stop    context.CancelFunc
+
+	redisErrors   atomic.Uint64
+	droppedWrites atomic.Uint64
+}
+
+// NewTiered returns a store of one or two tiers; it owns m but not r's client.
+// It does nothing by itself before Start.
+func NewTiered(m *Memory, r *Redis, opts Options) *Tiered {
+	if m == nil && r == nil {
+		panic("store: a tiered store needs a tier")
+	}
+	opts = opts.withDefaults()
+	t := &Tiered{
+		memory: m,
+		redis:  r,
+		opts:   opts,
+		queue:  newQueue(opts.QueueRecords, opts.QueueBytes),
+		stop:   func() {},
+	}
+	if r != nil {
+		t.health = health{
+			down:     make(chan error, 1),
+			ping:     r.Ping,
+			interval: opts.ProbeInterval,
+			timeout:  opts.ProbeTimeout,
+			notify:   opts.OnHealth,
+		}
+	}
+	return t
+}
+
+// Start launches the probe, the writers and the sweeper. It is called once.
+func (t *Tiered) Start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	t.stop = cancel
+	if t.memory != nil {
+		t.running.Go(func() { t.sweep(ctx) })
+	}
+	if t.redis == nil {
+		return
+	}
+	t.running.Go(func() { t.health.run(ctx) })
+	for range t.opts.Writers {
+		t.running.Go(func() { t.write(ctx) })
+	}
+}
+
+// Close stops what Start launched, waits for it, and empties memory. Writes
+// that are still queued are dropped.
+func (t *Tiered) Close() {
+	t.stop()
+	t.droppedWrites.Add(uint64(t.queue.close()))
+	t.running.Wait()
+	if t.memory != nil {
+		t.memory.Close()
+	}
+}
+
+// Up reports whether requests use Redis.
+func (t *Tiered) Up() bool {
+	_, up := t.health.period()
+	return up
+}
+
+// Lookup returns the record of key that has not expired at now, and the tier it
+// came from. A problem with Redis is a miss. The end of ctx does not cut the
+// read short: a client that leaves says nothing about Redis.
+func (t *Tiered) Lookup(ctx context.Context, key Key, now time.Time) (*Record, TierName) {
+	if r := t.LookupMemory(key, now); r != nil {
+		return r, TierMemory
+	}
+	period, up := t.health.period()
+	if !up {
+		return nil, TierNone
+	}
+	purges := t.purges.Load()
+	r, err := t.read(ctx, key)
+	t.note(period, err, true)
+	if r == nil || !now.Before(r.Expires) {
+		return nil, TierNone
+	}
+	t.copyToMemory(r, purges)
+	return r, TierRedis
+}
+
+// LookupMemory is Lookup without Redis. It does not allocate.
+func (t *Tiered) LookupMemory(key Key, now time.Time) *Record {
+	if t.memory == nil {
+		return nil
+	}
+	return t.memory.Lookup(key.Full, now)
+}
+
+func (t *Tiered) read(ctx context.Context, key Key) (*Record, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), t.opts.ReadTimeout)
+	defer cancel()
+	return t.redis.Get(ctx, key)
+}
+
+// copyToMemory keeps a record that was read when purges was the count, unless
+// something has been deleted since. Its metadata are compact, being decoded.
+func (t *Tiered) copyToMemory(r *Record, purges uint64) {
+	if t.memory == nil {
+		return
+	}
+	t.fill.RLock()
+	defer t.fill.RUnlock()
+	if t.purges.Load() == purges {
+		t.memory.insert(r)
+	}
+}
+
+// Put stores the records in memory at once and in Redis soon, in one round
+// trip. Where Redis is down or behind, that write is dropped and counted.
+func (t *Tiered) Put(records ...*Record) {
+	if t.memory != nil {
+		// What memory refuses, no tier can hold; it is no hit anywhere.
+		if err := t.memory.Put(context.Background(), records...); err != nil {
+			t.droppedWrites.Add(uint64(len(records)))
+			return
+		}
+	}
+	if t.redis == nil || len(records) == 0 {
+		return
+	}
+	if !t.Up() || !t.queue.push(slices.Clone(records)) {
+		t.droppedWrites.Add(uint64(len(records)))
+	}
+}
+
+// write writes queued jobs until the queue is closed.
+func (t *Tiered) write(ctx context.Context) {
+	for j := t.queue.next(); j != nil; j = t.queue.next() {
+		if !t.writeJob(ctx, j) {
+			t.droppedWrites.Add(uint64(len(j.records)))
+		}
+		t.queue.finish(j)
+	}
+}
+
+func (t *Tiered) writeJob(ctx context.Context, j *job) bool {
+	period, up := t.health.period()
+	if !up {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, t.opts.WriteTimeout)
+	defer cancel()
+	err := t.redis.Put(ctx, j.records...)
+	t.note(period, err, false)
+	return err == nil
+}
+
+// Delete removes every record that matches from both tiers, and what waits to
+// be written. n is the number removed from the tier that had more of them. If
+// Redis could not be searched, err is ErrUnavailable and memory is purged all
+// the same. A record that is Put after Delete began may stay.
+func (t *Tiered) Delete(ctx context.Context, match func(*Record) bool) (n int, err error) {
+	if t.redis != nil {
+		n, err = t.deleteRedis(ctx, match)
+	}
+	if t.memory == nil {
+		return n, err
+	}
+	t.fill.Lock()
+	t.purges.Add(1)
+	t.fill.Unlock()
+	inMemory, _ := t.memory.Delete(context.WithoutCancel(ctx), match)
+	return max(n, inMemory), err
+}
+
+func (t *Tiered) deleteRedis(ctx context.Context, match func(*Record) bool) (int, error) {
+	if err := t.queue.drop(ctx, match); err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	period, up := t.health.period()
+	if !up {
+		return 0, ErrUnavailable
+	}
+	n, err := t.redis.Delete(ctx, match)
+	if err == nil {
+		return n, nil
+	}
+	if !ended(ctx) {
+		t.note(period, err, false)
+	}
+	return n, fmt.Errorf("%w: %w", ErrUnavailable, err)
+}
+
+// ended reports whether ctx is over, or its deadline past although nobody has
+// noticed: a connection has the same deadline and may be first.
+func ended(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ctx.Err() != nil || ok && !time.Now().Before(deadline)
+}
+
+// note counts a failed operation of a period and decides whether it ends it.
+func (t *Tiered) note(period uint64, err error, read bool) {
+	if err == nil || errors.Is(err, ErrForeignKey) || errors.Is(err, ErrTooLarge) {
+		return // Redis was not asked
+	}
+	t.redisErrors.Add(1)
+	if broken(err, read) {
+		t.health.fail(period, err)
+	}
+}
+
+// broken reports whether after err the next operation is likely to fail as well.
+// Most error replies concern one command: Redis is out of memory, or a replica.
+func broken(err error, read bool) bool {
+	if _, ok := errors.AsType[redis.Error](err); !ok {
+		return true // network, timeout, or something that does not speak RESP
+	}
+	return read && (redis.IsAuthError(err) || redis.IsPermissionError(err) || redis.IsLoadingError(err) ||
+		redis.IsMasterDownError(err) || redis.IsClusterDownError(err))
+}
+
+// sweep removes expired records from memory now and then.
+func (t *Tiered) sweep(ctx context.Context) {
+	for sleep(ctx, sweepEvery) {
+		t.memory.Sweep(time.Now())
+	}
+}
+
+// Stats are counters since the start, but for the queue, which is as it is.
+type Stats struct {
+	RedisErrors   uint64 // operations that failed
+	DroppedWrites uint64 // records not written to Redis
+	Corrupt       uint64 // values read that are no records
+	OtherVersion  uint64 // records read that another version wrote
+	Evictions     uint64 // records that made room in memory
+	QueuedRecords int
+	QueuedBytes   int64
+}
+
+// Stats returns the counters of the store and its tiers.
+func (t *Tiered) Stats() Stats {
+	s := Stats{RedisErrors: t.redisErrors.Load(), DroppedWrites: t.droppedWrites.Load()}
+	s.QueuedRecords, s.QueuedBytes = t.queue.size()
+	if t.redis != nil {
+		s.Corrupt, s.OtherVersion = t.redis.Corrupt(), t.redis.OtherVersion()
+	}
+	if t.memory != nil {
+		s.Evictions = t.memory.Evictions()
+	}
+	return s
+}

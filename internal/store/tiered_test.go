@@ -1,0 +1,344 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/store/storetest"
+)
+
+// diary notes the changes of health.
+type diary struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (d *diary) note(up bool, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.lines = append(d.lines, fmt.Sprintf("%v %v", up, err))
+}
+
+func (d *diary) want(t *testing.T, lines ...string) {
+	t.Helper()
+	synctest.Wait()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !slices.EqualFunc(d.lines, lines, strings.HasPrefix) {
+		t.Errorf("changes of health %q, want %q", d.lines, lines)
+	}
+}
+
+// inBubble runs test with a started store whose Redis is fake.
+func inBubble(t *testing.T, fake *fakeRedis, opts store.Options, test func(*testing.T, *store.Tiered, *diary)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		d := &diary{}
+		opts.OnHealth = d.note
+		s := store.NewTiered(store.NewMemory(ample), fake.tier(t), opts)
+		s.Start()
+		t.Cleanup(s.Close)
+		synctest.Wait()
+		test(t, s, d)
+	})
+}
+
+func matchAll(*store.Record) bool { return true }
+
+func wantTier(t *testing.T, s *store.Tiered, key store.Key, want store.TierName) {
+	t.Helper()
+	r, tier := s.Lookup(t.Context(), key, time.Now())
+	if tier != want || (r == nil) != (want == store.TierNone) {
+		t.Errorf("found %v in %q, want it in %q", r, tier, want)
+	}
+}
+
+func TestTieredCopiesFromRedis(t *testing.T) {
+	r, _ := newRedis(t)
+	m := newMemory(t)
+	s := newTiered(t, m, r, store.Options{})
+	rec := storetest.Response("shop", "1")
+	if err := r.Put(t.Context(), rec); err != nil {
+		t.Fatal(err)
+	}
+	wantTier(t, s, storetest.Response("shop", "2").Key, store.TierNone)
+	wantTier(t, s, rec.Key, store.TierRedis)
+	wantTier(t, s, rec.Key, store.TierMemory)
+	if got := s.LookupMemory(rec.Key, time.Now()); got == nil {
+		t.Error("not in memory")
+	}
+	if got, _ := s.Lookup(t.Context(), rec.Key, rec.Expires); got != nil {
+		t.Error("found at its end")
+	}
+}
+
+func TestTieredDoesNothingBeforeStart(t *testing.T) {
+	fake := newFake(map[string]string{"GET": null})
+	s := store.NewTiered(store.NewMemory(ample), fake.tier(t), store.Options{})
+	rec := storetest.Response("shop", "1")
+	s.Put(rec)
+	wantTier(t, s, rec.Key, store.TierMemory)
+	wantTier(t, s, storetest.Response("shop", "2").Key, store.TierNone)
+	if n := fake.dials.Load(); n != 0 {
+		t.Errorf("%d dials", n)
+	}
+	if stats := s.Stats(); stats.DroppedWrites != 1 {
+		t.Errorf("%+v", stats)
+	}
+	s.Close()
+}
+
+// A hanging Redis costs one read timeout, an absent one nothing.
+func TestTieredHangingRedis(t *testing.T) {
+	fake := newFake(map[string]string{"GET": null})
+	inBubble(t, fake, store.Options{}, func(t *testing.T, s *store.Tiered, d *diary) {
+		time.Sleep(time.Minute)
+		fake.set("GET", hang)
+		key := storetest.Response("shop", "1").Key
+		start := time.Now()
+		wantTier(t, s, key, store.TierNone)
+		if waited := time.Since(start); waited != 50*time.Millisecond {
+			t.Errorf("first request waited %v", waited)
+		}
+		for range 3 {
+			start = time.Now()
+			wantTier(t, s, key, store.TierNone)
+			if waited := time.Since(start); waited != 0 {
+				t.Errorf("request during the outage waited %v", waited)
+			}
+			time.Sleep(3 * time.Second)
+		}
+		d.want(t, "true", "false")
+		if stats := s.Stats(); stats.RedisErrors != 1 {
+			t.Errorf("%+v", stats)
+		}
+
+		rec := storetest.Response("shop", "1")
+		fake.set("GET", bulk(store.Encode(nil, rec)))
+		time.Sleep(3 * time.Second)
+		wantTier(t, s, key, store.TierRedis)
+		d.want(t, "true", "false", "true")
+	})
+}
+
+func TestTieredErrorReplies(t *testing.T) {
+	for _, c := range []struct {
+		command, reply string
+		down           bool
+	}{
+		{"GET", "-NOAUTH Authentication required.", true},
+		{"GET", "-WRONGPASS invalid username-password pair or user is disabled.", true},
+		{"GET", "-NOPERM User default has no permissions to run the 'get' command", true},
+		{"GET", "-LOADING Redis is loading the dataset in memory", true},
+		{"GET", "-MASTERDOWN Link with MASTER is down", true},
+		{"GET", "garbage", true},
+		{"GET", "-WRONGTYPE Operation against a key holding the wrong kind of value", false},
+		{"GET", "-ERR unknown", false},
+		{"SET", "-OOM command not allowed when used memory > 'maxmemory'.", false},
+		{"SET", "-READONLY You can't write against a read only replica.", false},
+		{"SET", "-MISCONF Redis is configured to save RDB snapshots", false},
+		{"SET", "-NOPERM User default has no permissions to run the 'set' command", false},
+		{"SET", "garbage", true},
+		{"SET", hang, true},
+	} {
+		t.Run(c.command+" "+c.reply, func(t *testing.T) {
+			fake := newFake(map[string]string{"GET": null, "SET": ok})
+			inBubble(t, fake, store.Options{}, func(t *testing.T, s *store.Tiered, d *diary) {
+				if c.reply != hang {
+					c.reply += "\r\n"
+				}
+				fake.set(c.command, c.reply)
+				rec := storetest.Response("shop", "1")
+				if c.command == "GET" {
+					wantTier(t, s, rec.Key, store.TierNone)
+				} else {
+					s.Put(rec)
+					time.Sleep(2 * time.Second)
+				}
+				synctest.Wait()
+				if stats := s.Stats(); stats.RedisErrors != 1 {
+					t.Errorf("%+v", stats)
+				}
+				if !c.down {
+					d.want(t, "true")
+					return
+				}
+				if d.mu.Lock(); len(d.lines) < 2 || !strings.HasPrefix(d.lines[1], "false") {
+					t.Errorf("changes %q", d.lines)
+				}
+				d.mu.Unlock()
+			})
+		})
+	}
+}
+
+// A client that leaves says nothing about Redis.
+func TestTieredCanceledRequest(t *testing.T) {
+	rec := storetest.Response("shop", "1")
+	fake := newFake(map[string]string{"GET": bulk(store.Encode(nil, rec)), "SCAN": hang})
+	inBubble(t, fake, store.Options{}, func(t *testing.T, s *store.Tiered, d *diary) {
+		rec := storetest.Response("shop", "1") // of the bubble's time
+		fake.set("GET", bulk(store.Encode(nil, rec)))
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, tier := s.Lookup(ctx, rec.Key, time.Now()); tier != store.TierRedis {
+			t.Errorf("found in %q", tier)
+		}
+		if _, err := s.Delete(ctx, matchAll); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("Delete = %v", err)
+		}
+		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := s.Delete(ctx, matchAll); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("Delete = %v", err)
+		}
+		d.want(t, "true")
+	})
+}
+
+func TestTieredQueueOverflow(t *testing.T) {
+	fake := newFake(map[string]string{"GET": null, "SET": hang})
+	opts := store.Options{QueueRecords: 4, Writers: 1, WriteTimeout: time.Hour}
+	inBubble(t, fake, opts, func(t *testing.T, s *store.Tiered, _ *diary) {
+		start := time.Now()
+		for i := range 10 {
+			s.Put(storetest.Response("shop", fmt.Sprint(i)))
+		}
+		if waited := time.Since(start); waited != 0 {
+			t.Errorf("Put waited %v", waited)
+		}
+		if stats := s.Stats(); stats.QueuedRecords != 4 || stats.DroppedWrites != 6 || stats.QueuedBytes == 0 {
+			t.Errorf("%+v", stats)
+		}
+		for i := range 10 {
+			wantTier(t, s, storetest.Response("shop", fmt.Sprint(i)).Key, store.TierMemory)
+		}
+		s.Close()
+		if stats := s.Stats(); stats.QueuedRecords != 0 || stats.DroppedWrites != 10 {
+			t.Errorf("after Close: %+v", stats)
+		}
+	})
+}
+
+func TestTieredDeleteWithoutRedis(t *testing.T) {
+	fake := newFake(map[string]string{"GET": hang})
+	inBubble(t, fake, store.Options{}, func(t *testing.T, s *store.Tiered, _ *diary) {
+		s.Put(storetest.Response("shop", "1"), storetest.Response("blog", "1"))
+		n, err := s.Delete(t.Context(), func(r *store.Record) bool { return r.Namespace == "shop" })
+		if n != 1 || !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("Delete = %d, %v; want 1, ErrUnavailable", n, err)
+		}
+		wantTier(t, s, storetest.Response("shop", "1").Key, store.TierNone)
+		wantTier(t, s, storetest.Response("blog", "1").Key, store.TierMemory)
+	})
+}
+
+// What was queued or being written when Delete began is not in Redis after it.
+func TestTieredDeleteCoversQueuedWrites(t *testing.T) {
+	r, server := newRedis(t)
+	s := newTiered(t, newMemory(t), r, store.Options{})
+	for i := range 300 {
+		s.Put(storetest.Response(fmt.Sprintf("n%d", i%2), fmt.Sprint(i)))
+	}
+	if _, err := s.Delete(t.Context(), func(r *store.Record) bool { return r.Namespace == "n0" }); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	keys := server.Keys()
+	if slices.ContainsFunc(keys, func(k string) bool { return strings.HasPrefix(k, "cache:n0:") }) || len(keys) != 150 {
+		t.Errorf("%d keys left, want the 150 of the other namespace", len(keys))
+	}
+}
+
+// A record that was on its way from Redis when Delete came must not be in memory
+// after it.
+func TestTieredDeleteCoversReads(t *testing.T) {
+	fake := newFake(map[string]string{"GET": null, "SCAN": empty})
+	inBubble(t, fake, store.Options{ReadTimeout: time.Minute}, func(t *testing.T, s *store.Tiered, _ *diary) {
+		rec := storetest.Response("shop", "1")
+		release := make(chan string)
+		fake.hold("GET", release)
+		found := make(chan store.TierName)
+		go func() {
+			_, tier := s.Lookup(t.Context(), rec.Key, time.Now())
+			found <- tier
+		}()
+		synctest.Wait()
+		if _, err := s.Delete(t.Context(), matchAll); err != nil {
+			t.Fatal(err)
+		}
+		release <- bulk(store.Encode(nil, rec))
+		if tier := <-found; tier != store.TierRedis {
+			t.Errorf("found in %q", tier)
+		}
+		if s.LookupMemory(rec.Key, time.Now()) != nil {
+			t.Error("in memory after Delete")
+		}
+	})
+}
+
+func TestTieredSweepsMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := store.NewMemory(ample)
+		s := store.NewTiered(m, nil, store.Options{})
+		s.Start()
+		defer s.Close()
+		s.Put(storetest.Response("shop", "1"))
+		time.Sleep(storetest.Response("shop", "1").Freshness.Lifetime)
+		if m.Len() != 1 {
+			t.Error("removed too early")
+		}
+		time.Sleep(2 * time.Hour)
+		if m.Len() != 0 {
+			t.Error("expired and still there")
+		}
+	})
+}
+
+// Redis goes and comes back under load: no request fails, and the race detector
+// has something to look at.
+func TestTieredOutageUnderLoad(t *testing.T) {
+	r, server := newRedis(t)
+	changes := make(chan bool, 64)
+	s := newTiered(t, newMemory(t), r, store.Options{
+		ProbeInterval: time.Millisecond,
+		OnHealth:      func(up bool, _ error) { changes <- up },
+	})
+	<-changes
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			for j := 0; ctx.Err() == nil; j++ {
+				rec := storetest.Response("shop", fmt.Sprint(i, j))
+				s.Lookup(ctx, rec.Key, time.Now())
+				s.Put(rec)
+			}
+		})
+	}
+	for range 3 {
+		server.Close()
+		for <-changes {
+		}
+		if err := server.Restart(); err != nil {
+			t.Fatal(err)
+		}
+		for !<-changes {
+		}
+	}
+	cancel()
+	wg.Wait()
+	if !s.Up() {
+		t.Error("down at the end")
+	}
+}

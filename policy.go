@@ -1,0 +1,379 @@
+package rediscache
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// Policy says what is cached, under which key and for how long. A namespace and
+// a handler each have one; Handler says how the two are merged.
+type Policy struct {
+	// The freshness lifetime of responses with status 200, 203, 204, 300, 301
+	// and 308 whose origin states none. Default: none, so that only responses
+	// with a lifetime of their own are stored.
+	TTL *TTL `json:"ttl,omitempty"`
+
+	// Lifetimes for matching requests. The first rule that matches wins over
+	// `ttl`. Handlers only.
+	TTLRules []*TTLRule `json:"ttl_rules,omitempty"`
+
+	// Lifetimes for other statuses. The first rule that names the status wins.
+	TTLStatus []*TTLStatus `json:"ttl_status,omitempty"`
+
+	// The share of a configured lifetime, in percent, that is taken off at
+	// random, so that responses stored together do not expire together.
+	// Default: 5.
+	Jitter *float64 `json:"jitter,omitempty"`
+
+	// The identifier in the key. Default: the host and the path, as the client
+	// sent them.
+	Key *KeyTemplate `json:"key,omitempty"`
+
+	// Which query parameters are part of the key. Default: all, sorted by name.
+	VaryQuery *VaryQuery `json:"vary_query,omitempty"`
+
+	// Request fields that are part of the key. Default: none.
+	VaryHeader []string `json:"vary_header,omitempty"`
+
+	// Cookies that are part of the key. Default: none.
+	VaryCookie []string `json:"vary_cookie,omitempty"`
+
+	// A template that identifies the user: one stored response per user. A
+	// request for which a placeholder in it is empty bypasses the cache.
+	// Default: none.
+	ByUser string `json:"by_user,omitempty"`
+
+	// Whether credentials do not matter: every user gets the same answer.
+	// Default: false.
+	Shared bool `json:"shared,omitempty"`
+
+	// Cookies, as names or globs, that carry no identity, in addition to those
+	// of common analytics services.
+	IgnoreCookies []string `json:"ignore_cookies,omitempty"`
+
+	// Matchers of requests that are neither looked up nor stored. Handlers
+	// only. Default: none.
+	Bypass []*MatcherRule `json:"bypass,omitempty"`
+
+	// Responses that are passed on without being stored. Default: none.
+	NoStore []caddyhttp.ResponseMatcher `json:"no_store,omitempty"`
+
+	// The methods that are cached: GET, or GET and HEAD. Default: GET and HEAD.
+	Methods []string `json:"methods,omitempty"`
+
+	// The size of the largest body that is stored, in bytes; larger ones stream
+	// through. Default: 8 MiB.
+	MaxBody int64 `json:"max_body,omitempty"`
+
+	// Which response fields of the cache are sent: `full`, `minimal` (X-Cache
+	// and Age) or `off` (Age). Default: full.
+	Diagnostics string `json:"diagnostics,omitempty"`
+
+	// The same for matching requests. The first rule that matches wins over
+	// `diagnostics`. Handlers only.
+	DiagnosticsRules []*DiagnosticsRule `json:"diagnostics_rules,omitempty"`
+
+	// What becomes of a response with Set-Cookie: `refuse` does not store it,
+	// `strip` stores it without the field, `store` stores it whole. Default:
+	// refuse.
+	SetCookie string `json:"set_cookie,omitempty"`
+}
+
+// TTL is a configured freshness lifetime.
+type TTL struct {
+	// The lifetime.
+	Duration caddy.Duration `json:"duration"`
+
+	// Whether it replaces what the origin states: lifetimes, no-cache and
+	// no-store; private only together with `by_user`. Default: false.
+	Override bool `json:"override,omitempty"`
+}
+
+// TTLRule is a lifetime for matching requests.
+type TTLRule struct {
+	TTL
+	MatcherRule
+}
+
+// TTLStatus is a lifetime for statuses.
+type TTLStatus struct {
+	TTL
+
+	// Status codes; one digit stands for a class, such as 4 for every 4xx.
+	Status []int `json:"status"`
+}
+
+// MatcherRule holds request matchers. It matches every request when it has none.
+type MatcherRule struct {
+	// The matchers; sets are ORed.
+	MatcherSetsRaw caddyhttp.RawMatcherSets `json:"match,omitempty" caddy:"namespace=http.matchers"`
+
+	matchers caddyhttp.MatcherSets
+}
+
+// DiagnosticsRule selects diagnostics for matching requests.
+type DiagnosticsRule struct {
+	MatcherRule
+
+	// `full`, `minimal` or `off`.
+	Level string `json:"level"`
+}
+
+// KeyTemplate is the template of an identifier.
+type KeyTemplate struct {
+	// Literal text is kept; the values of placeholders are percent-escaped.
+	Template string `json:"template"`
+
+	// Whether the identifier alone is the key, without a hash. The template
+	// then has to state everything by which responses differ.
+	Exact bool `json:"exact,omitempty"`
+}
+
+// VaryQuery selects query parameters.
+type VaryQuery struct {
+	// `all`, `none`, `only` the named ones, or all `except` the named ones.
+	Mode string `json:"mode"`
+
+	// Parameters for `only`; parameters, globs and `tracking` for `except`.
+	Names []string `json:"names,omitempty"`
+}
+
+const (
+	defaultMaxBody = 8 << 20
+	defaultJitter  = 5.0
+)
+
+// defaultStatuses are those to which a plain ttl applies.
+var defaultStatuses = []int{
+	http.StatusOK, http.StatusNonAuthoritativeInfo, http.StatusNoContent,
+	http.StatusMultipleChoices, http.StatusMovedPermanently, http.StatusPermanentRedirect,
+}
+
+// merge returns the policy of a directive inside a namespace: option by option,
+// the directive's replaces the namespace's; lines that can only widen a rule
+// are added.
+func (p Policy) merge(ns Policy) Policy {
+	p.TTL = cmp.Or(p.TTL, ns.TTL)
+	p.TTLStatus = firstNonEmpty(p.TTLStatus, ns.TTLStatus)
+	p.Jitter = cmp.Or(p.Jitter, ns.Jitter)
+	p.Key = cmp.Or(p.Key, ns.Key)
+	p.VaryQuery = cmp.Or(p.VaryQuery, ns.VaryQuery)
+	p.VaryHeader = firstNonEmpty(p.VaryHeader, ns.VaryHeader)
+	p.VaryCookie = firstNonEmpty(p.VaryCookie, ns.VaryCookie)
+	p.ByUser = cmp.Or(p.ByUser, ns.ByUser)
+	p.Shared = p.Shared || ns.Shared
+	p.IgnoreCookies = slices.Concat(ns.IgnoreCookies, p.IgnoreCookies)
+	p.NoStore = slices.Concat(ns.NoStore, p.NoStore)
+	p.Methods = firstNonEmpty(p.Methods, ns.Methods)
+	p.MaxBody = cmp.Or(p.MaxBody, ns.MaxBody)
+	p.Diagnostics = cmp.Or(p.Diagnostics, ns.Diagnostics)
+	p.SetCookie = cmp.Or(p.SetCookie, ns.SetCookie)
+	return p
+}
+
+func firstNonEmpty[T any](a, b []T) []T {
+	if len(a) > 0 {
+		return a
+	}
+	return b
+}
+
+// provision loads the matchers.
+func (p *Policy) provision(ctx caddy.Context) error {
+	for _, rule := range p.TTLRules {
+		if err := rule.provision(ctx); err != nil {
+			return fmt.Errorf("ttl_rules: %w", err)
+		}
+	}
+	for _, rule := range p.Bypass {
+		if err := rule.provision(ctx); err != nil {
+			return fmt.Errorf("bypass: %w", err)
+		}
+	}
+	for _, rule := range p.DiagnosticsRules {
+		if err := rule.provision(ctx); err != nil {
+			return fmt.Errorf("diagnostics_rules: %w", err)
+		}
+	}
+	return nil
+}
+
+func (m *MatcherRule) provision(ctx caddy.Context) error {
+	if len(m.MatcherSetsRaw) == 0 {
+		return nil
+	}
+	loaded, err := ctx.LoadModule(m, "MatcherSetsRaw")
+	if err != nil {
+		return err
+	}
+	return m.matchers.FromInterface(loaded)
+}
+
+// matches reports whether the request matches. A matcher that fails counts as
+// not matching, with the error for the log.
+func (m *MatcherRule) matches(r *http.Request) (bool, error) {
+	return m.matchers.AnyMatchWithError(r)
+}
+
+// validate checks what the parser of the Caddyfile has checked already, for
+// configurations in JSON.
+func (p *Policy) validate() error {
+	for _, ttl := range p.ttls() {
+		if ttl.Duration < 0 {
+			return fmt.Errorf("ttl %s is negative", time.Duration(ttl.Duration))
+		}
+	}
+	if p.Jitter != nil && (*p.Jitter < 0 || *p.Jitter > 100) {
+		return fmt.Errorf("jitter %v is not between 0 and 100 percent", *p.Jitter)
+	}
+	if p.MaxBody < 0 {
+		return fmt.Errorf("max_body %d is negative", p.MaxBody)
+	}
+	if p.Key != nil {
+		if err := p.Key.validate(); err != nil {
+			return err
+		}
+	}
+	if p.VaryQuery != nil {
+		if err := p.VaryQuery.validate(); err != nil {
+			return err
+		}
+	}
+	for _, s := range p.TTLStatus {
+		if err := validateStatuses(s.Status); err != nil {
+			return fmt.Errorf("ttl_status: %w", err)
+		}
+	}
+	for _, m := range p.Methods {
+		if m != http.MethodGet && m != http.MethodHead {
+			return fmt.Errorf("methods: %q cannot be cached: only GET and HEAD can", m)
+		}
+	}
+	if len(p.Methods) > 0 && !slices.Contains(p.Methods, http.MethodGet) {
+		return errors.New("methods: GET is missing: HEAD is answered from stored responses to GET")
+	}
+	for _, rule := range p.DiagnosticsRules {
+		if err := oneOf("diagnostics", rule.Level, diagnosticLevels); err != nil {
+			return err
+		}
+	}
+	return errors.Join(
+		oneOf("diagnostics", cmp.Or(p.Diagnostics, diagnosticsFull), diagnosticLevels),
+		oneOf("set_cookie", cmp.Or(p.SetCookie, setCookieRefuse), setCookieModes),
+	)
+}
+
+func (p *Policy) ttls() []TTL {
+	var ttls []TTL
+	if p.TTL != nil {
+		ttls = append(ttls, *p.TTL)
+	}
+	for _, rule := range p.TTLRules {
+		ttls = append(ttls, rule.TTL)
+	}
+	for _, rule := range p.TTLStatus {
+		ttls = append(ttls, rule.TTL)
+	}
+	return ttls
+}
+
+func validateStatuses(statuses []int) error {
+	if len(statuses) == 0 {
+		return errors.New("no status is named")
+	}
+	for _, s := range statuses {
+		if (s < 2 || s > 5) && (s < 200 || s > 599) {
+			return fmt.Errorf("%d is not a final status or a class of them", s)
+		}
+	}
+	return nil
+}
+
+func oneOf(option, value string, allowed []string) error {
+	if slices.Contains(allowed, value) {
+		return nil
+	}
+	return fmt.Errorf("%s: unknown value %q, want one of %v", option, value, allowed)
+}
+
+// The levels of the option diagnostics and the modes of set_cookie.
+const (
+	diagnosticsFull    = "full"
+	diagnosticsMinimal = "minimal"
+	diagnosticsOff     = "off"
+
+	setCookieRefuse = "refuse"
+	setCookieStrip  = "strip"
+	setCookieStore  = "store"
+)
+
+var (
+	diagnosticLevels = []string{diagnosticsFull, diagnosticsMinimal, diagnosticsOff}
+	setCookieModes   = []string{setCookieRefuse, setCookieStrip, setCookieStore}
+)
+
+// requestTTL is the configured lifetime for the responses to a request, or nil.
+func (p *Policy) requestTTL(r *http.Request) (*TTL, error) {
+	for _, rule := range p.TTLRules {
+		if ok, err := rule.matches(r); err != nil {
+			return nil, err
+		} else if ok {
+			return &rule.TTL, nil
+		}
+	}
+	return p.TTL, nil
+}
+
+// statusTTL is the configured lifetime of a response, or nil. requestTTL is that
+// of its request.
+func (p *Policy) statusTTL(status int, requestTTL *TTL) *TTL {
+	for _, rule := range p.TTLStatus {
+		for _, s := range rule.Status {
+			if caddyhttp.StatusCodeMatches(status, s) {
+				return &rule.TTL
+			}
+		}
+	}
+	if slices.Contains(defaultStatuses, status) {
+		return requestTTL
+	}
+	return nil
+}
+
+// jittered takes a random share off a configured lifetime.
+func (p *Policy) jittered(lifetime time.Duration) time.Duration {
+	percent := defaultJitter
+	if p.Jitter != nil {
+		percent = *p.Jitter
+	}
+	return lifetime - time.Duration(float64(lifetime)*percent/100*rand.Float64())
+}
+
+// noStore reports whether a no_store rule matches the response.
+func (p *Policy) noStore(status int, header http.Header) bool {
+	return slices.ContainsFunc(p.NoStore, func(m caddyhttp.ResponseMatcher) bool {
+		return m.Match(status, header)
+	})
+}
+
+// diagnosticsFor is the level for this request.
+func (p *Policy) diagnosticsFor(r *http.Request) string {
+	for _, rule := range p.DiagnosticsRules {
+		if ok, err := rule.matches(r); ok && err == nil {
+			return rule.Level
+		}
+	}
+	return cmp.Or(p.Diagnostics, diagnosticsFull)
+}
+
+func (p *Policy) maxBody() int64 { return cmp.Or(p.MaxBody, defaultMaxBody) }
+
+func (p *Policy) setCookie() string { return cmp.Or(p.SetCookie, setCookieRefuse) }

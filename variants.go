@@ -1,0 +1,122 @@
+package rediscache
+
+import (
+	"hash/maphash"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
+)
+
+// A URL whose responses vary has a base record under its key. It lists the
+// request fields that select a variant, and the variants that are stored; each
+// variant has a key of its own. The fields are the union of what Vary named in
+// any response, so that a response that names fewer replaces nothing it should
+// not: it is stored as one more variant.
+
+const (
+	maxVaryFields = 16 // that select a variant
+	maxVariants   = 64 // of one URL
+)
+
+// address finds the key under which the response will be stored.
+func (c *captureWriter) address(vary []string, header http.Header) Reason {
+	x := c.x
+	names := c.selecting(vary, header)
+	if len(names) == 0 {
+		x.answered = x.key.Key
+		return ReasonNone
+	}
+	var hash string
+	x.answered, hash = variantKey(x.key, names, c.reqHead)
+	if len(names) > maxVaryFields || !roomFor(x.base, hash, names, x.now) {
+		return ReasonVariantLimit
+	}
+	c.varyNames, c.variantHash = names, hash
+	return ReasonNone
+}
+
+// selecting is the union of the fields that Vary names and those of the base
+// record. An encoded response whose origin forgot to name Accept-Encoding
+// varies on it all the same.
+func (c *captureWriter) selecting(vary []string, header http.Header) []string {
+	names := slices.Clone(vary)
+	if c.x.base != nil {
+		names = append(names, c.x.base.Vary...)
+	}
+	if encoding := header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		names = append(names, "Accept-Encoding")
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// roomFor reports whether a base record can list one more variant.
+func roomFor(base *store.Record, hash string, names []string, now time.Time) bool {
+	if base == nil || !slices.Equal(base.Vary, names) {
+		return true
+	}
+	live := 0
+	for _, v := range base.Variants {
+		if v.Hash == hash {
+			return true
+		}
+		if v.Expires.After(now) {
+			live++
+		}
+	}
+	return live < maxVariants
+}
+
+// put stores a complete response, and with a variant the base record that lists
+// it.
+func (n *node) put(c *captureWriter, rec *store.Record) {
+	x := c.x
+	rec.Key, rec.URL = x.answered, c.url
+	if c.variantHash == "" {
+		n.store.Put(rec)
+		return
+	}
+	lock := n.variantLock(x.key.Full)
+	lock.Lock()
+	defer lock.Unlock()
+	base, _ := n.store.Lookup(x.r.Context(), x.key.Key, x.now)
+	n.store.Put(rec, baseWith(base, c, rec))
+}
+
+// baseWith is the base record of a new variant. One that selected by other
+// fields is replaced: its variants cannot be found any more.
+func baseWith(old *store.Record, c *captureWriter, rec *store.Record) *store.Record {
+	base := &store.Record{
+		Key: c.x.key.Key, Namespace: rec.Namespace, Identifier: rec.Identifier, URL: rec.URL,
+		Vary: c.varyNames, Expires: rec.Expires,
+	}
+	if old != nil && slices.Equal(old.Vary, c.varyNames) {
+		for _, v := range old.Variants {
+			if v.Hash != c.variantHash && v.Expires.After(c.x.now) {
+				base.Variants = append(base.Variants, v)
+				base.Expires = latest(base.Expires, v.Expires)
+			}
+		}
+	}
+	base.Variants = append(base.Variants, store.Variant{Hash: c.variantHash, Expires: rec.Expires})
+	return base
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// variantLock serializes changes to the list of a base record, which is read,
+// extended and written back. URLs may share a lock.
+func (n *node) variantLock(key string) *sync.Mutex {
+	return &n.variantLocks[maphash.String(variantSeed, key)%uint64(len(n.variantLocks))]
+}
+
+var variantSeed = maphash.MakeSeed()

@@ -1,0 +1,286 @@
+package rediscache
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// Warming sends requests through the handlers of the site itself, without a
+// connection, so that keys, rules and stored responses are those of clients.
+
+const (
+	defaultWarmConcurrency = 4
+	maxWarmConcurrency     = 64
+	warmTimeout            = time.Minute // for one request
+	maxWarmJobs            = 16          // whose progress can be asked for
+)
+
+// warmRequest is the body of POST /redis_cache/warm.
+type warmRequest struct {
+	URLs        []string            `json:"urls"`
+	Headers     []map[string]string `json:"headers"`     // one request per URL and set of fields
+	Concurrency int                 `json:"concurrency"` // requests at a time
+	Wait        bool                `json:"wait"`        // answer when done
+}
+
+// warmResult is the result of one request.
+type warmResult struct {
+	URL     string `json:"url"`
+	Status  int    `json:"status,omitempty"`
+	Outcome string `json:"outcome,omitempty"` // as X-Cache would show it
+	Error   string `json:"error,omitempty"`
+}
+
+// warmProgress is how far a job has come.
+type warmProgress struct {
+	ID      string       `json:"id"`
+	Total   int          `json:"total"`
+	Done    int          `json:"done"`
+	Failed  int          `json:"failed"`
+	Running bool         `json:"running"`
+	Results []warmResult `json:"results,omitempty"`
+}
+
+// warmTask is one request with the server that will answer it.
+type warmTask struct {
+	url     string
+	request *http.Request
+	server  *caddyhttp.Server
+}
+
+// warmJob is a list of requests that is being worked through. mu guards
+// progress.
+type warmJob struct {
+	tasks []warmTask
+
+	mu       sync.Mutex
+	progress warmProgress
+}
+
+// warmJobs are the last jobs of the process. mu guards the list.
+var warmJobs struct {
+	mu   sync.Mutex
+	list []*warmJob
+}
+
+func handleWarm(app *App, w http.ResponseWriter, r *http.Request) error {
+	var request warmRequest
+	if err := readJSON(r, &request); err != nil {
+		return err
+	}
+	job, err := app.newWarmJob(&request)
+	if err != nil {
+		return apiError(http.StatusBadRequest, err)
+	}
+	remember(job)
+	if request.Wait {
+		job.run(r.Context(), request.Concurrency)
+		return writeJSON(w, http.StatusOK, job.snapshot(true))
+	}
+	go job.run(app.ctx, request.Concurrency)
+	return writeJSON(w, http.StatusAccepted, job.snapshot(false))
+}
+
+func handleWarmProgress(_ *App, w http.ResponseWriter, r *http.Request) error {
+	id := r.URL.Query().Get("id")
+	warmJobs.mu.Lock()
+	jobs := slices.Clone(warmJobs.list)
+	warmJobs.mu.Unlock()
+	if id == "" {
+		all := make([]warmProgress, 0, len(jobs))
+		for _, job := range jobs {
+			all = append(all, job.snapshot(false))
+		}
+		return writeJSON(w, http.StatusOK, map[string]any{"jobs": all})
+	}
+	for _, job := range jobs {
+		if job.progress.ID == id {
+			return writeJSON(w, http.StatusOK, job.snapshot(true))
+		}
+	}
+	return apiError(http.StatusNotFound, fmt.Errorf("no warm job has the id %q", id))
+}
+
+func remember(job *warmJob) {
+	warmJobs.mu.Lock()
+	defer warmJobs.mu.Unlock()
+	warmJobs.list = append(warmJobs.list, job)
+	if surplus := len(warmJobs.list) - maxWarmJobs; surplus > 0 {
+		warmJobs.list = slices.Delete(warmJobs.list, 0, surplus)
+	}
+}
+
+// newWarmJob checks everything before anything is sent.
+func (a *App) newWarmJob(request *warmRequest) (*warmJob, error) {
+	if len(request.URLs) == 0 {
+		return nil, errors.New("urls is empty")
+	}
+	if request.Concurrency == 0 {
+		request.Concurrency = defaultWarmConcurrency
+	}
+	if request.Concurrency < 0 || request.Concurrency > maxWarmConcurrency {
+		return nil, fmt.Errorf("concurrency %d is not between 1 and %d", request.Concurrency, maxWarmConcurrency)
+	}
+	headers := request.Headers
+	if len(headers) == 0 {
+		headers = []map[string]string{nil}
+	}
+	job := new(warmJob)
+	for _, rawURL := range request.URLs {
+		server, u, err := a.serverOf(rawURL)
+		if err != nil {
+			return nil, err
+		}
+		for _, header := range headers {
+			job.tasks = append(job.tasks, warmTask{rawURL, internalRequest(u, header), server})
+		}
+	}
+	job.progress = warmProgress{ID: rand.Text(), Total: len(job.tasks), Running: true}
+	return job, nil
+}
+
+// serverOf finds the server that listens on the port of a URL.
+func (a *App) serverOf(rawURL string) (*caddyhttp.Server, *url.URL, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return nil, nil, fmt.Errorf("url %q is not an absolute http or https URL", rawURL)
+	}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return nil, nil, fmt.Errorf("url %q: %q is not a port", rawURL, port)
+	}
+	app, err := a.ctx.AppIfConfigured("http")
+	if err != nil {
+		return nil, nil, errors.New("no http app is configured")
+	}
+	for _, server := range app.(*caddyhttp.App).Servers {
+		for _, listen := range server.Listen {
+			address, err := caddy.ParseNetworkAddress(listen)
+			if err == nil && address.StartPort <= uint(number) && uint(number) <= address.EndPort {
+				return server, u, nil
+			}
+		}
+	}
+	return nil, nil, fmt.Errorf("url %q: no server listens on port %s", rawURL, port)
+}
+
+// internalRequest is a request as a client on this machine would send it.
+func internalRequest(u *url.URL, header map[string]string) *http.Request {
+	r := &http.Request{
+		Method: http.MethodGet, URL: &url.URL{Path: u.Path, RawPath: u.RawPath, RawQuery: u.RawQuery},
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: make(http.Header), Body: http.NoBody, Host: u.Host, RemoteAddr: "127.0.0.1:0",
+	}
+	if r.URL.Path == "" {
+		r.URL.Path = "/"
+	}
+	r.RequestURI = r.URL.RequestURI()
+	for name, value := range header {
+		r.Header.Set(name, value)
+	}
+	if u.Scheme == "https" {
+		r.TLS = &tls.ConnectionState{ServerName: u.Hostname(), HandshakeComplete: true, Version: tls.VersionTLS13}
+	}
+	return r
+}
+
+// run works through the job with a few requests at a time.
+func (j *warmJob) run(ctx context.Context, concurrency int) {
+	todo := make(chan warmTask)
+	var workers sync.WaitGroup
+	for range min(concurrency, len(j.tasks)) {
+		workers.Go(func() {
+			for task := range todo {
+				j.add(task.send(ctx))
+			}
+		})
+	}
+	for _, task := range j.tasks {
+		todo <- task
+	}
+	close(todo)
+	workers.Wait()
+	j.mu.Lock()
+	j.progress.Running = false
+	j.mu.Unlock()
+}
+
+func (j *warmJob) add(result warmResult) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.progress.Done++
+	if result.Error != "" || result.Status >= http.StatusBadRequest {
+		j.progress.Failed++
+	}
+	j.progress.Results = append(j.progress.Results, result)
+}
+
+// send runs one request through the server. A panic, by which a handler breaks a
+// response off, must not take the process with it.
+func (t *warmTask) send(ctx context.Context) (result warmResult) {
+	result.URL = t.url
+	if err := ctx.Err(); err != nil {
+		result.Error = err.Error()
+		return result
+	}
+	ctx, cancel := context.WithTimeout(ctx, warmTimeout)
+	defer cancel()
+	// {http.request.local} reads this address.
+	ctx = context.WithValue(ctx, http.LocalAddrContextKey, net.Addr(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}))
+	w := &discardWriter{header: make(http.Header)}
+	defer func() {
+		if recovered := recover(); recovered != nil {
+			result.Error = "the response broke off"
+		}
+	}()
+	t.server.ServeHTTP(w, t.request.WithContext(ctx))
+	result.Status, result.Outcome = w.status, w.header.Get("X-Cache")
+	return result
+}
+
+func (j *warmJob) snapshot(results bool) warmProgress {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	progress := j.progress
+	progress.Results = slices.Clone(progress.Results)
+	if !results {
+		progress.Results = nil
+	}
+	return progress
+}
+
+// discardWriter is the client of a request that has none.
+type discardWriter struct {
+	header http.Header
+	status int
+}
+
+func (w *discardWriter) Header() http.Header { return w.header }
+
+func (w *discardWriter) WriteHeader(status int) {
+	if w.status == 0 && status >= http.StatusOK {
+		w.status = status
+	}
+}
+
+func (w *discardWriter) Write(p []byte) (int, error) {
+	w.WriteHeader(http.StatusOK)
+	return len(p), nil
+}
