@@ -91,7 +91,7 @@ func TestAdaptErrors(t *testing.T) {
 		{global("namespace a {\n\t\t}\n\t\tnamespace a {\n\t\t}"), "declared twice"},
 		{global("namespace a {\n\t\t\tttl @m 5m\n\t\t}"), "matchers are not visible in a namespace"},
 		{global("namespace a {\n\t\t\tbypass /x\n\t\t}"), "matchers are not visible in a namespace"},
-		{"{\n\tredis_cache\n\tredis_cache\n}\n", "set twice"},
+		{"{\n\tredis_cache\n" + "\tredis_cache\n}\n", "set twice"},
 		{site("esi on"), "unrecognized option of redis_cache: esi"},
 		{site("stale_while_revalidate 1m"), "unrecognized option"},
 		{site("ttl"), "wrong argument count"},

@@ -58,6 +58,7 @@ func (s selector) normalize(prefix string) (selector, error) {
 			return s, err
 		}
 		s.Value = u
+	case selectNamespace, selectAll:
 	}
 	return s, nil
 }

@@ -45,6 +45,15 @@ type node struct {
 // requests after it already find what is stored there.
 const attachTimeout = 500 * time.Millisecond
 
+func init() {
+	// The client would print each failure to connect; the node logs changes.
+	redis.SetLogger(discardLogger{})
+}
+
+type discardLogger struct{}
+
+func (discardLogger) Printf(context.Context, string, ...any) {}
+
 func newNode(opts *redis.Options, prefix string, memory int64, logger *zap.Logger) *node {
 	n := &node{prefix: prefix, attached: make(chan struct{}), refused: make(chan struct{})}
 	n.logger.Store(logger)

@@ -11,9 +11,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/caddyserver/caddy/v2"
 )
 
 // RedisConfig says where Redis is. Placeholders such as {env.X} and {file.X}

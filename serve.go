@@ -28,6 +28,7 @@ func (x *exchange) serve() error {
 				return x.serveRanges(header, ranges)
 			case rfc9111.RangeUnsatisfiable:
 				return x.serveUnsatisfiable(header)
+			case rfc9111.RangeNone:
 			}
 		}
 	}
@@ -39,7 +40,7 @@ func (x *exchange) serve() error {
 // request.
 func (x *exchange) writeBody(body []byte) error {
 	if x.r.Method != http.MethodHead && len(body) > 0 {
-		_, _ = x.w.Write(body)
+		_, _ = x.w.Write(body) //nolint:gosec // it is the response of the upstream
 	}
 	return nil
 }
@@ -161,17 +162,18 @@ func (x *exchange) cacheStatus() string {
 
 // fwd says why the request went upstream in the words of RFC 9211, section 2.2.
 func (x *exchange) fwd() string {
-	switch {
-	case x.forward == ReasonMethod:
+	switch x.forward {
+	case ReasonMethod:
 		return "method"
-	case x.forward == ReasonAbsent || x.forward == ReasonRange:
+	case ReasonAbsent, ReasonRange:
 		return "uri-miss"
-	case x.forward == ReasonVariant:
+	case ReasonVariant:
 		return "vary-miss"
-	case x.forward == ReasonExpired:
+	case ReasonExpired:
 		return "stale"
-	case x.forward == ReasonCredentials:
+	case ReasonCredentials:
 		return "request"
+	default:
+		return "bypass"
 	}
-	return "bypass"
 }

@@ -40,7 +40,7 @@ func TestBadCaddyfiles(t *testing.T) {
 		{"memory lots!", "", "lots"},
 		{"memory -1MiB!", "", "-1MiB"},
 		{"redis http://127.0.0.1!", "", "http"},
-		{"redis redis://127.0.0.1:port/0!", "", "port"},
+		{"redis redis://127.0.0.1:port/0!", "", "URL"},
 		{"redis redis://127.0.0.1/x!", "", ""},
 		{"redis redis://127.0.0.1 {\ncolour red!\n}", "", "colour"},
 		{"redis redis://127.0.0.1 {\ndial_timeout soon!\n}", "", "soon"},
@@ -137,6 +137,10 @@ func refused(t *testing.T, n *node, text, says string) {
 func TestValidate(t *testing.T) {
 	t.Parallel()
 	silent := answering(t, "")
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("s3cret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		name, global string
 		says         string // empty: valid
@@ -145,7 +149,7 @@ func TestValidate(t *testing.T) {
 		{"redis silent", "redis " + silent.url(), ""},
 		{"redis off", "redis off", ""},
 		{"nothing left", "redis off\nmemory off", "memory"},
-		{"password file", "redis redis://127.0.0.1 {\npassword {file./does/not/exist}\n}", ""},
+		{"password from a file", "redis redis://127.0.0.1 {\npassword {file." + secret + "}\n}", ""},
 		{"unknown option", "colour red", "colour"},
 		{"wrong size", "memory lots", "lots"},
 		{"namespace is the prefix", "prefix shop\nnamespace shop", "shop"},

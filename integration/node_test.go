@@ -168,6 +168,8 @@ func (n *node) api(t *testing.T, method, path, body string, fields ...string) re
 		name, value, _ := strings.Cut(f, ": ")
 		req.Header.Set(name, value)
 	}
+	// Every reload closes the admin server's connections, so none is kept.
+	req.Close = true
 	r, err := send(n.client, req)
 	if err != nil {
 		t.Fatalf("%s %s: %v", method, path, err)

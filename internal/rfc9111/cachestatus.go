@@ -113,7 +113,7 @@ func isToken(s string) bool {
 		return false
 	}
 	for i := 1; i < len(s); i++ {
-		if !isAlpha(s[i]) && (s[i] < '0' || s[i] > '9') && strings.IndexByte("!#$%&'*+-.^_`|~:/", s[i]) < 0 {
+		if !isAlpha(s[i]) && !isDigit(s[i]) && strings.IndexByte("!#$%&'*+-.^_`|~:/", s[i]) < 0 {
 			return false
 		}
 	}

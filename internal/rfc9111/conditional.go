@@ -2,7 +2,6 @@ package rfc9111
 
 import (
 	"net/http"
-	"net/textproto"
 	"strings"
 	"time"
 )
@@ -27,7 +26,7 @@ func NotModified(req, stored http.Header, now time.Time) bool {
 // matchesAny evaluates If-None-Match against the stored entity-tag
 // (RFC 9110 §13.1.2). A sole `*` matches whatever is stored.
 func matchesAny(lines []string, stored string) bool {
-	if len(lines) == 1 && textproto.TrimString(lines[0]) == "*" {
+	if len(lines) == 1 && trimOWS(lines[0]) == "*" {
 		return true
 	}
 	for _, list := range lines {
@@ -51,16 +50,16 @@ func nextTag(list string) (tag, rest string) {
 		case list[i] == '"':
 			quoted = !quoted
 		case list[i] == ',' && !quoted:
-			return textproto.TrimString(list[:i]), list[i+1:]
+			return trimOWS(list[:i]), list[i+1:]
 		}
 	}
-	return textproto.TrimString(list), ""
+	return trimOWS(list), ""
 }
 
 // weaklyEqual is the weak comparison of RFC 9110 §8.8.3.2. The prefix W/ is
 // case-sensitive. Nothing equals a missing entity-tag.
 func weaklyEqual(a, b string) bool {
-	return a != "" && strings.TrimPrefix(a, "W/") == strings.TrimPrefix(b, "W/")
+	return a != "" && b != "" && strings.TrimPrefix(a, "W/") == strings.TrimPrefix(b, "W/")
 }
 
 // unmodifiedSince evaluates If-Modified-Since (RFC 9110 §13.1.3): several
@@ -70,7 +69,7 @@ func unmodifiedSince(lines []string, stored http.Header, now time.Time) bool {
 	if len(lines) > 1 {
 		return false
 	}
-	since, ok := ParseDate(textproto.TrimString(lines[0]), now)
+	since, ok := ParseDate(trimOWS(lines[0]), now)
 	if !ok {
 		return false
 	}
@@ -133,7 +132,7 @@ func IfRangeHolds(req, stored http.Header, now time.Time) bool {
 	if len(lines) > 1 {
 		return false
 	}
-	value := textproto.TrimString(lines[0])
+	value := trimOWS(lines[0])
 	if date, ok := ParseDate(value, now); ok {
 		return strongDate(date, stored, now)
 	}
@@ -162,7 +161,7 @@ func strongDate(date time.Time, stored http.Header, now time.Time) bool {
 // surrounding white space. The name is canonical.
 func trimmed(h http.Header, name string) string {
 	if lines := h[name]; len(lines) > 0 {
-		return textproto.TrimString(lines[0])
+		return trimOWS(lines[0])
 	}
 	return ""
 }

@@ -3,7 +3,6 @@ package rfc9111
 import (
 	"math"
 	"net/http"
-	"net/textproto"
 	"strings"
 )
 
@@ -42,7 +41,7 @@ func ParseRange(header http.Header, size int64) ([]ByteRange, RangeResult) {
 	if len(lines) != 1 {
 		return nil, RangeNone
 	}
-	unit, set, ok := strings.Cut(textproto.TrimString(lines[0]), "=")
+	unit, set, ok := strings.Cut(trimOWS(lines[0]), "=")
 	if !ok || !strings.EqualFold(unit, "bytes") || strings.Count(set, ",") >= maxRanges {
 		return nil, RangeNone
 	}
@@ -56,7 +55,7 @@ func parseRangeSet(set string, size int64) ([]ByteRange, RangeResult) {
 	left := size
 	result := RangeNone
 	for spec := range strings.SplitSeq(set, ",") {
-		spec = textproto.TrimString(spec)
+		spec = trimOWS(spec)
 		if spec == "" {
 			continue
 		}
@@ -134,7 +133,7 @@ func intRange(first, last string, size int64) (ByteRange, RangeResult) {
 func parsePosition(s string) (int64, bool) {
 	n := int64(0)
 	for i := range len(s) {
-		if s[i] < '0' || s[i] > '9' {
+		if !isDigit(s[i]) {
 			return 0, false
 		}
 		if n > (math.MaxInt64-9)/10 {

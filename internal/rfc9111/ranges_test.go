@@ -72,8 +72,8 @@ func TestParseRangeLines(t *testing.T) {
 		section string
 		h       http.Header
 	}{
-		{"9110 14.2 no field", fields()},
-		{"9110 14.2 two lines", fields("Range", "bytes=0-1", "Range", "bytes=2-3")},
+		{"9110 14.2 no field", newHeader()},
+		{"9110 14.2 two lines", newHeader("Range", "bytes=0-1", "Range", "bytes=2-3")},
 	} {
 		if ranges, result := ParseRange(c.h, 10); result != RangeNone || ranges != nil {
 			t.Errorf("RFC %s: got %v %v", c.section, ranges, result)
