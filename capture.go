@@ -230,7 +230,7 @@ func (x *exchange) warnIdentityBelow() {
 // rules is the policy for this response as the HTTP rules know it.
 func (c *captureWriter) rules() rfc9111.Policy {
 	p := &c.x.h.policy
-	rules := rfc9111.Policy{AllowPrivate: p.ByUser != ""}
+	rules := rfc9111.Policy{AllowPrivate: p.ByUser != "", Targets: []string{"CDN-Cache-Control"}}
 	if ttl := p.statusTTL(c.status, c.ttl); ttl != nil {
 		rules.HasTTL, rules.TTL, rules.Override = true, p.jittered(time.Duration(ttl.Duration)), ttl.Override
 	}

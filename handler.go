@@ -81,7 +81,14 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	return x, true
 }
 
-func (x *exchange) count() { x.h.counter.Add(uint8(x.outcome)) }
+// count adds the request to the statistics. Hit rates leave out what the cache
+// took no part in.
+func (x *exchange) count() {
+	x.h.counter.Add(uint8(x.outcome))
+	if x.outcome != OutcomeBypass {
+		x.h.node.window.Add(x.now, x.outcome != OutcomeMiss)
+	}
+}
 
 // bypassReason says why the cache takes no part in a request.
 func (x *exchange) bypassReason() Reason {

@@ -17,7 +17,7 @@ import (
 
 // site is a handler in front of a scripted origin, in memory only.
 type site struct {
-	t       *testing.T
+	t       testing.TB
 	handler *Handler
 	origin  http.HandlerFunc
 	fetches int
@@ -26,7 +26,7 @@ type site struct {
 var notPrefix = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
 
 // newSite provisions a handler from its JSON. Every test has a node of its own.
-func newSite(t *testing.T, config string, origin http.HandlerFunc) *site {
+func newSite(t testing.TB, config string, origin http.HandlerFunc) *site {
 	t.Helper()
 	app, err := json.Marshal(map[string]any{
 		"prefix": notPrefix.ReplaceAllString(t.Name(), "-"), "redis": map[string]any{"off": true},

@@ -25,6 +25,7 @@ type node struct {
 	memory *store.Memory         // nil with `memory off`
 	store  *store.Tiered
 	stats  stats.Registry
+	window stats.Window
 
 	// Of the configuration that was started last: the logs of an older one may
 	// be closed.

@@ -17,8 +17,8 @@ const walkTimeout = 5 * time.Second
 // statistics is the answer of GET /redis_cache/stats.
 type statistics struct {
 	Requests   map[string]uint64               `json:"requests"` // of this node since it started; total and by outcome
-	HitRate    float64                         `json:"hit_rate"`
-	Keys       int                             `json:"keys"` // in Redis, or in memory where there is no Redis
+	HitRate    map[string]float64              `json:"hit_rate"` // of the last 1h and 24h
+	Keys       int                             `json:"keys"`     // in Redis, or in memory where there is no Redis
 	Bytes      int64                           `json:"bytes"`
 	Partial    bool                            `json:"partial,omitempty"` // keys and bytes were not all counted
 	Namespaces map[string]*namespaceStatistics `json:"namespaces"`
@@ -56,7 +56,9 @@ func (n *node) statistics(ctx context.Context) *statistics {
 		ns := s.namespace(name)
 		ns.Requests, ns.HitRate = byOutcome(counts)
 	}
-	s.Requests, s.HitRate = byOutcome(total)
+	s.Requests, _ = byOutcome(total)
+	now := time.Now()
+	s.HitRate = map[string]float64{"1h": n.window.HitRate(now, 60), "24h": n.window.HitRate(now, 24*60)}
 	if n.memory != nil {
 		s.Memory = &memoryStatistics{
 			Keys: n.memory.Len(), Bytes: n.memory.Bytes(), Max: n.memory.Max(), Evictions: n.memory.Evictions(),

@@ -13,17 +13,17 @@ import (
 	"time"
 )
 
-// load sends requests from several clients until it is stopped, and keeps what
+// visitors send requests from several clients until they are stopped, and keep what
 // went wrong.
-type load struct {
+type visitors struct {
 	sent    atomic.Int64
 	slowest atomic.Int64 // nanoseconds
 	stop    func() []string
 }
 
-func startLoad(t *testing.T, n *node, path func(i int64) string) *load {
+func startVisitors(t *testing.T, n *node, path func(i int64) string) *visitors {
 	t.Helper()
-	l := new(load)
+	v := new(visitors)
 	ctx, cancel := context.WithCancel(t.Context())
 	var (
 		wg     sync.WaitGroup
@@ -33,12 +33,12 @@ func startLoad(t *testing.T, n *node, path func(i int64) string) *load {
 	for range 4 {
 		wg.Go(func() {
 			for ctx.Err() == nil {
-				p := path(l.sent.Add(1))
+				p := path(v.sent.Add(1))
 				begun := time.Now()
 				// Not ctx: a request is not to be cut by the end of the load.
 				r, err := n.try(context.WithoutCancel(ctx), http.MethodGet, p, "")
-				if took := int64(time.Since(begun)); took > l.slowest.Load() {
-					l.slowest.Store(took)
+				if took := int64(time.Since(begun)); took > v.slowest.Load() {
+					v.slowest.Store(took)
 				}
 				if err != nil || r.broken != nil || r.status != http.StatusOK {
 					mu.Lock()
@@ -48,19 +48,19 @@ func startLoad(t *testing.T, n *node, path func(i int64) string) *load {
 			}
 		})
 	}
-	l.stop = func() []string {
+	v.stop = func() []string {
 		cancel()
 		wg.Wait()
 		return failed
 	}
-	return l
+	return v
 }
 
 // some lets a number of requests pass.
-func (l *load) some(t *testing.T, n int64) {
+func (v *visitors) some(t *testing.T, n int64) {
 	t.Helper()
-	target := l.sent.Load() + n
-	eventually(t, "requests pass", func() bool { return l.sent.Load() >= target })
+	target := v.sent.Load() + n
+	eventually(t, "requests pass", func() bool { return v.sent.Load() >= target })
 }
 
 // TestRedisFailsUnderLoad takes Redis away in the middle of requests, and gives
@@ -84,8 +84,8 @@ func TestRedisFailsUnderLoad(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			rds := startRedis(t)
-			node := startCaddy(t, layout{redis: rds, origin: newOrigin(t), cache: guide, site: guideSite})
-			clients := startLoad(t, node, func(i int64) string {
+			node := startCaddy(t, layout{redis: rds, origin: newOrigin(t), cache: guide, site: guideSite, hasty: true})
+			clients := startVisitors(t, node, func(i int64) string {
 				return fmt.Sprintf("/api/v1/pickups/%d", i%200) // hits, and misses that want to be stored
 			})
 			clients.some(t, 300)
@@ -126,7 +126,7 @@ func TestSickRedis(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			rds := sick(t)
 			rds.proc = nil // or the node is awaited to store in it
-			node := startCaddy(t, layout{redis: rds, origin: newOrigin(t), cache: guide, site: guideSite})
+			node := startCaddy(t, layout{redis: rds, origin: newOrigin(t), cache: guide, site: guideSite, hasty: true})
 			for i := range 3 {
 				path := fmt.Sprintf("/api/v1/pickups/%d", i)
 				begun := time.Now()

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -31,6 +32,12 @@ func run(m *testing.M) int {
 	build := exec.Command("go", "build", "-race", "-o", binary, "../cmd/caddy")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "building Caddy: %v\n%s", err, out)
+		return 1
+	}
+	// Most of a test is waiting, for processes to start and for time to pass.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return m.Run()

@@ -25,6 +25,7 @@ type layout struct {
 	plain   bool         // leave the cache out altogether
 	more    string       // further site blocks
 	environ []string     // added to the process's environment
+	hasty   bool         // Redis has the default time to answer, or else time enough for a busy machine
 }
 
 // caddyfile writes the layout down for the given ports.
@@ -35,6 +36,9 @@ func (l layout) caddyfile(site, admin string) string {
 		where := "off"
 		if l.redis != nil {
 			where = l.redis.url()
+			if !l.hasty {
+				where += " {\n\tdial_timeout 5s\n\tread_timeout 5s\n\twrite_timeout 5s\n\t}"
+			}
 		}
 		fmt.Fprintf(&b, "\tredis_cache {\n\tredis %s\n%s\n\t}\n", where, l.cache)
 	}
@@ -57,6 +61,7 @@ type node struct {
 	site, admin string // addresses
 	proc        *process
 	client      *http.Client
+	reloaded    atomic.Bool // whether send has to bear with lost connections
 }
 
 // startCaddy starts a node and, where its Redis runs, waits until it is attached.
@@ -147,13 +152,36 @@ func (n *node) attached(t *testing.T) {
 }
 
 // reload loads a layout into the running process and returns the admin API's answer.
+// When that is 200, the new configuration alone answers.
 func (n *node) reload(t *testing.T, l layout) reply {
 	t.Helper()
+	n.reloaded.Store(true)
+	generation := fmt.Sprintf("/generation/%d", probes.Add(1))
+	l.site += "\n\trespond " + generation + " new"
 	r := n.api(t, http.MethodPost, "/load", l.caddyfile(n.site, n.admin),
 		"Content-Type: text/caddyfile", "Cache-Control: must-revalidate")
-	if r.status == http.StatusOK {
-		n.layout = l
+	if r.status != http.StatusOK {
+		return r
 	}
+	n.layout = l
+	// Caddy answers before its old servers have stopped to accept, so that one
+	// connection to the new one says little. Nothing caches a POST.
+	n.client.CloseIdleConnections()
+	answers := 0
+	eventually(t, "the new configuration answers", func() bool {
+		req, err := n.request(t.Context(), http.MethodPost, generation, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Close = true
+		probe, err := send(n.client, req)
+		if err != nil || probe.body != "new" {
+			answers = 0
+			return false
+		}
+		answers++
+		return answers == 10
+	})
 	return r
 }
 

@@ -47,7 +47,7 @@ var ports = struct {
 // freePort returns a port that nobody listens on. It lies below the range from
 // which the kernel takes ports for outgoing connections, so that it stays free
 // while a server on it is down.
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	t.Helper()
 	ports.Lock()
 	defer ports.Unlock()

@@ -95,7 +95,7 @@ func TestReloadLeaksNothing(t *testing.T) {
 	rds := startRedis(t)
 	l := layout{redis: rds, origin: newOrigin(t), cache: guide, site: guideSite}
 	node := startCaddy(t, l)
-	clients := startLoad(t, node, func(i int64) string { return fmt.Sprintf("/api/v1/users/%d", i%50) })
+	clients := startVisitors(t, node, func(i int64) string { return fmt.Sprintf("/api/v1/users/%d", i%50) })
 	clients.some(t, 200)
 	reload := func() {
 		if r := node.reload(t, l); r.status != http.StatusOK {

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// testNow is when the tests take place.
-var testNow = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
+// today is when the tests take place.
+var today = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 
 const (
 	sunday       = "Sun, 01 Feb 2026 08:00:00 GMT"
@@ -86,7 +86,7 @@ func TestNotModified(t *testing.T) {
 		{"9111 4.3.2", "malformed Last-Modified", newHeader("If-Modified-Since", sunday), newHeader("Last-Modified", "0", "Date", sunday), false},
 		{"9111 4.3.2", "neither stored", newHeader("If-Modified-Since", sunday), newHeader(), false},
 	} {
-		if got := NotModified(c.req, c.stored, testNow); got != c.want {
+		if got := NotModified(c.req, c.stored, today); got != c.want {
 			t.Errorf("RFC %s %s: got %v, want %v", c.section, c.name, got, c.want)
 		}
 	}
@@ -95,11 +95,11 @@ func TestNotModified(t *testing.T) {
 func TestNotModifiedAllocates(t *testing.T) {
 	req := newHeader("Accept", "*/*", "User-Agent", "x")
 	stored := newHeader("ETag", `"a"`, "Last-Modified", sunday)
-	if n := testing.AllocsPerRun(100, func() { NotModified(req, stored, testNow) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { NotModified(req, stored, today) }); n != 0 {
 		t.Errorf("without conditions: %v allocations", n)
 	}
 	req = newHeader("If-None-Match", `W/"x", "a"`)
-	if n := testing.AllocsPerRun(100, func() { NotModified(req, stored, testNow) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { NotModified(req, stored, today) }); n != 0 {
 		t.Errorf("with If-None-Match: %v allocations", n)
 	}
 }
@@ -116,23 +116,23 @@ func FuzzNotModified(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, match, since, tag, modified string) {
 		stored := http.Header{"Etag": {tag}, "Last-Modified": {modified}}
-		byTag := NotModified(http.Header{"If-None-Match": {match}}, stored, testNow)
-		both := NotModified(http.Header{"If-None-Match": {match}, "If-Modified-Since": {since}}, stored, testNow)
+		byTag := NotModified(http.Header{"If-None-Match": {match}}, stored, today)
+		both := NotModified(http.Header{"If-None-Match": {match}, "If-Modified-Since": {since}}, stored, today)
 		if byTag != both {
 			t.Errorf("If-Modified-Since %q changed the answer to If-None-Match %q", since, match)
 		}
-		if weak := NotModified(http.Header{"If-None-Match": {"W/" + tag}}, stored, testNow); strongTag(tag) && !weak {
+		if weak := NotModified(http.Header{"If-None-Match": {"W/" + tag}}, stored, today); strongTag(tag) && !weak {
 			t.Errorf("%q does not match its own weak form", tag)
 		}
-		none := NotModified(http.Header{"If-None-Match": {match}}, http.Header{}, testNow)
+		none := NotModified(http.Header{"If-None-Match": {match}}, http.Header{}, today)
 		if none && strings.TrimSpace(match) != "*" {
 			t.Errorf("%q matches without a stored tag", match)
 		}
 		if byTag && strings.TrimSpace(match) != "*" && !strings.Contains(match, strings.TrimPrefix(strings.TrimSpace(tag), "W/")) {
 			t.Errorf("%q matches %q", match, tag)
 		}
-		NotModified(http.Header{"If-Modified-Since": {since}}, stored, testNow)
-		IfRangeHolds(http.Header{"If-Range": {match}}, stored, testNow)
+		NotModified(http.Header{"If-Modified-Since": {since}}, stored, today)
+		IfRangeHolds(http.Header{"If-Range": {match}}, stored, today)
 	})
 }
 
@@ -238,7 +238,7 @@ func TestIfRangeHolds(t *testing.T) {
 		{"9110 8.8.2.2", "Last-Modified in the second of Date", newHeader("If-Range", sunday), newHeader("Last-Modified", sunday, "Date", sunday), false},
 		{"9110 8.8.2.2", "no Date", newHeader("If-Range", sunday), newHeader("Last-Modified", sunday), false},
 	} {
-		if got := IfRangeHolds(c.req, c.stored, testNow); got != c.want {
+		if got := IfRangeHolds(c.req, c.stored, today); got != c.want {
 			t.Errorf("RFC %s %s: got %v, want %v", c.section, c.name, got, c.want)
 		}
 	}

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-var testNow = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+var dateNow = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 func TestParseDate(t *testing.T) {
 	want := time.Date(1994, 11, 6, 8, 49, 37, 0, time.UTC)
@@ -25,7 +25,7 @@ func TestParseDate(t *testing.T) {
 		{"4.2 mixed case", "SUN, 06 nOV 1994 08:49:37 gMT", want},
 		{"4.2 mixed case, RFC 850", "sUNDAY, 06-NOV-94 08:49:37 gMt", want},
 		{"4.2 mixed case, asctime", "sUN NOV  6 08:49:37 1994", want},
-		{"RFC 9110 5.6.7 50 years ahead", "Sunday, 01-Mar-76 12:00:00 GMT", testNow.AddDate(50, 0, 0)},
+		{"RFC 9110 5.6.7 50 years ahead", "Sunday, 01-Mar-76 12:00:00 GMT", dateNow.AddDate(50, 0, 0)},
 		{"RFC 9110 5.6.7 more than 50 years ahead", "Monday, 01-Mar-76 12:00:01 GMT", time.Date(1976, 3, 1, 12, 0, 1, 0, time.UTC)},
 		{"RFC 9110 5.6.7 a year more than 50 years ahead", "Tuesday, 01-Mar-77 12:00:00 GMT", time.Date(1977, 3, 1, 12, 0, 0, 0, time.UTC)},
 
@@ -67,7 +67,7 @@ func TestParseDate(t *testing.T) {
 		{"5.3 no such second", "Sun, 06 Nov 1994 08:49:61 GMT", time.Time{}},
 		{"5.3 letter in the year", "Sun, 06 Nov 199x 08:49:37 GMT", time.Time{}},
 	} {
-		got, ok := ParseDate(tt.in, testNow)
+		got, ok := ParseDate(tt.in, dateNow)
 		if ok == tt.want.IsZero() || !got.Equal(tt.want) {
 			t.Errorf("%s: ParseDate(%q) = %v, %t, want %v", tt.section, tt.in, got, ok, tt.want)
 		}
@@ -102,18 +102,18 @@ func FuzzDate(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		got, ok := ParseDate(s, testNow)
+		got, ok := ParseDate(s, dateNow)
 		if !ok {
 			if !got.IsZero() {
 				t.Errorf("ParseDate(%q) = %v without ok", s, got)
 			}
 			return
 		}
-		if got.After(testNow.AddDate(50, 0, 0)) && len(s) > len("Sun, 06 Nov 1994 08:49:37 GMT") {
+		if got.After(dateNow.AddDate(50, 0, 0)) && len(s) > len("Sun, 06 Nov 1994 08:49:37 GMT") {
 			t.Errorf("ParseDate(%q) = %v is too far ahead", s, got)
 		}
 		// Whatever is read survives being written.
-		if again, ok := ParseDate(got.Format(http.TimeFormat), testNow); !ok || !again.Equal(got) {
+		if again, ok := ParseDate(got.Format(http.TimeFormat), dateNow); !ok || !again.Equal(got) {
 			if got.Year() <= 9999 { // a leap second may lead out of the shape
 				t.Errorf("ParseDate(%q) = %v, then %v, %t", s, got, again, ok)
 			}

@@ -209,8 +209,8 @@ type members struct {
 	rest string
 
 	// A quote was not closed: it, and those behind it, are characters like
-	// any other. A directive that forbids something is thus never swallowed,
-	// and no part of a line is searched for a closing quote twice.
+	// any other. So it does not swallow a directive that forbids something, and
+	// no part of a line is searched for a closing quote twice.
 	unclosed bool
 }
 

@@ -9,7 +9,7 @@ func TestRequestAllows(t *testing.T) {
 	secs := func(n int) Delta { return Delta{Present: true, Valid: true, Value: time.Duration(n) * time.Second} }
 	invalid := Delta{Present: true}
 	stored := func(age int) Freshness {
-		return Freshness{ResponseTime: testNow, InitialAge: time.Duration(age) * time.Second, Lifetime: time.Minute}
+		return Freshness{ResponseTime: today, InitialAge: time.Duration(age) * time.Second, Lifetime: time.Minute}
 	}
 	mustRevalidate, noCache, freshNoCache := stored(70), stored(70), stored(10)
 	mustRevalidate.MustRevalidate, noCache.NoCache, freshNoCache.NoCache = true, true, true
@@ -50,7 +50,7 @@ func TestRequestAllows(t *testing.T) {
 		{"9111 4.2.4", "must-revalidate before max-stale", Directives{MaxStaleAny: true}, mustRevalidate, false},
 		{"9111 4.2.4", "no-cache before max-stale", Directives{MaxStaleAny: true}, noCache, false},
 	} {
-		if got := RequestAllows(c.d, &c.f, testNow); got != c.want {
+		if got := RequestAllows(c.d, &c.f, today); got != c.want {
 			t.Errorf("RFC %s %s: got %v, want %v", c.section, c.name, got, c.want)
 		}
 	}

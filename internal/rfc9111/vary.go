@@ -56,7 +56,8 @@ func combine(lines []string) string {
 	if len(lines) == 1 && strings.IndexByte(lines[0], ',') < 0 {
 		return trimOWS(lines[0])
 	}
-	var value []byte
+	var buf [128]byte
+	value := buf[:0]
 	for i, line := range lines {
 		if i > 0 {
 			value = append(value, ',')

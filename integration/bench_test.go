@@ -1,0 +1,194 @@
+package integration
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+const (
+	benchConnections = 64
+	benchRequests    = 400 // of each connection in a round
+	benchRounds      = 5
+)
+
+// BenchmarkHit compares memory hits with Caddy's own `respond`, which sends the
+// same body and fields, in one process without the race detector. Rounds of the
+// two alternate; the ratio of the medians is what counts.
+func BenchmarkHit(b *testing.B) {
+	bin := filepath.Join(b.TempDir(), "caddy")
+	if out, err := exec.Command("go", "build", "-o", bin, "../cmd/caddy").CombinedOutput(); err != nil {
+		b.Fatalf("building Caddy: %v\n%s", err, out)
+	}
+	for _, size := range []int{1 << 10, 64 << 10} {
+		b.Run(fmt.Sprintf("%dKiB", size>>10), func(b *testing.B) {
+			body := strings.Repeat("x", size)
+			addr := startBenchCaddy(b, bin, body)
+			for _, path := range []string{"/respond", "/cached", "/cached"} {
+				throughput(b, addr, path, 1)
+			}
+			for b.Loop() {
+				var respond, cached []float64
+				for range benchRounds {
+					respond = append(respond, throughput(b, addr, "/respond", benchRequests))
+					cached = append(cached, throughput(b, addr, "/cached", benchRequests))
+				}
+				b.ReportMetric(median(respond), "respond/s")
+				b.ReportMetric(median(cached), "hits/s")
+				b.ReportMetric(median(cached)/median(respond), "×respond")
+			}
+		})
+	}
+}
+
+func startBenchCaddy(b *testing.B, bin, body string) string {
+	b.Helper()
+	addr, admin := fmt.Sprintf("127.0.0.1:%d", freePort(b)), fmt.Sprintf("127.0.0.1:%d", freePort(b))
+	config := fmt.Sprintf(`{
+	admin %s
+	persist_config off
+	redis_cache {
+		redis off
+	}
+}
+http://%s {
+	header /respond {
+		Cache-Control "max-age=3600"
+		Content-Type "text/plain; charset=utf-8"
+		Etag "\"v1\""
+	}
+	handle /respond {
+		respond "%s"
+	}
+	handle /cached {
+		redis_cache {
+			ttl 1h
+		}
+		header {
+			Cache-Control "max-age=3600"
+			Content-Type "text/plain; charset=utf-8"
+			Etag "\"v1\""
+		}
+		respond "%s"
+	}
+}
+`, admin, addr, body, body)
+	file := filepath.Join(b.TempDir(), "Caddyfile")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	cmd := exec.Command(bin, "run", "--config", file, "--adapter", "caddyfile")
+	cmd.Env = append(cmd.Environ(), "HOME="+b.TempDir())
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	if !within(patience, func() bool {
+		conn, err := net.Dial("tcp", addr)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	}) {
+		b.Fatal("Caddy does not listen")
+	}
+	return addr
+}
+
+// throughput sends requests over some connections and returns how many were answered
+// a second.
+func throughput(b *testing.B, addr, path string, requests int) float64 {
+	b.Helper()
+	begun := time.Now()
+	var clients sync.WaitGroup
+	for range benchConnections {
+		clients.Go(func() {
+			if err := ask(addr, path, requests); err != nil {
+				b.Error(err)
+			}
+		})
+	}
+	clients.Wait()
+	return float64(benchConnections*requests) / time.Since(begun).Seconds()
+}
+
+// ask sends the same request again and again over one connection. It reads
+// answers without parsing more of them than their length, so that the client
+// costs little beside the server.
+func ask(addr, path string, requests int) error {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	in := bufio.NewReaderSize(conn, 64<<10)
+	request := []byte("GET " + path + " HTTP/1.1\r\nHost: " + addr + "\r\n\r\n")
+	for range requests {
+		if _, err := conn.Write(request); err != nil {
+			return err
+		}
+		if err := skipResponse(in); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func skipResponse(in *bufio.Reader) error {
+	length := -1
+	for first := true; ; first = false {
+		line, err := in.ReadSlice('\n')
+		if err != nil {
+			return err
+		}
+		if first && string(line) != "HTTP/1.1 200 OK\r\n" {
+			return fmt.Errorf("got %q", line)
+		}
+		if len(line) == 2 {
+			break
+		}
+		if value, ok := strings.CutPrefix(string(line), "Content-Length: "); ok {
+			if _, err := fmt.Sscan(value, &length); err != nil {
+				return err
+			}
+		}
+	}
+	if length < 0 {
+		return skipChunks(in)
+	}
+	_, err := in.Discard(length)
+	return err
+}
+
+func skipChunks(in *bufio.Reader) error {
+	for {
+		line, err := in.ReadSlice('\n')
+		if err != nil {
+			return err
+		}
+		size, err := strconv.ParseUint(strings.TrimSpace(string(line)), 16, 31)
+		if err != nil {
+			return err
+		}
+		if _, err := in.Discard(int(size) + 2); err != nil || size == 0 {
+			return err
+		}
+	}
+}
+
+func median(values []float64) float64 {
+	slices.Sort(values)
+	return values[len(values)/2]
+}
