@@ -4,6 +4,7 @@ LINT_VERSION  := v2.15.0
 MODULE        := github.com/gplus-recycling/caddy-redis-cache
 MODULES       := http.handlers.redis_cache redis_cache admin.api.redis_cache
 LINT          := bin/golangci-lint
+LINT_STAMP    := bin/.golangci-lint-$(LINT_VERSION)
 FUZZTIME      ?= 30s
 SUDO          := $(if $(filter-out 0,$(shell id -u)),sudo)
 # Only tests need these: a Redis server, and a C compiler for the race detector.
@@ -17,10 +18,10 @@ run: ## the example, without Redis if there is none
 test: system ## every test, with the race detector; an unexpected skip is a failure
 	go run ./integration/gotest -race -shuffle=on -timeout 15m ./...
 
-lint: $(LINT) ## Caddy's linters
+lint: $(LINT_STAMP) ## Caddy's linters
 	$(LINT) run ./...
 
-fmt: $(LINT) ## gofumpt and gci
+fmt: $(LINT_STAMP) ## gofumpt and gci
 	$(LINT) fmt ./...
 
 fuzz: ## each fuzz target for $(FUZZTIME)
@@ -36,11 +37,11 @@ xcaddy: ## a Caddy built the way users build it, with our modules in it
 
 example: xcaddy ## the example is valid and formatted
 	./caddy validate --adapter caddyfile --config Caddyfile.example
-	./caddy fmt --diff Caddyfile.example
+	./caddy fmt --diff Caddyfile.example | { ! grep '^[-+] '; }
 
-tools: $(LINT) ## what lint and fmt need
+tools: $(LINT_STAMP) ## what lint and fmt need
 
-$(LINT): Makefile
+$(LINT_STAMP):
 	GOBIN=$(CURDIR)/bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
 	@touch $@
 

@@ -2,6 +2,7 @@ package rediscache
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -156,10 +157,18 @@ func (a *App) checkNamespace(name string, policy *Policy) error {
 
 // canonicalize brings field names into the form that http.Header is keyed by.
 func (p *Policy) canonicalize() {
-	p.VaryHeader = slices.Clone(p.VaryHeader)
-	for i, name := range p.VaryHeader {
-		p.VaryHeader[i] = http.CanonicalHeaderKey(name)
+	p.VaryHeader = canonical(p.VaryHeader)
+	if p.TagHeader != nil {
+		p.TagHeader = &TagHeader{Names: canonical(p.TagHeader.Names), Keep: p.TagHeader.Keep}
 	}
+}
+
+func canonical(names []string) []string {
+	names = slices.Clone(names)
+	for i, name := range names {
+		names[i] = http.CanonicalHeaderKey(name)
+	}
+	return names
 }
 
 func (a *App) resolveSecret(opts *redis.Options) error {
@@ -192,7 +201,7 @@ func (a *App) policyOf(namespace string, directive Policy) (Policy, error) {
 	a.mu.Lock()
 	a.policies = append(a.policies, &merged)
 	a.mu.Unlock()
-	return merged, merged.validate()
+	return merged, errors.Join(merged.validate(), merged.validateMerged())
 }
 
 // queryRules returns the vary_query rules that are in use, for selectors by

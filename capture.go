@@ -3,8 +3,10 @@ package rediscache
 import (
 	"bufio"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,7 +22,9 @@ import (
 
 // captureWriter passes a response on while it streams and keeps a copy of one
 // that may be stored. It holds nothing back: header, body, flushes and interim
-// responses reach the client when the upstream sends them.
+// responses reach the client when the upstream sends them. The exception is a
+// response in place of which the stored one is answered: a 304 to the
+// conditions of the cache, and a failure that a stale response stands in for.
 //
 // Only the goroutine of the handlers behind it uses it.
 type captureWriter struct {
@@ -29,17 +33,23 @@ type captureWriter struct {
 
 	// The header as the outer handlers prepared it, so that only what the
 	// upstream made of it is stored; nil when nothing will be.
-	before  http.Header
-	reqHead http.Header // the request's, before handlers could change it
-	ttl     *TTL        // configured for the request
-	url     string
-	sent    time.Time
+	before       http.Header
+	stored       http.Header // of the response that is being revalidated
+	revalidating bool        // the conditions of the request are the cache's
 
-	status   int           // final status, once written
-	rec      *store.Record // being captured; nil when the response is not to be stored
-	declared int64         // Content-Length; -1 when not stated
-	body     []byte
+	status   int // final status, once written
+	withheld bool
+	// Why it is withheld:
+	notModified http.Header // the 304 confirms the stored response
+	retry       bool        // the 304 speaks of another response
+	failed      bool        // a stale response stands in
 
+	head           bool        // an answer to HEAD, to be compared with the stored response
+	upstreamHeader http.Header // of that answer
+
+	rec         *store.Record // being captured; nil when the response is not to be stored
+	declared    int64         // Content-Length; -1 when not stated
+	body        []byte
 	varyNames   []string // that select the variant, when it is one
 	variantHash string
 }
@@ -49,20 +59,12 @@ func newPassWriter(x *exchange) *captureWriter {
 	return &captureWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: x.w}, x: x}
 }
 
-// newCaptureWriter returns a writer that captures. The request is read now:
-// handlers behind may change it.
-func newCaptureWriter(x *exchange) *captureWriter {
+// newCaptureWriter returns a writer that captures. stored is the header of the
+// stored response that may be answered instead, or nil.
+func newCaptureWriter(x *exchange, stored http.Header) *captureWriter {
 	c := newPassWriter(x)
 	c.before = x.w.Header().Clone()
-	c.reqHead = x.r.Header.Clone()
-	c.sent = x.now
-	q := x.keyRequest()
-	c.url = q.url()
-	ttl, err := x.h.policy.requestTTL(x.r)
-	if err != nil {
-		x.h.logger.Error("a ttl matcher failed", zap.Error(err))
-	}
-	c.ttl = ttl
+	c.stored = stored
 	return c
 }
 
@@ -78,16 +80,51 @@ func (c *captureWriter) WriteHeader(status int) {
 	}
 	c.status = status
 	c.x.status = status
-	if c.before != nil {
-		c.decide()
+	if c.withhold() {
+		return
 	}
-	c.x.annotate(c.Header())
+	header := c.Header()
+	c.x.invalidateUnsafe(status, header)
+	if c.before != nil {
+		c.head = c.stored != nil && c.x.method == http.MethodHead && status == http.StatusOK
+		if c.head {
+			c.upstreamHeader = header.Clone()
+		}
+		c.decide()
+		c.x.removeTagFields(header)
+	}
+	c.x.annotate(header)
 	c.ResponseWriter.WriteHeader(status)
+}
+
+// withhold reports whether the stored response is answered in place of this
+// one, whose header and body then go nowhere.
+func (c *captureWriter) withhold() bool {
+	header := c.Header()
+	switch {
+	case c.revalidating && c.status == http.StatusNotModified:
+		if rfc9111.Matches304(header, c.stored) {
+			c.notModified = header.Clone()
+		} else {
+			c.retry = true
+		}
+	case c.status >= http.StatusInternalServerError && c.x.mayServeOnError():
+		c.failed = true
+	default:
+		return false
+	}
+	c.withheld = true
+	clear(header)
+	maps.Copy(header, c.before.Clone())
+	return true
 }
 
 func (c *captureWriter) Write(p []byte) (int, error) {
 	if c.status == 0 {
 		c.WriteHeader(http.StatusOK)
+	}
+	if c.withheld {
+		return len(p), nil
 	}
 	n, err := c.ResponseWriter.Write(p)
 	if c.rec != nil {
@@ -104,7 +141,7 @@ func (c *captureWriter) ReadFrom(r io.Reader) (int64, error) {
 	if c.status == 0 {
 		c.WriteHeader(http.StatusOK)
 	}
-	if c.rec == nil {
+	if c.rec == nil && !c.withheld {
 		return c.ResponseWriterWrapper.ReadFrom(r)
 	}
 	return io.Copy(writerOnly{c}, r)
@@ -114,6 +151,9 @@ func (c *captureWriter) ReadFrom(r io.Reader) (int64, error) {
 func (c *captureWriter) FlushError() error {
 	if c.status == 0 {
 		c.WriteHeader(http.StatusOK)
+	}
+	if c.withheld {
+		return nil
 	}
 	//nolint:bodyclose // there is no body
 	return http.NewResponseController(c.ResponseWriter).Flush()
@@ -159,14 +199,19 @@ func (x *exchange) refuse(reason Reason) {
 func (c *captureWriter) decide() {
 	x := c.x
 	header := c.Header()
+	c.declared = contentLength(header)
 	if reason := c.unstorable(header); reason != ReasonNone {
 		x.refuse(reason)
 		return
 	}
-	response := rfc9111.Response{Status: c.status, Header: header, RequestTime: c.sent, ResponseTime: time.Now()}
-	decision := rfc9111.Decide(response, c.rules())
+	response := rfc9111.Response{Status: c.status, Header: header, RequestTime: x.now, ResponseTime: time.Now()}
+	rules, mismatch := c.rulesFor(header)
+	decision := rfc9111.Decide(response, rules)
 	if !decision.Store {
 		x.refuse(refused(decision.Refusal))
+		if mismatch {
+			x.refuse(ReasonTypeMismatch)
+		}
 		return
 	}
 	if !x.credentials.allowed(&decision.Freshness) {
@@ -182,8 +227,8 @@ func (c *captureWriter) decide() {
 		header["Date"] = []string{response.ResponseTime.UTC().Format(http.TimeFormat)}
 	}
 	c.rec = &store.Record{
-		Namespace: x.h.Namespace, Identifier: x.key.identifier,
-		Freshness: decision.Freshness, Expires: decision.Freshness.DropAfter(),
+		Namespace: x.h.Namespace, Identifier: x.key.identifier, Tags: x.tags(header),
+		Freshness: decision.Freshness, Expires: expires(&decision.Freshness, header),
 		Status: c.status, Fields: c.fields(header, decision.Strip),
 	}
 	c.body = make([]byte, 0, max(c.declared, 0))
@@ -194,12 +239,19 @@ func (c *captureWriter) decide() {
 // asked.
 func (c *captureWriter) unstorable(header http.Header) Reason {
 	x, p := c.x, &c.x.h.policy
-	c.declared = contentLength(header)
 	switch {
-	case x.r.Method != http.MethodGet:
+	case x.asGet:
+		if !x.answersGet(c.status, header) {
+			return ReasonMethod
+		}
+	case x.method == http.MethodHead:
 		return ReasonMethod
-	case len(c.reqHead["Range"]) > 0:
+	case len(x.reqHead["Range"]) > 0 && !c.revalidating:
 		return ReasonRange
+	}
+	switch {
+	case x.noStore:
+		return ReasonRequestDirective
 	case p.noStore(c.status, header):
 		return ReasonNoStoreRule
 	case isStream(header):
@@ -218,6 +270,24 @@ func (c *captureWriter) unstorable(header http.Header) Reason {
 	return ReasonNone
 }
 
+// answersGet reports whether the response to a POST may answer later GETs of
+// the URL: it says that it is what the URL names, RFC 9110 section 9.3.3.
+func (x *exchange) answersGet(status int, header http.Header) bool {
+	location, err := url.Parse(header.Get("Content-Location"))
+	if status != http.StatusOK || err != nil || header.Get("Content-Location") == "" {
+		return false
+	}
+	q := x.keyRequest()
+	target, err := url.Parse(q.scheme + "://" + q.host + q.path)
+	if err != nil {
+		return false
+	}
+	target.RawQuery = q.query
+	resolved := target.ResolveReference(location)
+	resolved.Host = normalHost(resolved.Scheme, resolved.Host)
+	return resolved.String() == target.String()
+}
+
 // warnIdentityBelow tells the operator, once, that authentication runs behind
 // the cache: a hit would not ask for it.
 func (x *exchange) warnIdentityBelow() {
@@ -227,11 +297,32 @@ func (x *exchange) warnIdentityBelow() {
 	})
 }
 
-// rules is the policy for this response as the HTTP rules know it.
-func (c *captureWriter) rules() rfc9111.Policy {
+// rulesFor is the policy for a response as the HTTP rules know it. It reports
+// whether a configured lifetime was left out because the response is of another
+// type than its URL promises: a private page at /account/x.css must not be
+// stored only because style sheets are.
+func (c *captureWriter) rulesFor(header http.Header) (rules rfc9111.Policy, mismatch bool) {
+	rules = c.rules(c.status)
+	if rules.HasTTL && contradictsExtension(c.x.path(), header.Get("Content-Type")) {
+		rules.HasTTL, rules.TTL, rules.Override = false, 0, false
+		mismatch = true
+	}
+	return rules, mismatch
+}
+
+func (c *captureWriter) rules(status int) rfc9111.Policy {
 	p := &c.x.h.policy
-	rules := rfc9111.Policy{AllowPrivate: p.ByUser != "", Targets: []string{"CDN-Cache-Control"}}
-	if ttl := p.statusTTL(c.status, c.ttl); ttl != nil {
+	rules := rfc9111.Policy{
+		AllowPrivate: p.ByUser != "", Targets: p.targets(), Validators: true,
+		StaleWhileRevalidate: time.Duration(p.StaleWhileRevalidate), StaleIfError: p.staleIfError(),
+	}
+	if p.Heuristic != nil {
+		rules.HeuristicPercent, rules.HeuristicMax = p.Heuristic.Percent, time.Duration(p.Heuristic.Max)
+	}
+	if c.x.asGet {
+		return rules // only what the response itself says
+	}
+	if ttl := p.statusTTL(status, c.x.ttl); ttl != nil {
 		rules.HasTTL, rules.TTL, rules.Override = true, p.jittered(time.Duration(ttl.Duration)), ttl.Override
 	}
 	return rules
@@ -241,6 +332,7 @@ func (c *captureWriter) rules() rfc9111.Policy {
 func (c *captureWriter) fields(after http.Header, strip []string) []store.Field {
 	skip := append(rfc9111.NotStored(after), strip...)
 	skip = append(skip, "Content-Length") // follows from the body
+	skip = append(skip, c.x.h.policy.removedTagFields()...)
 	if c.x.h.policy.setCookie() == setCookieStrip {
 		skip = append(skip, "Set-Cookie")
 	}

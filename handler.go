@@ -1,6 +1,8 @@
 package rediscache
 
 import (
+	"bytes"
+	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -9,6 +11,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
@@ -28,8 +31,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return x.bypass(reason)
 	}
 	x.lookup()
-	if x.rec != nil {
-		return x.serve()
+	switch {
+	case x.rec != nil && x.rec.Freshness.Fresh(x.now):
+		return x.serve(OutcomeHit, ReasonNone)
+	case x.rec != nil:
+		return x.serve(OutcomeStale, x.forward)
+	case x.servesStale():
+		return x.serveStale()
+	case x.onlyIfCached:
+		return x.serveNothing()
 	}
 	return x.fetch()
 }
@@ -44,15 +54,28 @@ type exchange struct {
 	repl *caddy.Replacer
 	now  time.Time
 
+	method      string // of the request as it came in
 	credentials credentials
 	userID      string // the identity at entry
 
-	key  requestKey // of the URL; without a variant
-	base *store.Record
-	// What was found, and may be used for this request. Its key is answered.
-	rec      *store.Record
+	key      requestKey // of the URL; without a variant
+	base     *store.Record
+	answered store.Key     // of what was found, or will be stored
+	rec      *store.Record // found, and good as an answer
+	stored   *store.Record // found, and in need of the upstream
 	tier     store.TierName
-	answered store.Key
+
+	// The request as it came in: handlers behind may change it. Set by remember,
+	// but for body.
+	reqHead http.Header
+	url     string
+	ttl     *TTL
+	body    []byte // part of the key, with vary_body
+
+	directives   *rfc9111.Directives // of a request whose Cache-Control is honoured
+	onlyIfCached bool                // RFC 9111 section 5.2.1.7
+	noStore      bool                // the request forbids to store, section 5.2.1.5
+	asGet        bool                // a POST whose response may answer GET
 
 	outcome Outcome
 	reason  Reason // why it is no hit, or is not stored
@@ -76,7 +99,7 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	}
 	caddyhttp.SetVar(ctx, seenVar, true)
 	repl := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	x := &exchange{h: h, w: w, r: r, next: next, repl: repl, now: time.Now()}
+	x := &exchange{h: h, w: w, r: r, next: next, repl: repl, now: time.Now(), method: r.Method}
 	repl.Map(x.placeholder)
 	return x, true
 }
@@ -98,7 +121,7 @@ func (x *exchange) bypassReason() Reason {
 		return ReasonDisabled
 	case !p.cachesMethod(r.Method):
 		return ReasonMethod
-	case r.ContentLength != 0:
+	case r.ContentLength != 0 && !isBodyMethod(r.Method):
 		return ReasonRequestBody
 	case len(r.Header["Upgrade"]) > 0:
 		return ReasonUpgrade
@@ -149,12 +172,19 @@ func (x *exchange) buildKey() Reason {
 		}
 		q.templated, q.exact, q.identifier = true, p.Key.Exact, identifier
 	}
+	if isBodyMethod(x.method) && !x.asGet {
+		if !x.readBody() {
+			return ReasonRequestBody
+		}
+		q.method, q.body = x.method, x.body
+	}
 	key, err := q.build()
 	if err != nil {
 		return ReasonKeyTooLong
 	}
 	x.key = key
 	x.answered = key.Key
+	x.readDirectives()
 	x.userID = userID(x.repl)
 	x.credentials = p.credentialsOf(x.r, x.userID)
 	return ReasonNone
@@ -185,47 +215,145 @@ func (x *exchange) keyRequest() keyRequest {
 	return q
 }
 
-// lookup finds a fresh stored response that this request may be answered from,
-// or says why there is none.
+// lookup finds a stored response that this request may be answered from, or
+// says why there is none.
 func (x *exchange) lookup() {
-	ctx := x.r.Context()
-	rec, tier := x.h.node.store.Lookup(ctx, x.key.Key, x.now)
-	x.forward = ReasonAbsent
-	if rec != nil && rec.IsBase() {
-		x.base = rec
-		x.answered, _ = variantKey(x.key, rec.Vary, x.r.Header)
-		rec, tier = x.h.node.store.Lookup(ctx, x.answered, x.now)
-		x.forward = ReasonVariant
+	rec, tier := x.find()
+	if rec == nil {
+		x.reason = x.forward
+		return
 	}
+	x.tier = tier
+	f := &rec.Freshness
+	accepted := x.requestAccepts(f)
 	switch {
-	case rec == nil:
-	case !rec.Freshness.Fresh(x.now):
-		x.forward = ReasonExpired
-	case !x.credentials.allowed(&rec.Freshness):
+	case !x.credentials.allowed(f):
 		x.forward = ReasonCredentials
+	case accepted:
+		x.rec = rec
+		if !f.Fresh(x.now) {
+			x.forward = ReasonExpired
+		}
 	default:
-		x.rec, x.tier = rec, tier
+		x.stored = rec
+		x.forward = ReasonExpired
+		if f.Fresh(x.now) {
+			x.forward = ReasonRequestDirective
+		}
 	}
 	x.reason = x.forward
 }
 
-// bypass passes the request on without looking up or storing anything.
-func (x *exchange) bypass(reason Reason) error {
-	x.outcome, x.reason, x.forward = OutcomeBypass, reason, reason
-	return x.callNext(newPassWriter(x))
+// find finds what is stored for the URL and, where responses vary, for the
+// fields of this request.
+func (x *exchange) find() (*store.Record, store.TierName) {
+	ctx := x.r.Context()
+	rec, tier := x.h.node.store.Lookup(ctx, x.key.Key, x.now)
+	x.forward = ReasonAbsent
+	if rec == nil || !rec.IsBase() {
+		return rec, tier
+	}
+	x.base = rec
+	x.answered, _ = variantKey(x.key, rec.Vary, x.r.Header)
+	x.forward = ReasonVariant
+	return x.h.node.store.Lookup(ctx, x.answered, x.now)
 }
 
-// fetch answers from upstream and stores the response if it may be.
-func (x *exchange) fetch() error {
-	x.outcome = OutcomeMiss
-	capture := newCaptureWriter(x)
-	if err := x.callNext(capture); err != nil {
-		return err
+// requestAccepts reports whether the stored response is good enough without the
+// upstream: fresh, or what the request's Cache-Control asks for where the route
+// honours that, RFC 9111 section 5.2.1. only-if-cached is always obeyed.
+func (x *exchange) requestAccepts(f *rfc9111.Freshness) bool {
+	if x.directives != nil {
+		return rfc9111.RequestAllows(*x.directives, f, x.now)
 	}
-	if rec := capture.record(); rec != nil {
-		x.h.node.put(capture, rec)
+	return f.Fresh(x.now)
+}
+
+// readDirectives reads the request's Cache-Control.
+func (x *exchange) readDirectives() {
+	lines := x.r.Header["Cache-Control"]
+	if len(lines) == 0 {
+		return
 	}
-	return nil
+	d := rfc9111.ParseCacheControl(lines)
+	x.onlyIfCached = d.OnlyIfCached
+	if x.h.policy.ClientCacheControl == clientHonor {
+		x.noStore = d.NoStore
+		x.directives = &d
+	}
+}
+
+// servesStale reports whether what is stored is answered while it is fetched
+// anew, RFC 5861 section 3.
+func (x *exchange) servesStale() bool {
+	return x.stored != nil && x.forward == ReasonExpired && x.stored.Freshness.ServeStale(x.now)
+}
+
+func (x *exchange) serveStale() error {
+	x.remember()
+	x.refresh()
+	x.rec = x.stored
+	return x.serve(OutcomeStale, ReasonExpired)
+}
+
+// serveNothing answers a request that accepts a stored response only.
+func (x *exchange) serveNothing() error {
+	x.outcome, x.reason, x.forward = OutcomeMiss, ReasonOnlyIfCached, ReasonOnlyIfCached
+	x.annotate(x.w.Header())
+	return caddyhttp.Error(http.StatusGatewayTimeout, nil)
+}
+
+// remember notes the request as it came in, for the handlers behind may change
+// it.
+func (x *exchange) remember() {
+	if x.reqHead != nil {
+		return
+	}
+	x.reqHead = x.r.Header.Clone()
+	q := x.keyRequest()
+	x.url = q.url()
+	ttl, err := x.h.policy.requestTTL(x.r)
+	if err != nil {
+		x.h.logger.Error("a ttl matcher failed", zap.Error(err))
+	}
+	x.ttl = ttl
+}
+
+// readBody reads the body of a request whose body is part of the key, and
+// leaves it for the upstream. It reports whether it was small enough.
+func (x *exchange) readBody() bool {
+	limit := x.h.policy.varyBody()
+	if x.r.ContentLength > limit {
+		return false
+	}
+	body, err := io.ReadAll(io.LimitReader(x.r.Body, limit+1))
+	rest := x.r.Body
+	x.r.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(body), rest), rest}
+	if err != nil || int64(len(body)) > limit {
+		return false
+	}
+	x.body = body
+	return true
+}
+
+// bypass passes the request on without looking anything up. Nothing is stored,
+// but for the response to a POST that says it answers GET, too.
+func (x *exchange) bypass(reason Reason) error {
+	x.outcome, x.reason, x.forward = OutcomeBypass, reason, reason
+	if reason != ReasonMethod || x.method != http.MethodPost {
+		w := newPassWriter(x)
+		return x.finish(w, x.callNext(w, x.r))
+	}
+	x.asGet = true
+	x.remember()
+	w := newPassWriter(x)
+	if x.buildKey() == ReasonNone {
+		w = newCaptureWriter(x, nil)
+	}
+	return x.finish(w, x.callNext(w, x.r))
 }
 
 // placeholder resolves {http.redis_cache.*}.

@@ -6,14 +6,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/glob"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
 
@@ -31,6 +34,7 @@ const (
 	selectKey       selectorKind = "key"       // namespace:identifier, or a whole key
 	selectPattern   selectorKind = "pattern"   // a Redis glob over namespace:identifier and over whole keys
 	selectURL       selectorKind = "url"       // a URL; without a query, whatever the query
+	selectTag       selectorKind = "tag"       // responses that carry a tag
 	selectAll       selectorKind = "all"       // everything under the prefix
 )
 
@@ -58,7 +62,7 @@ func (s selector) normalize(prefix string) (selector, error) {
 			return s, err
 		}
 		s.Value = u
-	case selectNamespace, selectAll:
+	case selectNamespace, selectTag, selectAll:
 	}
 	return s, nil
 }
@@ -111,6 +115,8 @@ func (s selector) matcher(prefix string, queryRules []*VaryQuery) func(*store.Re
 		}
 	case selectURL:
 		return s.urlMatcher(queryRules)
+	case selectTag:
+		return func(rec *store.Record) bool { return slices.Contains(rec.Tags, s.Value) }
 	case selectAll:
 		return func(*store.Record) bool { return true }
 	}
@@ -148,6 +154,40 @@ func urlWithQuery(base string, rule *VaryQuery, query string) string {
 		return base + "?" + strings.Join(kept, "&")
 	}
 	return base
+}
+
+// invalidateTimeout bounds how long the answer to an unsafe method waits for
+// what it invalidates.
+const invalidateTimeout = time.Second
+
+// invalidateUnsafe purges what a successful answer to an unsafe method has made
+// wrong: the URL itself, Location and Content-Location on the same origin, RFC
+// 9111 section 4.4, and the cache groups that it names, RFC 9875 section 3. It
+// is done before the client sees the answer, so that the client reads its own
+// write.
+func (x *exchange) invalidateUnsafe(status int, header http.Header) {
+	if rfc9111.SafeMethod(x.method) || x.h.policy.cachesMethod(x.method) || status < 200 || status >= 400 {
+		return
+	}
+	q := x.keyRequest()
+	target, err := url.Parse(q.scheme + "://" + q.host + q.path)
+	if err != nil {
+		return
+	}
+	var selectors []selector
+	for _, u := range rfc9111.InvalidationTargets(target, status, header) {
+		if s, err := (selector{selectURL, u.String()}).normalize(q.prefix); err == nil {
+			selectors = append(selectors, s)
+		}
+	}
+	for _, group := range rfc9111.CacheGroups(header["Cache-Group-Invalidation"]) {
+		selectors = append(selectors, selector{selectTag, x.groupTag(group)})
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), invalidateTimeout)
+	defer cancel()
+	if err := x.h.node.purge(ctx, newPurge(selectors)); err != nil {
+		x.h.logger.Warn("an unsafe request's invalidation did not reach redis", zap.Error(err))
+	}
 }
 
 // errNotRecorded is what a purge answers that may not have reached every node.

@@ -45,6 +45,8 @@ const (
 	partValue // of the field or cookie named before it
 	partUser
 	partIdentifier
+	partMethod
+	partBody
 )
 
 // partHash hashes parts. Its buffer usually stays on the stack.
@@ -83,6 +85,8 @@ type keyRequest struct {
 	varyQuery         *VaryQuery
 	varyHeader        []string
 	varyCookie        []string
+	method            string // "" for GET and HEAD
+	body              []byte // part of the key with another method
 	user              string // keyed hash of the identity, "" without by_user
 }
 
@@ -177,6 +181,11 @@ func (q *keyRequest) appendHash(dst []byte) []byte {
 				h.add(partValue, value)
 			}
 		}
+	}
+	if q.method != "" {
+		body := sha256.Sum256(q.body)
+		h.add(partMethod, q.method)
+		h.add(partBody, string(body[:]))
 	}
 	if q.user != "" {
 		h.add(partUser, q.user)

@@ -39,6 +39,8 @@ type node struct {
 	refused   chan struct{} // closed once Redis did not answer
 	refuse    sync.Once
 
+	refreshes refreshes
+
 	variantLocks [64]sync.Mutex // see variantLock
 }
 

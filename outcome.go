@@ -26,36 +26,40 @@ type Reason uint8
 // The reasons that the cache itself gives; those that come from the HTTP rules
 // follow from refused.
 const (
-	ReasonNone          Reason = iota
-	ReasonDisabled             // the cache is switched off
-	ReasonMethod               // a method that the route does not cache
-	ReasonRequestBody          // a GET or HEAD with content
-	ReasonUpgrade              // the request asks for another protocol
-	ReasonOverrideField        // the request carries a field by which an origin may change method or URL
-	ReasonMatcher              // the option bypass matched
-	ReasonNoIdentity           // by_user gave no identity
-	ReasonKeyTooLong           // the identifier is larger than maxIdentifier
-	ReasonCredentials          // the response may not be shared and the request carried credentials
-	ReasonIdentityBelow        // an authentication handler below the cache gave the request an identity
-	ReasonAbsent               // nothing is stored under the key
-	ReasonVariant              // responses are stored, but none for these request fields
-	ReasonExpired              // what is stored is no longer fresh
-	ReasonRange                // a range of something that is not stored
-	ReasonNoStoreRule          // the option no_store matched
-	ReasonSetCookie            // the response sets a cookie
-	ReasonTooLarge             // the body is larger than max_body
-	ReasonStreaming            // the response wants to be flushed at once
-	ReasonTrailers             // the response has trailers
-	ReasonVariantLimit         // the URL has too many variants
-	ReasonError                // the upstream gave an error, or no response at all
-	ReasonIncomplete           // the response broke off
+	ReasonNone             Reason = iota
+	ReasonDisabled                // the cache is switched off
+	ReasonMethod                  // a method that the route does not cache
+	ReasonRequestBody             // a GET or HEAD with content
+	ReasonUpgrade                 // the request asks for another protocol
+	ReasonOverrideField           // the request carries a field by which an origin may change method or URL
+	ReasonMatcher                 // the option bypass matched
+	ReasonNoIdentity              // by_user gave no identity
+	ReasonKeyTooLong              // the identifier is larger than maxIdentifier
+	ReasonCredentials             // the response may not be shared and the request carried credentials
+	ReasonIdentityBelow           // an authentication handler below the cache gave the request an identity
+	ReasonAbsent                  // nothing is stored under the key
+	ReasonVariant                 // responses are stored, but none for these request fields
+	ReasonExpired                 // what is stored is no longer fresh
+	ReasonRequestDirective        // the request's Cache-Control does not accept what is stored, or forbids to store
+	ReasonOnlyIfCached            // the request accepts a stored response only, and there is none
+	ReasonRange                   // a range of something that is not stored
+	ReasonNoStoreRule             // the option no_store matched
+	ReasonTypeMismatch            // the type contradicts the extension, and only the configuration gives a lifetime
+	ReasonSetCookie               // the response sets a cookie
+	ReasonTooLarge                // the body is larger than max_body
+	ReasonStreaming               // the response wants to be flushed at once
+	ReasonTrailers                // the response has trailers
+	ReasonVariantLimit            // the URL has too many variants
+	ReasonError                   // the upstream gave an error, or no response at all
+	ReasonIncomplete              // the response broke off
 	numReasons
 )
 
 var reasonNames = [numReasons]string{
 	"", "disabled", "method", "request-body", "upgrade", "override-field", "bypass-rule", "no-identity",
-	"key-too-long", "credentials", "identity-below", "absent", "variant", "expired", "range", "no-store-rule",
-	"set-cookie", "too-large", "streaming", "trailers", "variant-limit", "error", "incomplete",
+	"key-too-long", "credentials", "identity-below", "absent", "variant", "expired",
+	"request-directive", "only-if-cached", "range", "no-store-rule", "type-mismatch", "set-cookie", "too-large", "streaming",
+	"trailers", "variant-limit", "error", "incomplete",
 }
 
 // firstRefusal is where the refusals of the HTTP rules begin among the reasons.

@@ -66,7 +66,8 @@ type Policy struct {
 	// Responses that are passed on without being stored. Default: none.
 	NoStore []caddyhttp.ResponseMatcher `json:"no_store,omitempty"`
 
-	// The methods that are cached: GET, or GET and HEAD. Default: GET and HEAD.
+	// The methods that are cached: GET, HEAD and, with `vary_body`, POST and
+	// QUERY. Default: GET and HEAD.
 	Methods []string `json:"methods,omitempty"`
 
 	// The size of the largest body that is stored, in bytes; larger ones stream
@@ -85,6 +86,59 @@ type Policy struct {
 	// `strip` stores it without the field, `store` stores it whole. Default:
 	// refuse.
 	SetCookie string `json:"set_cookie,omitempty"`
+
+	// How long a stale response is answered while it is fetched anew, when the
+	// origin does not say. Default: 0. RFC 5861 section 3.
+	StaleWhileRevalidate caddy.Duration `json:"stale_while_revalidate,omitempty"`
+
+	// How long a stale response is answered when the origin fails, when the
+	// origin does not say. Default: 10m. RFC 5861 section 4.
+	StaleIfError *caddy.Duration `json:"stale_if_error,omitempty"`
+
+	// A lifetime for responses that state none, from the time since they were
+	// last modified. Default: none. RFC 9111 section 4.2.2.
+	Heuristic *Heuristic `json:"heuristic,omitempty"`
+
+	// Fields that take the place of Cache-Control for this cache, the first that
+	// is valid wins. Default: CDN-Cache-Control. RFC 9213.
+	Targets []string `json:"targets,omitempty"`
+
+	// Whether Cache-Control of requests is honoured: `ignore` or `honor`.
+	// Default: ignore, so that a client cannot make the origin work.
+	// only-if-cached is always obeyed. RFC 9111 section 5.2.1.
+	ClientCacheControl string `json:"client_cache_control,omitempty"`
+
+	// The size of the largest request body that is part of the key, in bytes,
+	// for methods such as POST and QUERY; larger ones bypass. Default: none, and
+	// 64 KiB where methods have a body.
+	VaryBody int64 `json:"vary_body,omitempty"`
+
+	// Templates of tags of stored responses. `{http.response.header.*}` is
+	// available. Default: none.
+	Tags []string `json:"tags,omitempty"`
+
+	// The upstream fields that are read as tags. Default: Surrogate-Key,
+	// Cache-Tag, Cache-Tags, xkey, Edge-Cache-Tag and X-LiteSpeed-Tag, which are
+	// removed from answers.
+	TagHeader *TagHeader `json:"tag_header,omitempty"`
+}
+
+// Heuristic is a lifetime from the time since a response was modified.
+type Heuristic struct {
+	// The share of that time, in percent.
+	Percent int `json:"percent"`
+
+	// The longest lifetime.
+	Max caddy.Duration `json:"max"`
+}
+
+// TagHeader names fields with tags.
+type TagHeader struct {
+	// The names.
+	Names []string `json:"names"`
+
+	// Whether the fields stay in answers, for a cache in front. Default: false.
+	Keep bool `json:"keep,omitempty"`
 }
 
 // TTL is a configured freshness lifetime.
@@ -149,6 +203,9 @@ type VaryQuery struct {
 const (
 	defaultMaxBody = 8 << 20
 	defaultJitter  = 5.0
+
+	defaultVaryBody     = 64 << 10
+	defaultStaleIfError = 10 * time.Minute
 )
 
 // defaultStatuses are those to which a plain ttl applies.
@@ -176,6 +233,14 @@ func (p Policy) merge(ns Policy) Policy {
 	p.MaxBody = cmp.Or(p.MaxBody, ns.MaxBody)
 	p.Diagnostics = cmp.Or(p.Diagnostics, ns.Diagnostics)
 	p.SetCookie = cmp.Or(p.SetCookie, ns.SetCookie)
+	p.StaleWhileRevalidate = cmp.Or(p.StaleWhileRevalidate, ns.StaleWhileRevalidate)
+	p.StaleIfError = cmp.Or(p.StaleIfError, ns.StaleIfError)
+	p.Heuristic = cmp.Or(p.Heuristic, ns.Heuristic)
+	p.Targets = firstNonEmpty(p.Targets, ns.Targets)
+	p.ClientCacheControl = cmp.Or(p.ClientCacheControl, ns.ClientCacheControl)
+	p.VaryBody = cmp.Or(p.VaryBody, ns.VaryBody)
+	p.Tags = slices.Concat(ns.Tags, p.Tags)
+	p.TagHeader = cmp.Or(p.TagHeader, ns.TagHeader)
 	return p
 }
 
@@ -253,12 +318,18 @@ func (p *Policy) validate() error {
 		}
 	}
 	for _, m := range p.Methods {
-		if m != http.MethodGet && m != http.MethodHead {
-			return fmt.Errorf("methods: %q cannot be cached: only GET and HEAD can", m)
+		if m != http.MethodGet && m != http.MethodHead && !isBodyMethod(m) {
+			return fmt.Errorf("methods: %q cannot be cached: GET, HEAD, POST and QUERY can", m)
 		}
 	}
 	if len(p.Methods) > 0 && !slices.Contains(p.Methods, http.MethodGet) {
 		return errors.New("methods: GET is missing: HEAD is answered from stored responses to GET")
+	}
+	if h := p.Heuristic; h != nil && (h.Percent < 1 || h.Percent > 100 || h.Max <= 0) {
+		return fmt.Errorf("heuristic: %d percent, at most %s: want 1 to 100 percent and a duration", h.Percent, time.Duration(h.Max))
+	}
+	if p.StaleWhileRevalidate < 0 || p.staleIfError() < 0 || p.VaryBody < 0 {
+		return errors.New("stale_while_revalidate, stale_if_error and vary_body must not be negative")
 	}
 	for _, rule := range p.DiagnosticsRules {
 		if err := oneOf("diagnostics", rule.Level, diagnosticLevels); err != nil {
@@ -268,8 +339,28 @@ func (p *Policy) validate() error {
 	return errors.Join(
 		oneOf("diagnostics", cmp.Or(p.Diagnostics, diagnosticsFull), diagnosticLevels),
 		oneOf("set_cookie", cmp.Or(p.SetCookie, setCookieRefuse), setCookieModes),
+		oneOf("client_cache_control", cmp.Or(p.ClientCacheControl, clientIgnore), clientModes),
 	)
 }
+
+// validateMerged checks options that go together, which a namespace and its
+// directives may set apart: without vary_body all bodies would share one stored
+// response.
+func (p *Policy) validateMerged() error {
+	hasBody := slices.ContainsFunc(p.Methods, isBodyMethod)
+	if hasBody && p.VaryBody == 0 {
+		return errors.New("methods: POST and QUERY need vary_body, so that the body is part of the key")
+	}
+	if !hasBody && p.VaryBody > 0 {
+		return errors.New("vary_body: no method with a body is cached: add methods GET HEAD POST or QUERY")
+	}
+	return nil
+}
+
+const methodQuery = "QUERY"
+
+// isBodyMethod reports whether a cacheable method may have content.
+func isBodyMethod(method string) bool { return method == http.MethodPost || method == methodQuery }
 
 func (p *Policy) ttls() []TTL {
 	var ttls []TTL
@@ -313,10 +404,14 @@ const (
 	setCookieRefuse = "refuse"
 	setCookieStrip  = "strip"
 	setCookieStore  = "store"
+
+	clientIgnore = "ignore"
+	clientHonor  = "honor"
 )
 
 var (
 	diagnosticLevels = []string{diagnosticsFull, diagnosticsMinimal, diagnosticsOff}
+	clientModes      = []string{clientIgnore, clientHonor}
 	setCookieModes   = []string{setCookieRefuse, setCookieStrip, setCookieStore}
 )
 
@@ -377,3 +472,16 @@ func (p *Policy) diagnosticsFor(r *http.Request) string {
 func (p *Policy) maxBody() int64 { return cmp.Or(p.MaxBody, defaultMaxBody) }
 
 func (p *Policy) setCookie() string { return cmp.Or(p.SetCookie, setCookieRefuse) }
+
+func (p *Policy) varyBody() int64 { return cmp.Or(p.VaryBody, defaultVaryBody) }
+
+func (p *Policy) staleIfError() time.Duration {
+	if p.StaleIfError == nil {
+		return defaultStaleIfError
+	}
+	return time.Duration(*p.StaleIfError)
+}
+
+var defaultTargets = []string{"CDN-Cache-Control"}
+
+func (p *Policy) targets() []string { return firstNonEmpty(p.Targets, defaultTargets) }

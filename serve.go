@@ -11,9 +11,9 @@ import (
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
 
-// serve answers from the stored response.
-func (x *exchange) serve() error {
-	x.outcome, x.reason, x.freshness = OutcomeHit, ReasonNone, &x.rec.Freshness
+// serve answers from the stored response. A reason says why it is no hit.
+func (x *exchange) serve(outcome Outcome, reason Reason) error {
+	x.outcome, x.reason, x.freshness = outcome, reason, &x.rec.Freshness
 	header := x.w.Header()
 	applyFields(header, x.rec.Fields)
 	header["Age"] = []string{seconds(x.freshness.CurrentAge(x.now))}
@@ -22,7 +22,7 @@ func (x *exchange) serve() error {
 		if rfc9111.NotModified(x.r.Header, header, x.now) {
 			return x.serveNotModified(header)
 		}
-		if x.r.Method == http.MethodGet && len(x.r.Header["Range"]) > 0 && rfc9111.IfRangeHolds(x.r.Header, header, x.now) {
+		if x.method == http.MethodGet && len(x.r.Header["Range"]) > 0 && rfc9111.IfRangeHolds(x.r.Header, header, x.now) {
 			switch ranges, result := rfc9111.ParseRange(x.r.Header, int64(len(x.rec.Body))); result {
 			case rfc9111.RangeOK:
 				return x.serveRanges(header, ranges)
@@ -39,7 +39,7 @@ func (x *exchange) serve() error {
 // writeBody writes to a client that may have gone; that is no error of the
 // request.
 func (x *exchange) writeBody(body []byte) error {
-	if x.r.Method != http.MethodHead && len(body) > 0 {
+	if x.method != http.MethodHead && len(body) > 0 {
 		_, _ = x.w.Write(body) //nolint:gosec // it is the response of the upstream
 	}
 	return nil
@@ -149,10 +149,11 @@ func (x *exchange) annotate(header http.Header) {
 
 // cacheStatus is this cache's member of Cache-Status, RFC 9211.
 func (x *exchange) cacheStatus() string {
-	s := rfc9111.CacheStatus{Hit: x.outcome == OutcomeHit, Detail: x.tier.String()}
-	if x.freshness != nil {
-		s.HasTTL, s.TTL = true, x.freshness.Remaining(x.now)
+	s := rfc9111.CacheStatus{Detail: x.tier.String()}
+	if f := x.freshness; f != nil {
+		s.HasTTL, s.TTL = true, f.Lifetime-f.CurrentAge(x.now)
 	}
+	s.Hit = x.outcome == OutcomeHit || (x.outcome == OutcomeStale && x.reason != ReasonError)
 	if !s.Hit {
 		s.Fwd, s.FwdStatus, s.Stored, s.Detail = x.fwd(), x.status, x.storing, x.reasonText()
 	}
@@ -165,13 +166,13 @@ func (x *exchange) fwd() string {
 	switch x.forward {
 	case ReasonMethod:
 		return "method"
-	case ReasonAbsent, ReasonRange:
+	case ReasonAbsent, ReasonOnlyIfCached:
 		return "uri-miss"
 	case ReasonVariant:
 		return "vary-miss"
 	case ReasonExpired:
 		return "stale"
-	case ReasonCredentials:
+	case ReasonCredentials, ReasonRequestDirective:
 		return "request"
 	default:
 		return "bypass"

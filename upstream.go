@@ -1,28 +1,106 @@
 package rediscache
 
 import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"maps"
 	"net/http"
+	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
 )
 
 // This file is the only place that calls the handlers behind the cache. They
 // must not be called twice with one request: the context of a request remembers
-// which routes it has been through.
+// which routes it has been through, and a second call would find them all done.
+// Every further call takes a request from again.
 
 // passThrough is for requests that this handler has no part in.
 func passThrough(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	return next.ServeHTTP(w, r)
 }
 
-// callNext calls the handlers behind the cache. When they return an error
-// nothing has been written, and an error route will answer; its response gets
-// the fields of the cache, too.
-func (x *exchange) callNext(w *captureWriter) error {
-	err := x.next.ServeHTTP(w, x.r)
-	if w.status == 0 {
-		x.refuse(ReasonError)
-		x.annotate(w.Header())
+// callNext calls the handlers behind the cache with a request. When they return
+// an error nothing has been written, and an error route will answer; its
+// response gets the fields of the cache, too.
+//
+// An upstream that breaks off panics. Where a stale response may stand in for
+// it and nothing has been sent, this is an error like others.
+func (x *exchange) callNext(w *captureWriter, r *http.Request) (err error) {
+	defer func() {
+		if w.status == 0 && x.mayServeOnError() {
+			if recovered := recover(); recovered == http.ErrAbortHandler { //nolint:errorlint // the value itself is what is thrown
+				err = errBrokeOff
+			} else if recovered != nil {
+				panic(recovered)
+			}
+		}
+	}()
+	return x.next.ServeHTTP(w, r)
+}
+
+var errBrokeOff = errors.New("the upstream broke off")
+
+// again prepares a request for a further call of the handlers behind: as the
+// client sent it, with the variables and placeholders that the handlers in
+// front have set, and independent of the client's connection.
+func (x *exchange) again(ctx context.Context, w http.ResponseWriter) *http.Request {
+	r := x.r.Clone(context.WithoutCancel(ctx))
+	r.Header = x.reqHead.Clone()
+	r.Body = http.NoBody
+	if len(x.body) > 0 {
+		r.Body = io.NopCloser(bytes.NewReader(x.body))
 	}
-	return err
+	server := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	original := ctx.Value(caddyhttp.OriginalRequestCtxKey)
+	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
+	repl := caddy.NewReplacer()
+	prepared := caddyhttp.PrepareRequest(r, repl, w, server)
+	if copied, ok := prepared.Context().Value(caddyhttp.VarsCtxKey).(map[string]any); ok {
+		maps.Copy(copied, vars)
+	}
+	// In place, because the replacer is bound to the request.
+	*prepared = *prepared.WithContext(context.WithValue(prepared.Context(), caddyhttp.OriginalRequestCtxKey, original))
+	repl.Map(x.repl.Get)
+	return prepared
+}
+
+const (
+	refreshTimeout = time.Minute
+	maxRefreshes   = 64 // background refreshes of a node at a time
+)
+
+// refresh fetches the stored response anew in the background, once at a time
+// for each key. The client that triggered it has been answered by then.
+func (x *exchange) refresh() {
+	key := x.answered.Full
+	if !x.h.node.refreshes.begin(key) {
+		return
+	}
+	w := &discardWriter{header: make(http.Header)}
+	y := &exchange{
+		h: x.h, w: w, next: x.next, now: x.now, method: x.method, credentials: x.credentials, userID: x.userID,
+		key: x.key, base: x.base, stored: x.stored, answered: x.answered, forward: ReasonExpired,
+		reqHead: x.reqHead, url: x.url, ttl: x.ttl, body: x.body,
+	}
+	y.r = x.again(x.r.Context(), w)
+	y.repl = y.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	go func() {
+		defer x.h.node.refreshes.end(key)
+		defer func() {
+			if recovered := recover(); recovered != nil && recovered != http.ErrAbortHandler { //nolint:errorlint // see callNext
+				x.h.logger.Error("a background refresh panicked", zap.Any("panic", recovered))
+			}
+		}()
+		ctx, cancel := context.WithTimeout(y.r.Context(), refreshTimeout)
+		defer cancel()
+		*y.r = *y.r.WithContext(ctx)
+		if err := y.fetch(); err != nil {
+			x.h.logger.Debug("a background refresh failed", zap.Error(err))
+		}
+	}()
 }

@@ -31,7 +31,7 @@ func (c *captureWriter) address(vary []string, header http.Header) Reason {
 		return ReasonNone
 	}
 	var hash string
-	x.answered, hash = variantKey(x.key, names, c.reqHead)
+	x.answered, hash = variantKey(x.key, names, x.reqHead)
 	if len(names) > maxVaryFields || !roomFor(x.base, hash, names, x.now) {
 		return ReasonVariantLimit
 	}
@@ -75,7 +75,7 @@ func roomFor(base *store.Record, hash string, names []string, now time.Time) boo
 // it.
 func (n *node) put(c *captureWriter, rec *store.Record) {
 	x := c.x
-	rec.Key, rec.URL = x.answered, c.url
+	rec.Key, rec.URL = x.answered, x.url
 	if c.variantHash == "" {
 		n.store.Put(rec)
 		return

@@ -94,7 +94,7 @@ func TestStats(t *testing.T) {
 				}
 			}
 			keys = append(keys, node.want(t, "MISS", "/api/v1/users/1").key())
-			node.want(t, "BYPASS", "POST /api/v1/users/1")
+			node.want(t, "BYPASS", "POST /api/v1/users/2")
 			if rds != nil {
 				for _, key := range keys {
 					rds.await(t, key)

@@ -75,6 +75,9 @@ func (m *Memory) remove(r *Record) bool {
 	return removed
 }
 
+// Remove removes the record of a full key.
+func (m *Memory) Remove(key string) { m.cache.Invalidate(key) }
+
 // Get is Lookup at the present time. It never fails.
 func (m *Memory) Get(_ context.Context, key Key) (*Record, error) {
 	return m.Lookup(key.Full, time.Now()), nil

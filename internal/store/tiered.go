@@ -256,19 +256,45 @@ func (t *Tiered) writeJob(ctx context.Context, j *job) bool {
 // the same. A record that is Put after Delete began may stay.
 func (t *Tiered) Delete(ctx context.Context, match func(*Record) bool) (n int, err error) {
 	if t.redis != nil {
-		n, err = t.deleteRedis(ctx, match)
+		n, err = t.deleteRedis(ctx, match, t.redis.Delete)
 	}
 	if t.memory == nil {
 		return n, err
 	}
-	t.fill.Lock()
-	t.purges.Add(1)
-	t.fill.Unlock()
+	t.endCopies()
 	inMemory, _ := t.memory.Delete(context.WithoutCancel(ctx), match)
 	return max(n, inMemory), err
 }
 
-func (t *Tiered) deleteRedis(ctx context.Context, match func(*Record) bool) (int, error) {
+// Remove removes the record of one key as Delete would, without a search.
+func (t *Tiered) Remove(ctx context.Context, key Key) error {
+	var err error
+	if t.redis != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), t.opts.ReadTimeout)
+		defer cancel()
+		match := func(r *Record) bool { return r.Key == key }
+		_, err = t.deleteRedis(ctx, match, func(ctx context.Context, _ func(*Record) bool) (int, error) {
+			return 0, t.redis.Remove(ctx, key)
+		})
+	}
+	if t.memory != nil {
+		t.endCopies()
+		t.memory.Remove(key.Full)
+	}
+	return err
+}
+
+// endCopies keeps records that are on their way from Redis out of memory.
+func (t *Tiered) endCopies() {
+	t.fill.Lock()
+	t.purges.Add(1)
+	t.fill.Unlock()
+}
+
+// deleteRedis drops the matching writes from the queue, then calls remove.
+func (t *Tiered) deleteRedis(
+	ctx context.Context, match func(*Record) bool, remove func(context.Context, func(*Record) bool) (int, error),
+) (int, error) {
 	if err := t.queue.drop(ctx, match); err != nil {
 		return 0, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
@@ -276,7 +302,7 @@ func (t *Tiered) deleteRedis(ctx context.Context, match func(*Record) bool) (int
 	if !up {
 		return 0, ErrUnavailable
 	}
-	n, err := t.redis.Delete(ctx, match)
+	n, err := remove(ctx, match)
 	if err == nil {
 		return n, nil
 	}

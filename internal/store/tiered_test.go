@@ -342,3 +342,22 @@ func TestTieredOutageUnderLoad(t *testing.T) {
 		t.Error("down at the end")
 	}
 }
+
+func TestTieredRemove(t *testing.T) {
+	r, _ := newRedis(t)
+	m := newMemory(t)
+	s := newTiered(t, m, r, store.Options{})
+	one, two := storetest.Response("shop", "1"), storetest.Response("shop", "2")
+	if err := r.Put(t.Context(), one, two); err != nil {
+		t.Fatal(err)
+	}
+	wantTier(t, s, one.Key, store.TierRedis)
+	if err := s.Remove(t.Context(), one.Key); err != nil {
+		t.Fatal(err)
+	}
+	wantTier(t, s, one.Key, store.TierNone)
+	wantTier(t, s, two.Key, store.TierRedis)
+	if err := s.Remove(t.Context(), store.Key{Full: "other:1", Name: "other:1"}); !errors.Is(err, store.ErrForeignKey) {
+		t.Errorf("removing a key of somebody else: %v", err)
+	}
+}

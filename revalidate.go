@@ -1,0 +1,215 @@
+package rediscache
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
+)
+
+// maxRetention bounds how long a response that can be revalidated is kept
+// beyond its use without: as long again as it was fresh, a minute at least.
+const maxRetention = 24 * time.Hour
+
+// expires is the end of every use of a stored response.
+func expires(f *rfc9111.Freshness, header http.Header) time.Time {
+	end := f.DropAfter()
+	if rfc9111.HasValidator(header) {
+		retention := min(max(f.Lifetime, time.Minute), maxRetention)
+		end = latest(end, f.ResponseTime.Add(f.Lifetime-f.InitialAge+retention))
+	}
+	return end
+}
+
+// mayServeOnError reports whether the stored response may stand in for an
+// upstream that fails, RFC 5861 section 4.
+func (x *exchange) mayServeOnError() bool {
+	return x.stored != nil && x.stored.Freshness.ServeOnError(x.now)
+}
+
+// fetch answers from upstream and stores the response if it may be. What is
+// stored already is revalidated, and stands in for an upstream that fails.
+func (x *exchange) fetch() error {
+	x.outcome = OutcomeMiss
+	x.remember()
+	stored := x.storedHeader()
+	w := newCaptureWriter(x, stored)
+	restore := x.addConditions(w, stored)
+	err := x.callNext(w, x.r)
+	restore()
+	if w.retry {
+		// The 304 speaks of a response that is not the stored one.
+		w = newCaptureWriter(x, nil)
+		err = x.callNext(w, x.again(x.r.Context(), w))
+	}
+	return x.finish(w, err)
+}
+
+// finish does what is left when the upstream is through.
+func (x *exchange) finish(w *captureWriter, err error) error {
+	switch {
+	case w.notModified != nil:
+		return x.serveRevalidated(w)
+	case w.failed || (err != nil && w.status == 0 && x.mayServeOnError() && isFailure(err)):
+		x.rec = x.stored
+		return x.serve(OutcomeStale, ReasonError)
+	case w.status == 0:
+		x.refuse(ReasonError)
+		x.annotate(w.Header())
+	case w.head:
+		x.freshenByHead(w)
+	}
+	if rec := w.record(); rec != nil {
+		x.h.node.put(w, rec)
+	}
+	return err
+}
+
+// isFailure tells an upstream that fails from one whose answer is an error
+// route's, such as a file that is not there.
+func isFailure(err error) bool {
+	var handlerError caddyhttp.HandlerError
+	return !errors.As(err, &handlerError) || handlerError.StatusCode >= http.StatusInternalServerError
+}
+
+// storedHeader is what the upstream sent with the stored response, or nil.
+func (x *exchange) storedHeader() http.Header {
+	if x.stored == nil {
+		return nil
+	}
+	header := make(http.Header, len(x.stored.Fields))
+	for _, f := range x.stored.Fields {
+		if f.Op != store.FieldDel {
+			header[f.Name] = slices.Clone(f.Values)
+		}
+	}
+	return header
+}
+
+// addConditions asks the upstream whether the stored response is still good,
+// RFC 9111 section 4.3.1. The request is changed in place, because its
+// placeholders are bound to it; the result puts it back.
+func (x *exchange) addConditions(w *captureWriter, stored http.Header) (restore func()) {
+	if stored == nil || x.method == http.MethodHead || !rfc9111.HasValidator(stored) {
+		return func() {}
+	}
+	w.revalidating = true
+	rfc9111.SetConditions(x.r.Header, stored)
+	// The stored response will answer it, once it is known to be good.
+	delete(x.r.Header, "Range")
+	return func() {
+		for _, name := range conditionFields {
+			if values, ok := x.reqHead[name]; ok {
+				x.r.Header[name] = values
+			} else {
+				delete(x.r.Header, name)
+			}
+		}
+	}
+}
+
+var conditionFields = []string{
+	"If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range", "Range",
+}
+
+// serveRevalidated answers from the stored response, which the upstream has
+// confirmed, RFC 9111 section 4.3.3.
+func (x *exchange) serveRevalidated(w *captureWriter) error {
+	x.rec = x.freshened(w, w.notModified)
+	if x.rec == nil {
+		// What the 304 says forbids to keep the response, not to answer with it.
+		_ = x.h.node.store.Remove(x.r.Context(), x.stored.Key)
+		x.rec = x.stored
+	}
+	if cookies := w.notModified["Set-Cookie"]; len(cookies) > 0 {
+		x.w.Header()["Set-Cookie"] = cookies // of this client
+	}
+	return x.serve(OutcomeRevalidated, x.forward)
+}
+
+// freshened is the stored response with the header of a 304, or of an answer to
+// HEAD, RFC 9111 section 3.2. It is stored, too, or nil when it may not be.
+func (x *exchange) freshened(w *captureWriter, header http.Header) *store.Record {
+	old := x.stored
+	update := make(http.Header)
+	ops := make(map[string]store.FieldOp)
+	for _, f := range w.fields(header, nil) {
+		if f.Op != store.FieldDel {
+			update[f.Name] = f.Values
+			ops[f.Name] = f.Op
+		}
+	}
+	delete(update, "Set-Cookie")
+	fresh := rfc9111.Freshen(x.storedHeader(), update)
+	if len(fresh["Date"]) == 0 {
+		fresh["Date"] = []string{time.Now().UTC().Format(http.TimeFormat)}
+	}
+	decision := rfc9111.Decide(rfc9111.Response{
+		Status: old.Status, Header: fresh, RequestTime: x.now, ResponseTime: time.Now(),
+	}, w.rules(old.Status))
+	if !decision.Store || !x.credentials.allowed(&decision.Freshness) {
+		return nil
+	}
+	rec := *old
+	rec.Freshness = decision.Freshness
+	rec.Expires = expires(&decision.Freshness, fresh)
+	rec.Fields = make([]store.Field, 0, len(fresh))
+	for _, f := range old.Fields {
+		if _, kept := fresh[f.Name]; f.Op == store.FieldDel || (kept && update[f.Name] == nil) {
+			f.Values = fresh[f.Name]
+			rec.Fields = append(rec.Fields, f)
+		}
+	}
+	for name, values := range fresh {
+		if !slices.ContainsFunc(rec.Fields, func(f store.Field) bool { return f.Name == name }) {
+			rec.Fields = append(rec.Fields, store.Field{Op: ops[name], Name: name, Values: values})
+		}
+	}
+	w.address(decision.Vary, fresh)
+	x.h.node.put(w, &rec)
+	return &rec
+}
+
+// freshenByHead compares the answer to HEAD with the stored response: one that
+// agrees makes it fresh, one that does not proves it wrong, RFC 9111 section
+// 4.3.5.
+func (x *exchange) freshenByHead(w *captureWriter) {
+	header := w.upstreamHeader
+	if rfc9111.HeadAgrees(header, x.storedHeader()) && x.freshened(w, header) != nil {
+		return
+	}
+	_ = x.h.node.store.Remove(x.r.Context(), x.stored.Key)
+}
+
+// refreshes are the keys that are being refreshed in the background. mu guards
+// keys.
+type refreshes struct {
+	mu   sync.Mutex
+	keys map[string]struct{}
+}
+
+// begin reports whether the caller is to refresh the key.
+func (f *refreshes) begin(key string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, running := f.keys[key]; running || len(f.keys) >= maxRefreshes {
+		return false
+	}
+	if f.keys == nil {
+		f.keys = make(map[string]struct{})
+	}
+	f.keys[key] = struct{}{}
+	return true
+}
+
+func (f *refreshes) end(key string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.keys, key)
+}
