@@ -1,6 +1,7 @@
 package rediscache
 
 import (
+	"cmp"
 	"fmt"
 	"mime/multipart"
 	"net/http"
@@ -161,20 +162,17 @@ func (x *exchange) cacheStatus() string {
 	return string(s.Append(stack[:0]))
 }
 
-// fwd says why the request went upstream in the words of RFC 9211, section 2.2.
-func (x *exchange) fwd() string {
-	switch x.forward {
-	case ReasonMethod:
-		return "method"
-	case ReasonAbsent, ReasonOnlyIfCached:
-		return "uri-miss"
-	case ReasonVariant:
-		return "vary-miss"
-	case ReasonExpired:
-		return "stale"
-	case ReasonCredentials, ReasonRequestDirective:
-		return "request"
-	default:
-		return "bypass"
-	}
+// fwdWords are the words of RFC 9211, section 2.2, for reasons to go upstream;
+// the others are "bypass".
+var fwdWords = map[Reason]string{
+	ReasonMethod:           "method",
+	ReasonAbsent:           "uri-miss",
+	ReasonOnlyIfCached:     "uri-miss",
+	ReasonVariant:          "vary-miss",
+	ReasonExpired:          "stale",
+	ReasonCredentials:      "request",
+	ReasonRequestDirective: "request",
 }
+
+// fwd says why the request went upstream.
+func (x *exchange) fwd() string { return cmp.Or(fwdWords[x.forward], "bypass") }

@@ -291,17 +291,16 @@ func (t *Tiered) endCopies() {
 	t.fill.Unlock()
 }
 
-// deleteRedis drops the matching writes from the queue, then calls remove.
+// deleteRedis drops the matching writes from the queue, then calls remove, also
+// while Redis is down: it may be back before the next probe, and what must be
+// removed is worth the attempt.
 func (t *Tiered) deleteRedis(
 	ctx context.Context, match func(*Record) bool, remove func(context.Context, func(*Record) bool) (int, error),
 ) (int, error) {
 	if err := t.queue.drop(ctx, match); err != nil {
 		return 0, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	period, up := t.health.period()
-	if !up {
-		return 0, ErrUnavailable
-	}
+	period, _ := t.health.period()
 	n, err := remove(ctx, match)
 	if err == nil {
 		return n, nil

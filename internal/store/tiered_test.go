@@ -229,7 +229,7 @@ func TestTieredQueueOverflow(t *testing.T) {
 }
 
 func TestTieredDeleteWithoutRedis(t *testing.T) {
-	fake := newFake(map[string]string{"GET": hang})
+	fake := newFake(map[string]string{"GET": hang, "SCAN": "-ERR no\r\n"})
 	inBubble(t, fake, store.Options{}, func(t *testing.T, s *store.Tiered, _ *diary) {
 		s.Put(storetest.Response("shop", "1"), storetest.Response("blog", "1"))
 		n, err := s.Delete(t.Context(), func(r *store.Record) bool { return r.Namespace == "shop" })
