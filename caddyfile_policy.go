@@ -194,8 +194,9 @@ func (o *policyParser) parseTTLStatus(args []string) error {
 	if err != nil {
 		return err
 	}
-	o.policy.TTLStatus = append(o.policy.TTLStatus, &TTLStatus{TTL: ttl, Status: statuses})
-	return nil
+	rule := &TTLStatus{TTL: ttl, Status: statuses}
+	o.policy.TTLStatus = append(o.policy.TTLStatus, rule)
+	return o.wrap(rule.validate())
 }
 
 // ttl reads `<duration> [override]` from the end of args.

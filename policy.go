@@ -312,9 +312,9 @@ func (p *Policy) validate() error {
 			return err
 		}
 	}
-	for _, s := range p.TTLStatus {
-		if err := validateStatuses(s.Status); err != nil {
-			return fmt.Errorf("ttl_status: %w", err)
+	for _, rule := range p.TTLStatus {
+		if err := rule.validate(); err != nil {
+			return err
 		}
 	}
 	for _, m := range p.Methods {
@@ -376,6 +376,13 @@ func (p *Policy) ttls() []TTL {
 	return ttls
 }
 
+// neverStored are the statuses that no cache may store, RFC 9111 section 3 and
+// RFC 6585.
+var neverStored = []int{
+	http.StatusPartialContent, http.StatusNotModified, http.StatusPreconditionRequired, http.StatusTooManyRequests,
+	http.StatusRequestHeaderFieldsTooLarge, http.StatusNetworkAuthenticationRequired,
+}
+
 func validateStatuses(statuses []int) error {
 	if len(statuses) == 0 {
 		return errors.New("no status is named")
@@ -386,6 +393,15 @@ func validateStatuses(statuses []int) error {
 		}
 	}
 	return nil
+}
+
+func (t *TTLStatus) validate() error {
+	for _, s := range t.Status {
+		if slices.Contains(neverStored, s) {
+			return fmt.Errorf("ttl status: responses with status %d must not be stored", s)
+		}
+	}
+	return validateStatuses(t.Status)
 }
 
 func oneOf(option, value string, allowed []string) error {
