@@ -1,14 +1,19 @@
 package rediscache
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
 
 func init() {
@@ -29,6 +34,9 @@ func (adminAPI) CaddyModule() caddy.ModuleInfo {
 func (adminAPI) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
 		{Pattern: "/redis_cache/purge", Handler: route(methods{http.MethodPost: handlePurge})},
+		{Pattern: "/redis_cache/journal", Handler: route(methods{http.MethodGet: handleJournal})},
+		{Pattern: "/redis_cache/nodes", Handler: route(methods{http.MethodGet: handleNodes})},
+		{Pattern: "/redis_cache/events", Handler: route(methods{http.MethodPost: handleEvent})},
 		{Pattern: "/redis_cache/warm", Handler: route(methods{http.MethodPost: handleWarm, http.MethodGet: handleWarmProgress})},
 		{Pattern: "/redis_cache/stats", Handler: route(methods{http.MethodGet: handleStats})},
 	}
@@ -86,62 +94,215 @@ func writeJSON(w http.ResponseWriter, status int, value any) error {
 
 // purgeRequest is the body of POST /redis_cache/purge: a union of selectors.
 type purgeRequest struct {
-	Namespace  string   `json:"namespace"`
-	Namespaces []string `json:"namespaces"`
-	Key        string   `json:"key"`
-	Keys       []string `json:"keys"`
-	Pattern    string   `json:"pattern"`
-	URL        string   `json:"url"`
-	URLs       []string `json:"urls"`
-	All        bool     `json:"all"`
+	journal.Body
+
+	Soft   bool   `json:"soft"`    // make stale instead of absent
+	DryRun bool   `json:"dry_run"` // only count what would be covered
+	Wait   string `json:"wait"`    // for the other nodes; default 1s
+	By     string `json:"by"`      // for the listing
+	Reason string `json:"reason"`
 }
 
-// selectors lists what the request names, checked.
-func (p *purgeRequest) selectors(prefix string) ([]selector, error) {
-	var list []selector
-	add := func(kind selectorKind, one string, many ...string) {
-		if one != "" {
-			list = append(list, selector{Kind: kind, Value: one})
-		}
-		for _, value := range many {
-			list = append(list, selector{Kind: kind, Value: value})
-		}
+const (
+	defaultWait = time.Second
+	maxWait     = time.Minute
+)
+
+func parseWait(wait string) (time.Duration, error) {
+	if wait == "" {
+		return defaultWait, nil
 	}
-	add(selectNamespace, p.Namespace, p.Namespaces...)
-	add(selectKey, p.Key, p.Keys...)
-	add(selectPattern, p.Pattern)
-	add(selectURL, p.URL, p.URLs...)
-	if p.All {
-		list = append(list, selector{Kind: selectAll})
+	d, err := caddy.ParseDuration(wait)
+	if err != nil || d < 0 || d > maxWait {
+		return 0, apiError(http.StatusBadRequest, fmt.Errorf("wait: %q is not a duration of at most %s", wait, maxWait))
 	}
-	if len(list) == 0 {
-		return nil, errors.New("nothing is selected: want namespace, namespaces, key, keys, pattern, url, urls or all")
-	}
-	for i := range list {
-		var err error
-		if list[i], err = list[i].normalize(prefix); err != nil {
-			return nil, err
-		}
-	}
-	return list, nil
+	return d, nil
 }
 
 func handlePurge(app *App, w http.ResponseWriter, r *http.Request) error {
-	begun := time.Now()
 	var request purgeRequest
 	if err := readJSON(r, &request); err != nil {
 		return err
 	}
-	selectors, err := request.selectors(app.Prefix)
+	wait, err := parseWait(request.Wait)
+	if err != nil {
+		return err
+	}
+	p := journal.Purge{Soft: request.Soft, By: request.By, Reason: request.Reason}
+	for _, s := range request.Selectors() {
+		normal, err := s.Normalize(app.Prefix)
+		if err != nil {
+			return apiError(http.StatusBadRequest, err)
+		}
+		p.Selectors = append(p.Selectors, hashUser(normal, app.secret))
+	}
+	if len(p.Selectors) == 0 {
+		return apiError(http.StatusBadRequest, errors.New("nothing is selected: want any of namespace, namespaces,"+
+			" tag, tags, key, keys, pattern, url, urls, prefix, host, user or all"))
+	}
+	if request.DryRun {
+		return app.node.dryRun(w, r, p, wait)
+	}
+	return app.appendPurge(w, r, p, wait)
+}
+
+// purgeResult is the answer to a purge.
+type purgeResult struct {
+	ID         string             `json:"id"`
+	Selectors  []journal.Selector `json:"selectors"`
+	Confirmed  []string           `json:"confirmed"` // nodes that have applied it
+	Pending    []string           `json:"pending"`   // nodes that had not by the end of the wait
+	Lapsed     []string           `json:"lapsed"`    // nodes that may not answer before they have
+	Replicated *bool              `json:"replicated,omitempty"`
+	DurationMS int64              `json:"duration_ms"`
+}
+
+// appendPurge answers 200 when the purge is final, 202 when it is recorded and
+// not everybody has confirmed it, and 503 when it is not known to be recorded.
+func (a *App) appendPurge(w http.ResponseWriter, r *http.Request, p journal.Purge, wait time.Duration) error {
+	result, err := a.node.journal.Append(r.Context(), p, wait)
+	switch {
+	case errors.Is(err, journal.ErrInvalid):
+		return apiError(http.StatusBadRequest, err)
+	case err != nil:
+		return apiError(http.StatusServiceUnavailable, err)
+	}
+	status := http.StatusOK
+	if !result.Complete() {
+		status = http.StatusAccepted
+	}
+	return writeJSON(w, status, purgeResult{
+		ID: result.ID.String(), Selectors: p.Selectors, Replicated: result.Replicated,
+		Confirmed: list(result.Confirmed), Pending: list(result.Pending), Lapsed: list(result.Lapsed),
+		DurationMS: result.Duration.Milliseconds(),
+	})
+}
+
+// list is never null in JSON.
+func list(names []string) []string { return append([]string{}, names...) }
+
+// dryRun counts what a purge would cover, and appends nothing.
+func (n *node) dryRun(w http.ResponseWriter, r *http.Request, p journal.Purge, wait time.Duration) error {
+	matches, err := n.journal.Matcher(p)
 	if err != nil {
 		return apiError(http.StatusBadRequest, err)
 	}
-	p := newPurge(selectors)
-	if err := app.node.purge(r.Context(), p); err != nil {
+	answer := struct {
+		Selectors []journal.Selector `json:"selectors"`
+		Matched   int                `json:"matched"`
+		Partial   bool               `json:"partial,omitempty"` // the wait was too short to look at everything
+	}{Selectors: p.Selectors}
+	ctx, cancel := context.WithTimeout(r.Context(), wait)
+	defer cancel()
+	err = n.walk(ctx, func(_ string, rec *store.Record, _ int64) bool {
+		if rec == nil || rec.IsBase() {
+			return true
+		}
+		subject := subjectOf(rec)
+		if verdict, _ := n.journal.Check(&subject, journal.ID{}); verdict < journal.Covered && matches(&subject) {
+			answer.Matched++
+		}
+		return ctx.Err() == nil
+	})
+	answer.Partial = err != nil || ctx.Err() != nil
+	return writeJSON(w, http.StatusOK, answer)
+}
+
+// entry is one line of GET /redis_cache/journal.
+type entry struct {
+	ID        string             `json:"id"`
+	Time      time.Time          `json:"time"`
+	Op        journal.Op         `json:"op"`
+	Selectors []journal.Selector `json:"selectors,omitempty"`
+	Event     string             `json:"event,omitempty"`
+	Data      json.RawMessage    `json:"data,omitempty"`
+	By        string             `json:"by,omitempty"`
+	Reason    string             `json:"reason,omitempty"`
+}
+
+const (
+	defaultEntries = 100
+	maxEntries     = 10_000
+)
+
+func handleJournal(app *App, w http.ResponseWriter, r *http.Request) error {
+	limit := defaultEntries
+	if text := r.URL.Query().Get("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > maxEntries {
+			return apiError(http.StatusBadRequest, fmt.Errorf("limit: %q is not between 1 and %d", text, maxEntries))
+		}
+		limit = n
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), journalTimeout)
+	defer cancel()
+	entries, err := app.node.journal.Entries(ctx, limit)
+	if err != nil {
 		return apiError(http.StatusServiceUnavailable, err)
 	}
-	return writeJSON(w, http.StatusOK, struct {
-		purge
-		DurationMS int64 `json:"duration_ms"`
-	}{p, time.Since(begun).Milliseconds()})
+	lines := make([]entry, 0, len(entries))
+	for _, e := range entries {
+		lines = append(lines, entry{
+			ID: e.ID.String(), Time: time.UnixMilli(int64(e.ID.Ms)).UTC(), Op: e.Op, Selectors: e.Selectors,
+			Event: e.Event, Data: e.Data, By: e.By, Reason: e.Reason,
+		})
+	}
+	return writeJSON(w, http.StatusOK, map[string]any{"entries": lines})
+}
+
+func handleNodes(app *App, w http.ResponseWriter, r *http.Request) error {
+	type line struct {
+		ID       string  `json:"id"`
+		Self     bool    `json:"self"`
+		State    string  `json:"state"` // live, joining or lapsed
+		Version  string  `json:"version"`
+		Position string  `json:"position"` // the newest entry it has applied
+		Lag      float64 `json:"lag_seconds"`
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), journalTimeout)
+	defer cancel()
+	nodes, err := app.node.journal.Nodes(ctx)
+	if err != nil {
+		return apiError(http.StatusServiceUnavailable, err)
+	}
+	lines := make([]line, 0, len(nodes))
+	for _, n := range nodes {
+		lines = append(lines, line{n.ID, n.Self, n.State, n.Version, n.Position.ID.String(), n.Lag.Seconds()})
+	}
+	return writeJSON(w, http.StatusOK, map[string]any{"nodes": lines})
+}
+
+func handleEvent(app *App, w http.ResponseWriter, r *http.Request) error {
+	var request struct {
+		Event string          `json:"event"`
+		Data  json.RawMessage `json:"data"`
+		Wait  string          `json:"wait"`
+	}
+	if err := readJSON(r, &request); err != nil {
+		return err
+	}
+	wait, err := parseWait(request.Wait)
+	if err != nil {
+		return err
+	}
+	data, err := eventData(request.Data)
+	if err != nil {
+		return apiError(http.StatusBadRequest, err)
+	}
+	if len(app.On[request.Event]) == 0 {
+		return apiError(http.StatusNotFound, fmt.Errorf("there is no rule for the event %q", request.Event))
+	}
+	purges := app.eventPurges(request.Event, data)
+	switch len(purges) {
+	case 0:
+		return apiError(http.StatusBadRequest, errors.New("every selector of the rules is empty with this data"))
+	case 2:
+		// Hard and soft purges are entries of their own; the answer is about the last.
+		purges[1].By = "event " + request.Event
+		if _, err := app.node.journal.Append(r.Context(), purges[1], wait); err != nil {
+			return apiError(http.StatusServiceUnavailable, err)
+		}
+	}
+	purges[0].By = "event " + request.Event
+	return app.appendPurge(w, r, purges[0], wait)
 }

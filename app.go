@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 )
 
 func init() {
@@ -47,6 +48,15 @@ type App struct {
 	// prefix and the password of Redis.
 	Secret string `json:"secret,omitempty"`
 
+	// What a node does that cannot reach Redis, and so cannot know of purges:
+	// `available` answers from its store within the freshness lifetime, `strict`
+	// asks the origin. Default: available.
+	Consistency string `json:"consistency,omitempty"`
+
+	// What is purged on an event, by its name: events come from the admin API,
+	// from the journal and from Caddy.
+	On map[string][]*EventRule `json:"on,omitempty"`
+
 	// The policies of namespaces, by name. The namespace `general` always
 	// exists.
 	Namespaces map[string]*Policy `json:"namespaces,omitempty"`
@@ -57,6 +67,7 @@ type App struct {
 	poolKey string
 	logger  *zap.Logger
 	ctx     caddy.Context
+	events  *caddyevents.App
 
 	mu       sync.Mutex
 	policies []*Policy // of every handler, for selectors by URL; guarded by mu
@@ -68,7 +79,12 @@ const (
 	defaultPrefix    = "cache"
 	defaultMemory    = 256 << 20
 	memoryOff        = -1
+
+	consistencyAvailable = "available"
+	consistencyStrict    = "strict"
 )
+
+var consistencyModes = []string{consistencyAvailable, consistencyStrict}
 
 var (
 	prefixFormat    = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
@@ -99,14 +115,40 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return err
 	}
 	key := poolKey(opts, a.Prefix, a.Memory)
+	if err := a.subscribe(ctx); err != nil {
+		return err
+	}
 	shared, _, err := nodes.LoadOrNew(key, func() (caddy.Destructor, error) {
-		return newNode(opts, a.Prefix, a.Memory, a.logger), nil
+		return newNode(opts, a), nil
 	})
 	if err != nil {
 		return err
 	}
 	a.node = shared.(*node)
 	a.poolKey = key
+	return nil
+}
+
+// subscribe asks Caddy for the events that have rules.
+func (a *App) subscribe(ctx caddy.Context) error {
+	events, err := ctx.App("events")
+	if err != nil {
+		return err
+	}
+	a.events = events.(*caddyevents.App)
+	for name, rules := range a.On {
+		if strings.HasPrefix(name, appID+".") || name == "" {
+			return fmt.Errorf("on %q: events of redis_cache itself cannot purge", name)
+		}
+		for _, rule := range rules {
+			if err := rule.validate(); err != nil {
+				return fmt.Errorf("on %s: %w", name, err)
+			}
+		}
+		if err := a.events.On(name, eventHandler{a}); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -130,6 +172,9 @@ func (a *App) resolve() error {
 		}
 		a.enabled = enabled
 	}
+	if err := oneOf("consistency", cmp.Or(a.Consistency, consistencyAvailable), consistencyModes); err != nil {
+		return err
+	}
 	for name, policy := range a.Namespaces {
 		if err := a.checkNamespace(name, policy); err != nil {
 			return fmt.Errorf("namespace %s: %w", name, err)
@@ -148,7 +193,7 @@ func (a *App) checkNamespace(name string, policy *Policy) error {
 	if policy == nil {
 		return fmt.Errorf("the policy is null")
 	}
-	if len(policy.TTLRules)+len(policy.Bypass)+len(policy.DiagnosticsRules) > 0 {
+	if policy.hasMatchers() {
 		return fmt.Errorf("rules with matchers belong into the handler")
 	}
 	policy.canonicalize()
@@ -220,7 +265,7 @@ func (a *App) queryRules() []*VaryQuery {
 // configuration to the node.
 func (a *App) Start() error {
 	started.push(a)
-	a.node.start(a.Memory, a.logger)
+	a.node.start(a)
 	return nil
 }
 
@@ -228,7 +273,7 @@ func (a *App) Start() error {
 // one. What requests still need is released in Cleanup.
 func (a *App) Stop() error {
 	if active := started.remove(a); active != nil && active.node == a.node {
-		a.node.start(active.Memory, active.logger)
+		a.node.start(active)
 	}
 	return nil
 }

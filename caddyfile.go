@@ -12,6 +12,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 )
 
 func init() {
@@ -39,6 +41,11 @@ func init() {
 //	    }
 //	    memory    <size>|off
 //	    secret    <secret>
+//	    consistency available|strict
+//	    on <event> {
+//	        purge      <selector> [<template>...]
+//	        soft_purge <selector> [<template>...]
+//	    }
 //	    namespace <name> {
 //	        <policy option>...
 //	    }
@@ -57,7 +64,7 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	seen := make(onlyOnce)
 	for d.NextBlock(0) {
 		option := d.Val()
-		if option != "namespace" {
+		if option != "namespace" && option != "on" {
 			if err := seen.check(d, option); err != nil {
 				return nil, err
 			}
@@ -76,6 +83,8 @@ func (a *App) parseOption(d *caddyfile.Dispenser, option string) error {
 		return a.Redis.parse(d)
 	case "namespace":
 		return a.parseNamespace(d)
+	case "on":
+		return a.parseOn(d)
 	}
 	var value string
 	if !d.AllArgs(&value) {
@@ -103,6 +112,11 @@ func (a *App) parseOption(d *caddyfile.Dispenser, option string) error {
 		return err
 	case "secret":
 		a.Secret = value
+	case "consistency":
+		a.Consistency = value
+		if err := oneOf(option, value, consistencyModes); err != nil {
+			return d.WrapErr(err)
+		}
 	default:
 		return d.Errf("unrecognized option of redis_cache: %s", option)
 	}
@@ -132,6 +146,57 @@ func (a *App) parseNamespace(d *caddyfile.Dispenser) error {
 	}
 	a.Namespaces[name] = policy
 	return nil
+}
+
+func (a *App) parseOn(d *caddyfile.Dispenser) error {
+	var event string
+	if !d.AllArgs(&event) {
+		return d.ArgErr()
+	}
+	if strings.HasPrefix(event, appID+".") {
+		return d.Errf("on %s: events of redis_cache itself cannot purge", event)
+	}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		rule := &EventRule{Soft: d.Val() == string(journal.OpSoftPurge)}
+		if !rule.Soft && d.Val() != string(journal.OpPurge) {
+			return d.Errf("unrecognized action on an event: %s", d.Val())
+		}
+		var err error
+		if rule.Selectors, err = parseSelectors(d, d.RemainingArgs()); err != nil {
+			return err
+		}
+		for i, value := range rule.Values {
+			rule.Values[i] = expandShorthands(value)
+		}
+		if a.On == nil {
+			a.On = make(map[string][]*EventRule)
+		}
+		a.On[event] = append(a.On[event], rule)
+	}
+	if len(a.On[event]) == 0 {
+		return d.Errf("on %s: no action", event)
+	}
+	return nil
+}
+
+// parseSelectors reads `<selector> [<template>...]`.
+func parseSelectors(d *caddyfile.Dispenser, args []string) (s Selectors, err error) {
+	if len(args) == 0 {
+		return s, d.ArgErr()
+	}
+	s = Selectors{Selector: args[0], Values: args[1:]}
+	if err := s.validate(); err != nil {
+		return s, d.WrapErr(err)
+	}
+	return s, nil
+}
+
+// expandShorthands expands placeholder shorthands, which Caddy does for site
+// blocks only.
+func expandShorthands(text string) string {
+	segment := caddyfile.Segment{{Text: text}}
+	httpcaddyfile.NewShorthandReplacer().ApplyToSegment(&segment)
+	return segment[0].Text
 }
 
 func (c *RedisConfig) parse(d *caddyfile.Dispenser) error {
@@ -226,6 +291,7 @@ func (c *RedisConfig) parseOption(d *caddyfile.Dispenser, option, value string) 
 //	    vary_body          [<max size>]
 //	    tag                <template>...
 //	    tag_header         <name>... [keep]
+//	    invalidate         [<matcher>] <selector> [<template>...]
 //	}
 func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	h.Next()

@@ -34,6 +34,8 @@ func (o *policyParser) parse() error {
 		return o.appendArgs(&p.IgnoreCookies)
 	case "tag":
 		return o.parseTag()
+	case "invalidate":
+		return o.parseInvalidate()
 	}
 	if err := o.seen.check(d, option); err != nil {
 		return err
@@ -115,6 +117,28 @@ func (o *policyParser) parseTag() error {
 	for _, template := range templates {
 		o.policy.Tags = append(o.policy.Tags, o.template(template))
 	}
+	return nil
+}
+
+func (o *policyParser) parseInvalidate() error {
+	matcher, args, err := o.matcherAndArgs()
+	if err != nil {
+		return err
+	}
+	rule := new(InvalidateRule)
+	if matcher != nil {
+		rule.MatcherRule = *matcher
+		if len(rule.MatcherSetsRaw) == 0 {
+			return o.d.Err("invalidate *: leave the matcher out, or name one: answers to every request would purge")
+		}
+	}
+	if rule.Selectors, err = parseSelectors(o.d, args); err != nil {
+		return err
+	}
+	for i, value := range rule.Values {
+		rule.Values[i] = o.template(value)
+	}
+	o.policy.Invalidate = append(o.policy.Invalidate, rule)
 	return nil
 }
 
@@ -363,15 +387,12 @@ func (o *policyParser) statuses(args []string) ([]int, error) {
 	return statuses, o.wrap(validateStatuses(statuses))
 }
 
-// template expands placeholder shorthands, which Caddy does for site blocks
-// only.
+// template expands placeholder shorthands where Caddy has not.
 func (o *policyParser) template(text string) string {
 	if o.helper != nil {
 		return text
 	}
-	segment := caddyfile.Segment{{Text: text}}
-	httpcaddyfile.NewShorthandReplacer().ApplyToSegment(&segment)
-	return segment[0].Text
+	return expandShorthands(text)
 }
 
 // wrap adds file and line.

@@ -84,7 +84,7 @@ func (c *captureWriter) WriteHeader(status int) {
 		return
 	}
 	header := c.Header()
-	c.x.invalidateUnsafe(status, header)
+	c.x.invalidate(status, header)
 	if c.before != nil {
 		c.head = c.stored != nil && c.x.method == http.MethodHead && status == http.StatusOK
 		if c.head {

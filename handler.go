@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
@@ -25,6 +26,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return passThrough(w, r, next)
 	}
 	defer x.count()
+	x.matchInvalidations()
 	if reason := x.bypassReason(); reason != ReasonNone {
 		return x.bypass(reason)
 	}
@@ -33,7 +35,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	x.lookup()
 	switch {
-	case x.rec != nil && x.rec.Freshness.Fresh(x.now):
+	case x.rec != nil && x.rec.Freshness.Fresh(x.now) && !x.soft:
 		return x.serve(OutcomeHit, ReasonNone)
 	case x.rec != nil:
 		return x.serve(OutcomeStale, x.forward)
@@ -59,11 +61,18 @@ type exchange struct {
 	credentials credentials
 	userID      string // the identity at entry
 
+	// What the journal had applied before the lookup: whatever is fetched from
+	// now on is covered by every later purge.
+	position      journal.Position
+	invalidations []*InvalidateRule // of a successful answer
+
+	user     string     // hash of the identity, with by_user
 	key      requestKey // of the URL; without a variant
 	base     *store.Record
 	answered store.Key     // of what was found, or will be stored
 	rec      *store.Record // found, and good as an answer
 	stored   *store.Record // found, and in need of the upstream
+	soft     bool          // a soft purge made what was found stale
 	tier     store.TierName
 
 	// The request as it came in: handlers behind may change it. Set by remember,
@@ -101,6 +110,7 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	caddyhttp.SetVar(ctx, seenVar, true)
 	repl := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	x := &exchange{h: h, w: w, r: r, next: next, repl: repl, now: time.Now(), method: r.Method}
+	x.position = h.node.journal.Position()
 	repl.Map(x.placeholder)
 	return x, true
 }
@@ -163,7 +173,8 @@ func (x *exchange) buildKey() Reason {
 		if err != nil || identity == "" {
 			return ReasonNoIdentity
 		}
-		q.user = userHash(x.h.app.secret, identity)
+		x.user = userHash(x.h.app.secret, identity)
+		q.user = x.user
 	}
 	if p.Key != nil {
 		// An unbalanced brace is the only error, and the template is fixed.
@@ -219,6 +230,10 @@ func (x *exchange) keyRequest() keyRequest {
 // lookup finds a stored response that this request may be answered from, or
 // says why there is none.
 func (x *exchange) lookup() {
+	if !x.h.node.usable(x.r.Context(), x.h.app.Consistency == consistencyStrict) {
+		x.forward, x.reason = ReasonUnproven, ReasonUnproven
+		return
+	}
 	rec, tier := x.find()
 	if rec == nil {
 		x.reason = x.forward
@@ -238,7 +253,7 @@ func (x *exchange) lookup() {
 	default:
 		x.stored = rec
 		x.forward = ReasonExpired
-		if f.Fresh(x.now) {
+		if f.Fresh(x.now) && !x.soft {
 			x.forward = ReasonRequestDirective
 		}
 	}
@@ -249,7 +264,8 @@ func (x *exchange) lookup() {
 // fields of this request.
 func (x *exchange) find() (*store.Record, store.TierName) {
 	ctx := x.r.Context()
-	rec, tier := x.h.node.store.Lookup(ctx, x.key.Key, x.now)
+	rec, tier, soft := x.h.node.store.Lookup(ctx, x.key.Key, x.now)
+	x.soft = soft
 	x.forward = ReasonAbsent
 	if rec == nil || !rec.IsBase() {
 		return rec, tier
@@ -257,13 +273,17 @@ func (x *exchange) find() (*store.Record, store.TierName) {
 	x.base = rec
 	x.answered, _ = variantKey(x.key, rec.Vary, x.r.Header)
 	x.forward = ReasonVariant
-	return x.h.node.store.Lookup(ctx, x.answered, x.now)
+	rec, tier, x.soft = x.h.node.store.Lookup(ctx, x.answered, x.now)
+	return rec, tier
 }
 
 // requestAccepts reports whether the stored response is good enough without the
 // upstream: fresh, or what the request's Cache-Control asks for where the route
 // honours that, RFC 9111 section 5.2.1. only-if-cached is always obeyed.
 func (x *exchange) requestAccepts(f *rfc9111.Freshness) bool {
+	if x.soft {
+		return false
+	}
 	if x.directives != nil {
 		return rfc9111.RequestAllows(*x.directives, f, x.now)
 	}

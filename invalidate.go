@@ -1,10 +1,9 @@
 package rediscache
 
 import (
+	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -12,140 +11,109 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
-	"github.com/gplus-recycling/caddy-redis-cache/internal/glob"
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
 
-// selector names stored responses.
-type selector struct {
-	Kind  selectorKind `json:"selector"`
-	Value string       `json:"value,omitempty"`
+// Selectors names stored responses by templates.
+type Selectors struct {
+	// `namespace`, `tag`, `key`, `pattern`, `url`, `prefix`, `host`, `user` or
+	// `all`.
+	Selector string `json:"selector"`
+
+	// What it compares; a union. Values of placeholders in `key` and `pattern`
+	// are percent-escaped, as they are in keys. None for `all`.
+	Values []string `json:"values,omitempty"`
 }
 
-type selectorKind string
+// InvalidateRule purges after a successful answer.
+type InvalidateRule struct {
+	Selectors
 
-// The selectors.
-const (
-	selectNamespace selectorKind = "namespace" // every response of a namespace
-	selectKey       selectorKind = "key"       // namespace:identifier, or a whole key
-	selectPattern   selectorKind = "pattern"   // a Redis glob over namespace:identifier and over whole keys
-	selectURL       selectorKind = "url"       // a URL; without a query, whatever the query
-	selectTag       selectorKind = "tag"       // responses that carry a tag
-	selectAll       selectorKind = "all"       // everything under the prefix
-)
-
-// purge is a union of selectors.
-type purge struct {
-	ID        string     `json:"id"`
-	Selectors []selector `json:"selectors"`
+	// The requests whose answers purge; sets are ORed. Default: those with an
+	// unsafe method.
+	MatcherRule
 }
 
-func newPurge(selectors []selector) purge {
-	return purge{ID: rand.Text(), Selectors: selectors}
+// EventRule purges on an event.
+type EventRule struct {
+	Selectors
+
+	// Whether responses become stale instead of absent. Default: false.
+	Soft bool `json:"soft,omitempty"`
 }
 
-// normalize checks a selector and brings it into its canonical form.
-func (s selector) normalize(prefix string) (selector, error) {
-	if s.Value == "" && s.Kind != selectAll {
-		return s, fmt.Errorf("%s is empty", s.Kind)
+// selectorKinds are the selectors by name.
+var selectorKinds = func() map[string]journal.Kind {
+	kinds := make(map[string]journal.Kind)
+	for kind := journal.KindNamespace; kind <= journal.KindAll; kind++ {
+		kinds[kind.String()] = kind
 	}
-	switch s.Kind {
-	case selectKey, selectPattern:
-		s.Value = strings.TrimPrefix(s.Value, prefix+":")
-	case selectURL:
-		u, err := parseURL(s.Value)
-		if err != nil {
-			return s, err
+	return kinds
+}()
+
+func (s *Selectors) validate() error {
+	kind, known := selectorKinds[s.Selector]
+	switch {
+	case !known:
+		return fmt.Errorf("unknown selector %q", s.Selector)
+	case (kind == journal.KindAll) != (len(s.Values) == 0):
+		return fmt.Errorf("%s: %d values", s.Selector, len(s.Values))
+	case slices.Contains(s.Values, ""):
+		return fmt.Errorf("%s: an empty value", s.Selector)
+	}
+	return nil
+}
+
+// expand replaces the placeholders. Values that are empty then select nothing.
+func (s *Selectors) expand(repl *caddy.Replacer, secret []byte) []journal.Selector {
+	kind := selectorKinds[s.Selector]
+	if kind == journal.KindAll {
+		return []journal.Selector{{Kind: kind}}
+	}
+	selectors := make([]journal.Selector, 0, len(s.Values))
+	for _, template := range s.Values {
+		var value string
+		if kind == journal.KindKey || kind == journal.KindPattern {
+			value, _ = repl.ReplaceFunc(template, escapeValue)
+		} else {
+			value = repl.ReplaceAll(template, "")
 		}
-		s.Value = u
-	case selectNamespace, selectTag, selectAll:
-	}
-	return s, nil
-}
-
-// parseURL brings a URL into the form in which records hold theirs, with its
-// query as it is.
-func parseURL(raw string) (string, error) {
-	u, err := url.Parse(raw)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return "", fmt.Errorf("url %q is not an absolute http or https URL", raw)
-	}
-	path, _, _ := strings.Cut(strings.TrimPrefix(raw[len(u.Scheme):], "://"), "#")
-	path, query, hasQuery := strings.Cut(path, "?")
-	if slash := strings.IndexByte(path, '/'); slash >= 0 {
-		path = path[slash:]
-	} else {
-		path = "/"
-	}
-	normal := u.Scheme + "://" + normalHost(u.Scheme, u.Host) + path
-	if hasQuery {
-		normal += "?" + query
-	}
-	return normal, nil
-}
-
-// matcher returns a function that reports whether a record is covered.
-// queryRules are the vary_query rules in use: a URL with a query stands for
-// what any of them keeps of it.
-func (p purge) matcher(prefix string, queryRules []*VaryQuery) func(*store.Record) bool {
-	matchers := make([]func(*store.Record) bool, 0, len(p.Selectors))
-	for _, s := range p.Selectors {
-		matchers = append(matchers, s.matcher(prefix, queryRules))
-	}
-	return func(rec *store.Record) bool {
-		return slices.ContainsFunc(matchers, func(match func(*store.Record) bool) bool { return match(rec) })
-	}
-}
-
-func (s selector) matcher(prefix string, queryRules []*VaryQuery) func(*store.Record) bool {
-	switch s.Kind {
-	case selectNamespace:
-		return func(rec *store.Record) bool { return rec.Namespace == s.Value }
-	case selectKey:
-		return func(rec *store.Record) bool { return matchesKey(rec, prefix, s.Value) }
-	case selectPattern:
-		return func(rec *store.Record) bool {
-			return glob.Match(s.Value, rec.Namespace+":"+rec.Identifier) ||
-				glob.Match(s.Value, strings.TrimPrefix(rec.Key.Full, prefix+":")) ||
-				glob.Match(s.Value, rec.Key.Full)
+		if value != "" {
+			selectors = append(selectors, hashUser(journal.Selector{Kind: kind, Value: value}, secret))
 		}
-	case selectURL:
-		return s.urlMatcher(queryRules)
-	case selectTag:
-		return func(rec *store.Record) bool { return slices.Contains(rec.Tags, s.Value) }
-	case selectAll:
-		return func(*store.Record) bool { return true }
 	}
-	return func(*store.Record) bool { return false }
+	return selectors
 }
 
-// matchesKey compares a record with namespace:identifier, with its whole key,
-// and with the whole key that its variants share.
-func matchesKey(rec *store.Record, prefix, key string) bool {
-	if rec.Namespace+":"+rec.Identifier == key {
-		return true
+// hashUser replaces an identity by the hash under which records hold it.
+func hashUser(s journal.Selector, secret []byte) journal.Selector {
+	if s.Kind == journal.KindUser {
+		s.Value = userHash(secret, s.Value)
 	}
-	rest, ok := strings.CutPrefix(strings.TrimPrefix(rec.Key.Full, prefix+":"), key)
-	return ok && (rest == "" || (rest[0] == ':' && len(rest) == 1+2*hashSize && strings.IndexByte(rest[1:], ':') < 0))
+	return s
 }
 
-func (s selector) urlMatcher(queryRules []*VaryQuery) func(*store.Record) bool {
-	base, query, hasQuery := strings.Cut(s.Value, "?")
+// urlForms are the forms in which records hold a URL with a query: what each
+// vary_query rule in use keeps of it.
+func (n *node) urlForms(rawURL string) []string {
+	base, query, hasQuery := strings.Cut(rawURL, "?")
 	if !hasQuery {
-		return func(rec *store.Record) bool {
-			path, _, _ := strings.Cut(rec.URL, "?")
-			return path == base
+		return []string{rawURL}
+	}
+	forms := []string{urlWithQuery(base, nil, query)}
+	for _, rule := range n.app.Load().queryRules() {
+		if form := urlWithQuery(base, rule, query); !slices.Contains(forms, form) {
+			forms = append(forms, form)
 		}
 	}
-	candidates := []string{urlWithQuery(base, nil, query)}
-	for _, rule := range queryRules {
-		candidates = append(candidates, urlWithQuery(base, rule, query))
-	}
-	return func(rec *store.Record) bool { return slices.Contains(candidates, rec.URL) }
+	return forms
 }
 
 // urlWithQuery is the URL as a record holds it under a vary_query rule.
@@ -156,112 +124,200 @@ func urlWithQuery(base string, rule *VaryQuery, query string) string {
 	return base
 }
 
-// invalidateTimeout bounds how long the answer to an unsafe method waits for
-// what it invalidates.
-const invalidateTimeout = time.Second
+// matchInvalidations finds the rules that will purge when the answer is a
+// success. Their matchers see the request as it came in.
+func (x *exchange) matchInvalidations() {
+	for _, rule := range x.h.policy.Invalidate {
+		matches := x.isUnsafe()
+		if rule.matchers != nil {
+			ok, err := rule.matches(x.r)
+			if err != nil {
+				x.h.logger.Error("an invalidate matcher failed", zap.Error(err))
+			}
+			matches = ok || err != nil
+		}
+		if matches {
+			x.invalidations = append(x.invalidations, rule)
+		}
+	}
+}
 
-// invalidateUnsafe purges what a successful answer to an unsafe method has made
-// wrong: the URL itself, Location and Content-Location on the same origin, RFC
-// 9111 section 4.4, and the cache groups that it names, RFC 9875 section 3. It
-// is done before the client sees the answer, so that the client reads its own
-// write.
-func (x *exchange) invalidateUnsafe(status int, header http.Header) {
-	if rfc9111.SafeMethod(x.method) || x.h.policy.cachesMethod(x.method) || status < 200 || status >= 400 {
+// isUnsafe reports whether the method may change something. A method that the
+// route caches is a way to read.
+func (x *exchange) isUnsafe() bool {
+	return !rfc9111.SafeMethod(x.method) && !x.h.policy.cachesMethod(x.method)
+}
+
+// invalidate purges what a successful answer has made wrong: what the route
+// says, and for an unsafe method the URL itself, Location and Content-Location
+// on the same origin, RFC 9111 section 4.4, and the cache groups that it names,
+// RFC 9875 section 3. It is done before the client sees the answer, so that the
+// client reads its own write; other nodes are not waited for.
+func (x *exchange) invalidate(status int, header http.Header) {
+	if status < 200 || status >= 400 {
 		return
 	}
+	var selectors []journal.Selector
+	for _, rule := range x.invalidations {
+		selectors = append(selectors, rule.expand(x.repl, x.h.app.secret)...)
+	}
+	if x.isUnsafe() {
+		selectors = append(selectors, x.targets(status, header)...)
+	}
+	if len(selectors) == 0 {
+		return
+	}
+	p := journal.Purge{Selectors: selectors, By: "request"}
+	if x.asGet && x.answersGet(status, header) && x.invalidateBefore(p) {
+		return
+	}
+	if err := x.h.node.journal.AppendAsync(p); err != nil {
+		x.h.logger.Error("a request could not invalidate", zap.Error(err))
+	}
+}
+
+// invalidateBefore purges what the response of a POST is about to replace, and
+// places that response behind the purge, if nothing else was purged since the
+// POST began. It reports whether the purge is recorded.
+func (x *exchange) invalidateBefore(p journal.Purge) bool {
+	log := x.h.node.journal
+	before := log.Stats().Applied
+	unchanged := log.Position() == x.position
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), journalTimeout)
+	defer cancel()
+	result, err := log.Append(ctx, p, invalidateWait)
+	if err != nil {
+		return false
+	}
+	if position := log.Position(); unchanged && position.ID == result.ID && log.Stats().Applied == before+1 {
+		x.position = position
+	}
+	return true
+}
+
+// invalidateWait bounds how long the answer to such a POST waits for the fleet.
+const invalidateWait = 100 * time.Millisecond
+
+// targets are what HTTP itself says an unsafe request has changed.
+func (x *exchange) targets(status int, header http.Header) []journal.Selector {
 	q := x.keyRequest()
 	target, err := url.Parse(q.scheme + "://" + q.host + q.path)
 	if err != nil {
-		return
+		return nil
 	}
-	var selectors []selector
+	var selectors []journal.Selector
 	for _, u := range rfc9111.InvalidationTargets(target, status, header) {
-		if s, err := (selector{selectURL, u.String()}).normalize(q.prefix); err == nil {
-			selectors = append(selectors, s)
-		}
+		selectors = append(selectors, journal.Selector{Kind: journal.KindURL, Value: u.String()})
 	}
 	for _, group := range rfc9111.CacheGroups(header["Cache-Group-Invalidation"]) {
-		selectors = append(selectors, selector{selectTag, x.groupTag(group)})
+		selectors = append(selectors, journal.Selector{Kind: journal.KindTag, Value: x.groupTag(group)})
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), invalidateTimeout)
-	defer cancel()
-	if err := x.h.node.purge(ctx, newPurge(selectors)); err != nil {
-		x.h.logger.Warn("an unsafe request's invalidation did not reach redis", zap.Error(err))
+	return selectors
+}
+
+// forget purges one stored response that has turned out to be wrong.
+func (x *exchange) forget(rec *store.Record) {
+	err := x.h.node.journal.AppendAsync(journal.Purge{
+		Selectors: []journal.Selector{{Kind: journal.KindKey, Value: rec.Key.Full}}, By: "request",
+	})
+	if err != nil {
+		x.h.logger.Error("a stored response could not be invalidated", zap.Error(err))
 	}
 }
 
-// errNotRecorded is what a purge answers that may not have reached every node.
-var errNotRecorded = errors.New("the purge could not be recorded in redis; nothing is promised")
+// eventPurges expands the rules for an event, hard and soft ones apart.
+func (a *App) eventPurges(event string, data map[string]any) []journal.Purge {
+	repl := eventReplacer(data)
+	var purges [2]journal.Purge
+	purges[1].Soft = true
+	for _, rule := range a.On[event] {
+		kind := 0
+		if rule.Soft {
+			kind = 1
+		}
+		purges[kind].Selectors = append(purges[kind].Selectors, rule.expand(repl, a.secret)...)
+	}
+	return slices.DeleteFunc(purges[:], func(p journal.Purge) bool { return len(p.Selectors) == 0 })
+}
 
-// purge removes the responses that p names: from Redis and this node's memory,
-// and by a message from the memory of the other nodes.
-func (n *node) purge(ctx context.Context, p purge) error {
-	if _, err := n.store.Delete(ctx, p.matcher(n.prefix, activeQueryRules())); err != nil {
-		return fmt.Errorf("%w: %w", errNotRecorded, err)
-	}
-	if n.client != nil {
-		message, err := json.Marshal(p)
-		if err != nil {
-			return err
+// eventReplacer knows {event.data.X}, and {event.X} for names that Caddy does
+// not use itself.
+func eventReplacer(data map[string]any) *caddy.Replacer {
+	repl := caddy.NewReplacer()
+	repl.Map(func(name string) (any, bool) {
+		name, ok := strings.CutPrefix(name, "event.")
+		if !ok {
+			return nil, false
 		}
-		if err := n.client.Publish(ctx, n.purgeChannel(), message).Err(); err != nil {
-			return fmt.Errorf("%w: %w", errNotRecorded, err)
+		if long, ok := strings.CutPrefix(name, "data."); ok {
+			value, known := data[long]
+			return value, known
+		}
+		if slices.Contains(caddyEventFields, name) {
+			return nil, false
+		}
+		value, known := data[name]
+		return value, known
+	})
+	return repl
+}
+
+var caddyEventFields = []string{"id", "name", "time", "time_unix", "module", "data"}
+
+// eventData decodes the data of an event; numbers stay as they were written.
+func eventData(raw json.RawMessage) (map[string]any, error) {
+	if len(raw) == 0 {
+		return nil, nil
+	}
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.UseNumber()
+	var data map[string]any
+	if err := decoder.Decode(&data); err != nil {
+		return nil, fmt.Errorf("data is not a JSON object: %w", err)
+	}
+	return data, nil
+}
+
+// expandEvent expands an event that the journal brings under the rules of this
+// node.
+func (n *node) expandEvent(event string, raw json.RawMessage) []journal.Purge {
+	data, err := eventData(raw)
+	if err != nil {
+		n.logger().Warn("an event in the journal is skipped", zap.String("event", event), zap.Error(err))
+		return nil
+	}
+	return n.app.Load().eventPurges(event, data)
+}
+
+// eventHandler purges on the Caddy events for which there are rules. It is a type
+// of its own because Caddy logs the exported fields of a handler.
+type eventHandler struct{ app *App }
+
+// Handle purges.
+func (h eventHandler) Handle(_ context.Context, event caddy.Event) error {
+	for _, p := range h.app.eventPurges(event.Name(), event.Data) {
+		p.By = "event " + event.Name()
+		if err := h.app.node.journal.AppendAsync(p); err != nil {
+			h.app.logger.Error("an event could not purge", zap.String("event", event.Name()), zap.Error(err))
 		}
 	}
-	n.logger.Load().Info("cache_invalidate", zap.String("id", p.ID), zap.Any("selectors", p.Selectors))
 	return nil
 }
 
-func (n *node) purgeChannel() string { return n.prefix + "::purge" }
-
-// listen applies the purges of other nodes. Whenever the subscription begins,
-// purges may have been missed, so that nothing in memory can be vouched for.
-func (n *node) listen() {
-	sub := n.client.Subscribe(n.ctx, n.purgeChannel())
-	defer sub.Close()
-	attached := false
-	messages := sub.ChannelWithSubscriptions()
-	for {
-		select {
-		case <-n.ctx.Done():
-			return
-		case message, open := <-messages:
-			if !open {
-				return
-			}
-			switch m := message.(type) {
-			case *redis.Subscription:
-				if n.memory != nil {
-					n.memory.Clear()
-				}
-				if !attached {
-					attached = true
-					close(n.attached)
-				}
-			case *redis.Message:
-				n.applyPurge(m.Payload)
-			}
-		}
-	}
-}
-
-func (n *node) applyPurge(message string) {
-	var p purge
-	if err := json.Unmarshal([]byte(message), &p); err != nil {
-		n.logger.Load().Warn("malformed purge message skipped", zap.Error(err))
+// onEntry reports a purge that has been applied. What is replayed has been
+// reported before.
+func (n *node) onEntry(e journal.Entry) {
+	if e.Replayed || (e.Op != journal.OpPurge && e.Op != journal.OpSoftPurge) {
 		return
 	}
-	if n.memory == nil {
-		return
+	selectors := make([]string, len(e.Selectors))
+	for i, s := range e.Selectors {
+		selectors[i] = s.String()
 	}
-	if _, err := n.memory.Delete(n.ctx, p.matcher(n.prefix, activeQueryRules())); err != nil {
-		n.logger.Load().Warn("purge not applied", zap.String("id", p.ID), zap.Error(err))
-	}
+	n.logger().Info("cache_invalidate", zap.String("id", e.ID.String()), zap.Strings("selectors", selectors),
+		zap.Bool("soft", e.Soft()), zap.String("by", e.By), zap.String("reason", e.Reason))
+	n.emit("purged", map[string]any{"id": e.ID.String(), "selectors": selectors, "soft": e.Soft(), "by": e.By})
 }
 
-func activeQueryRules() []*VaryQuery {
-	if app := started.active(); app != nil {
-		return app.queryRules()
-	}
-	return nil
-}
+// Interface guards
+var _ caddyevents.Handler = eventHandler{}

@@ -1,76 +1,284 @@
 package rediscache
 
 import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
-	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 )
 
-func TestSelectors(t *testing.T) {
-	hash := "0123456789abcdef0123456789abcdef"
-	rec := &store.Record{
-		Namespace: "user", Identifier: "123:profile", URL: "http://example.com/u?a=1&b=2",
-		Key: store.Key{Full: "cache:user:123:profile:" + hash + ":" + hash},
+// purge purges on the node of the site.
+func (s *site) purge(p journal.Purge) {
+	s.t.Helper()
+	if _, err := s.handler.node.journal.Append(s.t.Context(), p, time.Second); err != nil {
+		s.t.Fatal(err)
 	}
-	rules := []*VaryQuery{{Mode: queryOnly, Names: []string{"a", "b"}}}
+}
+
+func hard(kind journal.Kind, value string) journal.Purge {
+	return journal.Purge{Selectors: []journal.Selector{{Kind: kind, Value: value}}}
+}
+
+// Every row is a purge of a response that is stored under many names.
+func TestPurgeSelectors(t *testing.T) {
+	config := `{"vary_query":{"mode":"except","names":["tracking"]},"tags":["t"],"by_user":"{http.request.cookie.uid}",
+		"key":{"template":"item:{http.request.uri.path}"},"ttl":{"duration":60000000000}}`
 	for _, c := range []struct {
-		kind  selectorKind
+		kind  journal.Kind
 		value string
-		want  bool
+		want  Outcome
 	}{
-		{selectNamespace, "user", true},
-		{selectNamespace, "use", false},
-		{selectKey, "user:123:profile", true},
-		{selectKey, "cache:user:123:profile", true},
-		{selectKey, "user:123", false},
-		{selectKey, rec.Key.Full, true},
-		{selectKey, "cache:user:123:profile:" + hash, true},
-		{selectKey, "cache:user:123:profile:" + hash[:31], false},
-		{selectPattern, "user:123:*", true},
-		{selectPattern, "cache:user:123:*", true},
-		{selectPattern, "*:" + hash, true},
-		{selectPattern, "user:12:*", false},
-		{selectPattern, "user:123:profil?", true},
-		{selectURL, "http://example.com/u", true},
-		{selectURL, "http://EXAMPLE.com:80/u", true},
-		{selectURL, "https://example.com/u", false},
-		{selectURL, "http://example.com/u?b=2&a=1", true},
-		{selectURL, "http://example.com/u?b=2&utm_source=x&a=1#top", true},
-		{selectURL, "http://example.com/u?a=1", false},
-		{selectURL, "http://example.com/u?", false},
-		{selectURL, "http://example.com", false},
-		{selectAll, "", true},
+		{journal.KindNamespace, "general", OutcomeMiss},
+		{journal.KindNamespace, "gener", OutcomeHit},
+		{journal.KindTag, "t", OutcomeMiss},
+		{journal.KindTag, "T", OutcomeHit},
+		{journal.KindKey, "general:item:/a%3Ab", OutcomeMiss},
+		{journal.KindKey, "general:item:/a:b", OutcomeHit},
+		{journal.KindPattern, "general:item:*", OutcomeMiss},
+		{journal.KindPattern, "PREFIX:general:item:/a%3A?", OutcomeMiss},
+		{journal.KindPattern, "general:item:/b*", OutcomeHit},
+		{journal.KindURL, "http://example.com/a:b", OutcomeMiss},
+		{journal.KindURL, "http://EXAMPLE.com:80/a:b?y=2&utm_source=z&x=1", OutcomeMiss},
+		{journal.KindURL, "http://example.com/a:b?x=1", OutcomeHit},
+		{journal.KindURL, "https://example.com/a:b", OutcomeHit},
+		{journal.KindPrefix, "http://example.com/a", OutcomeMiss},
+		{journal.KindPrefix, "http://example.com/b", OutcomeHit},
+		{journal.KindHost, "example.com", OutcomeMiss},
+		{journal.KindHost, "example.com:8080", OutcomeHit},
+		{journal.KindUser, "7", OutcomeMiss},
+		{journal.KindUser, "8", OutcomeHit},
+		{journal.KindAll, "", OutcomeMiss},
 	} {
-		s, err := selector{c.kind, c.value}.normalize("cache")
-		if err != nil {
-			t.Errorf("%s %q: %v", c.kind, c.value, err)
-			continue
+		s := newSite(t, config, answer("x", "Vary", "Accept"))
+		get := func() *httptest.ResponseRecorder { return s.get("/a:b?x=1&y=2&utm_source=q", "Cookie", "uid=7") }
+		get()
+		value := strings.Replace(c.value, "PREFIX", s.handler.app.Prefix, 1)
+		selector := hashUser(journal.Selector{Kind: c.kind, Value: value}, s.handler.app.secret)
+		s.purge(journal.Purge{Selectors: []journal.Selector{selector}})
+		if got := get().Header().Get("X-Cache"); got != c.want.String() {
+			t.Errorf("after a purge of %s %s the outcome is %s, want %s", c.kind, c.value, got, c.want)
 		}
-		if got := newPurge([]selector{s}).matcher("cache", rules)(rec); got != c.want {
-			t.Errorf("%s %q matches: %v, want %v", c.kind, c.value, got, c.want)
-		}
+		whole := get().Header().Get("X-Cache-Key")
+		s.purge(hard(journal.KindKey, whole))
+		expect(t, get(), OutcomeMiss, "")
+		s.close()
 	}
 }
 
-func TestSelectorErrors(t *testing.T) {
-	for _, s := range []selector{
-		{selectNamespace, ""}, {selectURL, "/u"}, {selectURL, "ftp://example.com"}, {selectURL, "http://"},
-	} {
-		if _, err := s.normalize("cache"); err == nil {
-			t.Errorf("%v is accepted", s)
+// What was being fetched when a purge came is covered by it.
+func TestPurgeDuringFetch(t *testing.T) {
+	s := newSite(t, `{}`, nil)
+	s.origin = func(w http.ResponseWriter, _ *http.Request) {
+		if s.fetches == 1 {
+			s.purge(hard(journal.KindAll, ""))
 		}
+		answer("x", "Cache-Control", "max-age=60")(w, nil)
 	}
+	expect(t, s.get("/a"), OutcomeMiss, "")
+	expect(t, s.get("/a"), OutcomeMiss, "stored")
+	expect(t, s.get("/a"), OutcomeHit, "hit")
 }
 
-func FuzzPurgeURL(f *testing.F) {
-	f.Add("http://example.com:80/a%2f?x=1#f")
-	f.Fuzz(func(t *testing.T, raw string) {
-		normal, err := parseURL(raw)
-		if err != nil {
-			return
+// A purge between the lookup and the 304 covers what the 304 would freshen.
+func TestPurgeDuringRevalidation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tag := `"1"`
+		s := newSite(t, `{}`, versioned(&tag))
+		s.get("/a")
+		time.Sleep(11 * time.Second)
+		origin := s.origin
+		s.origin = func(w http.ResponseWriter, r *http.Request) {
+			s.purge(hard(journal.KindAll, ""))
+			origin(w, r)
 		}
-		if again, err := parseURL(normal); err == nil && again != normal {
-			t.Errorf("%q becomes %q, then %q", raw, normal, again)
-		}
+		s.get("/a")
+		s.origin = origin
+		expect(t, s.get("/a"), OutcomeMiss, "fwd=uri-miss; fwd-status=200; stored")
 	})
+}
+
+func TestSoftPurge(t *testing.T) {
+	soft := hard(journal.KindAll, "")
+	soft.Soft = true
+	tag := `"1"`
+	s := newSite(t, `{}`, versioned(&tag))
+	s.get("/a")
+	s.purge(soft)
+	expect(t, s.get("/a"), OutcomeRevalidated, "fwd=stale; fwd-status=304")
+	expect(t, s.get("/a"), OutcomeHit, "hit")
+	s.purge(soft)
+	s.origin = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }
+	expect(t, s.get("/a"), OutcomeStale, "detail=error")
+	s.purge(hard(journal.KindAll, ""))
+	expect(t, s.get("/a"), OutcomeMiss, "fwd=uri-miss; fwd-status=502")
+}
+
+func TestSoftPurgeWithGrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		soft := hard(journal.KindAll, "")
+		soft.Soft = true
+		s := newSite(t, `{"stale_while_revalidate":60000000000}`, answer("x", "Cache-Control", "max-age=60"))
+		s.get("/a")
+		s.purge(soft)
+		expect(t, s.get("/a"), OutcomeStale, "hit")
+		synctest.Wait()
+		expect(t, s.get("/a"), OutcomeHit, "hit")
+	})
+}
+
+func TestInvalidateRules(t *testing.T) {
+	rules := `{"key":{"template":"u:{http.request.uri.query.id}"},"vary_query":{"mode":"none"},"ttl":{"duration":60000000000},"invalidate":[
+		{"selector":"key","values":["general:u:{http.request.uri.query.id}"]},
+		{"selector":"pattern","values":["general:u:{http.response.header.X-Changed}*"],"match":[{"path":["/changed"]}]}]}`
+	for _, c := range []struct {
+		method, uri, changed string
+		status               int
+		want                 Outcome
+	}{
+		{"POST", "/b?id=1", "", 200, OutcomeMiss},
+		{"POST", "/b?id=2", "", 200, OutcomeHit},
+		{"POST", "/b?id=1", "", 404, OutcomeHit},
+		{"GET", "/b?id=1", "", 200, OutcomeHit},
+		{"GET", "/changed?id=9", "1", 200, OutcomeMiss},
+		{"GET", "/changed?id=9", "*", 200, OutcomeHit}, // a value never globs
+		{"GET", "/changed?id=9", "1", 500, OutcomeHit},
+	} {
+		s := newSite(t, rules, answer("x"))
+		s.get("/a?id=1")
+		origin := s.origin
+		s.origin = func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X-Changed", c.changed)
+			w.WriteHeader(c.status)
+		}
+		s.do(c.method, c.uri, "Cache-Control", "x")
+		s.origin = origin
+		if got := s.get("/a?id=1").Header().Get("X-Cache"); got != c.want.String() {
+			t.Errorf("%s %s %d %q: %s, want %s", c.method, c.uri, c.status, c.changed, got, c.want)
+		}
+		s.close()
+	}
+}
+
+func TestEventRules(t *testing.T) {
+	s := newSite(t, `{"key":{"template":"{http.request.uri.path.0}"},"ttl":{"duration":60000000000}}`, answer("x"))
+	app := s.handler.app
+	app.On = map[string][]*EventRule{
+		"changed": {
+			{Selectors: Selectors{"key", []string{"general:{event.user}", "general:{event.data.id}"}}},
+			{Selectors: Selectors{"pattern", []string{"general:soft{event.user}*"}}, Soft: true},
+		},
+	}
+	for _, c := range []struct {
+		data string
+		want map[string]Outcome
+	}{
+		{`{"user":"one","id":2}`, map[string]Outcome{"/one": OutcomeMiss, "/2": OutcomeMiss, "/other": OutcomeHit, "/softone": OutcomeMiss}},
+		{`{"user":"*"}`, map[string]Outcome{"/one": OutcomeHit, "/2": OutcomeHit, "/softone": OutcomeHit}},
+	} {
+		for path := range c.want {
+			s.get(path)
+			expect(t, s.get(path), OutcomeHit, "")
+		}
+		w := call(t, app, handleEvent, http.MethodPost, `{"event":"changed","data":`+c.data+`}`)
+		if w.Code != http.StatusOK {
+			t.Fatalf("%d %s", w.Code, w.Body)
+		}
+		for path, want := range c.want {
+			if got := s.get(path).Header().Get("X-Cache"); got != want.String() {
+				t.Errorf("after %s %s is %s, want %s", c.data, path, got, want)
+			}
+		}
+	}
+	if w := call(t, app, handleEvent, http.MethodPost, `{"event":"unknown"}`); w.Code != http.StatusNotFound {
+		t.Errorf("an event without rules: %d", w.Code)
+	}
+	if w := call(t, app, handleEvent, http.MethodPost, `{"event":"changed","data":[1]}`); w.Code != http.StatusBadRequest {
+		t.Errorf("data that is no object: %d", w.Code)
+	}
+	event, err := caddy.NewEvent(app.ctx, "changed", map[string]any{"user": "one"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.get("/one")
+	if err := (eventHandler{app}).Handle(t.Context(), event); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, s.get("/one"), OutcomeMiss, "")
+}
+
+// call calls an admin route and writes errors as Caddy does.
+func call(t *testing.T, app *App, handle func(*App, http.ResponseWriter, *http.Request) error, method, body string) *httptest.ResponseRecorder {
+	t.Helper()
+	w := httptest.NewRecorder()
+	if err := handle(app, w, httptest.NewRequest(method, "/", strings.NewReader(body))); err != nil {
+		apiErr, ok := err.(caddy.APIError) //nolint:errorlint // routes return it as it is
+		if !ok {
+			t.Fatal(err)
+		}
+		w.WriteHeader(apiErr.HTTPStatus)
+		_, _ = w.WriteString(apiErr.Err.Error())
+	}
+	return w
+}
+
+func TestPurgeRoute(t *testing.T) {
+	s := newSite(t, `{"ttl":{"duration":60000000000}}`, answer("x"))
+	for _, path := range []string{"/1", "/2", "/3"} {
+		s.get(path)
+	}
+	w := call(t, s.handler.app, handlePurge, http.MethodPost, `{"namespace":"general","dry_run":true}`)
+	var counted struct{ Matched int }
+	if err := json.Unmarshal(w.Body.Bytes(), &counted); err != nil || counted.Matched != 3 {
+		t.Errorf("a dry run answers %s", w.Body)
+	}
+	expect(t, s.get("/1"), OutcomeHit, "")
+	w = call(t, s.handler.app, handlePurge, http.MethodPost,
+		`{"urls":["http://example.com/1","http://example.com/2"],"tag":"x","by":"me","reason":"why","wait":"2s"}`)
+	var result purgeResult
+	if err := json.Unmarshal(w.Body.Bytes(), &struct {
+		*purgeResult
+		Selectors json.RawMessage
+	}{purgeResult: &result}); err != nil || w.Code != http.StatusOK || result.ID == "" || len(result.Confirmed) != 1 || result.Pending == nil {
+		t.Errorf("%d %s %v", w.Code, w.Body, err)
+	}
+	expect(t, s.get("/1"), OutcomeMiss, "")
+	expect(t, s.get("/2"), OutcomeMiss, "")
+	expect(t, s.get("/3"), OutcomeHit, "")
+	w = call(t, s.handler.app, handleJournal, http.MethodGet, "")
+	if got := w.Body.String(); !strings.Contains(got, `"by":"me","reason":"why"`) || !strings.Contains(got, result.ID) {
+		t.Errorf("the journal lists %s", got)
+	}
+	if w = call(t, s.handler.app, handleNodes, http.MethodGet, ""); !strings.Contains(w.Body.String(), `"self":true`) {
+		t.Errorf("the nodes are %s", w.Body)
+	}
+	for body, want := range map[string]string{
+		`{}`:                         "nothing is selected",
+		`{"namespace":""}`:           "empty",
+		`{"url":"/a"}`:               "not an absolute",
+		`{"wait":"soon","all":true}`: "not a duration",
+		`{"wait":"2h","all":true}`:   "not a duration",
+		`{"namespce":"x"}`:           "unknown field",
+		`{"all":true}{"all":true}`:   "more than one",
+		`{"prefix":"example.com/"}`:  "http://",
+	} {
+		if w := call(t, s.handler.app, handlePurge, http.MethodPost, body); w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%s: %d %s, want %q", body, w.Code, w.Body, want)
+		}
+	}
+}
+
+func TestURLForms(t *testing.T) {
+	s := newSite(t, `{"vary_query":{"mode":"only","names":["a"]}}`, nil)
+	got := s.handler.node.urlForms("http://example.com/x?b=1&a=2")
+	if want := []string{"http://example.com/x?a=2&b=1", "http://example.com/x?a=2"}; !slices.Equal(got, want) {
+		t.Errorf("forms are %q, want %q", got, want)
+	}
 }

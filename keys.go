@@ -243,7 +243,7 @@ func variantKey(base requestKey, names []string, header http.Header) (key store.
 func userHash(secret []byte, identity string) string {
 	mac := hmac.New(sha256.New, secret)
 	mac.Write([]byte(identity))
-	return string(mac.Sum(nil)[:hashSize])
+	return hex.EncodeToString(mac.Sum(nil)[:hashSize])
 }
 
 const upperHex = "0123456789ABCDEF"

@@ -2,6 +2,7 @@ package rediscache
 
 import (
 	"context"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/stats"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
@@ -16,37 +18,44 @@ import (
 // node is the cache of this process on one Redis, database and prefix. It
 // outlives the configurations that use it: see nodes in app.go.
 //
-// Everything but logger is set by newNode and never changed. Nothing runs and
+// Everything but app is set by newNode and never changed. Nothing runs and
 // nothing dials before start.
 type node struct {
-	prefix string
-	client redis.UniversalClient // nil with `redis off`
-	redis  *store.Redis          // nil with `redis off`
-	memory *store.Memory         // nil with `memory off`
-	store  *store.Tiered
-	stats  stats.Registry
-	window stats.Window
+	prefix  string
+	client  redis.UniversalClient // for records; nil with `redis off`
+	journal *journal.Journal
+	log     redis.UniversalClient // of the journal; nil with `redis off`
+	memory  *store.Memory         // nil with `memory off`
+	redis   *store.Redis          // nil with `redis off`
+	store   *store.Tiered
+	stats   stats.Registry
+	window  stats.Window
 
-	// Of the configuration that was started last: the logs of an older one may
-	// be closed.
-	logger atomic.Pointer[zap.Logger]
+	// The configuration that runs: the logs of an older one may be closed, and
+	// its rules are gone.
+	app atomic.Pointer[App]
 
 	startOnce sync.Once
+	refused   chan struct{} // closed once Redis did not answer
+	refuse    sync.Once
 	ctx       context.Context // of the goroutines
 	cancel    context.CancelFunc
 	running   sync.WaitGroup
-	attached  chan struct{} // closed once the node hears the purges of others
-	refused   chan struct{} // closed once Redis did not answer
-	refuse    sync.Once
 
-	refreshes refreshes
-
+	emissions    chan emission
+	refreshes    refreshes
 	variantLocks [64]sync.Mutex // see variantLock
 }
 
-// attachTimeout bounds how long a start waits for Redis, so that the first
-// requests after it already find what is stored there.
-const attachTimeout = 500 * time.Millisecond
+const (
+	// readyTimeout bounds how long a start waits for Redis, so that the first
+	// requests after it already find what is stored there.
+	readyTimeout = 500 * time.Millisecond
+	// closeTimeout bounds how long a node takes to tell the others that it leaves.
+	closeTimeout = time.Second
+	// journalTimeout bounds a call of the journal that no request waits for.
+	journalTimeout = time.Second
+)
 
 func init() {
 	// The client would print each failure to connect; the node logs changes.
@@ -57,40 +66,68 @@ type discardLogger struct{}
 
 func (discardLogger) Printf(context.Context, string, ...any) {}
 
-func newNode(opts *redis.Options, prefix string, memory int64, logger *zap.Logger) *node {
-	n := &node{prefix: prefix, attached: make(chan struct{}), refused: make(chan struct{})}
-	n.logger.Store(logger)
+func newNode(opts *redis.Options, app *App) *node {
+	n := &node{prefix: app.Prefix, refused: make(chan struct{}), emissions: make(chan emission, maxEmissions)}
+	n.app.Store(app)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
-	if memory != memoryOff {
-		n.memory = store.NewMemory(memory)
-	}
 	var readTimeout time.Duration
 	if opts != nil {
-		n.client = redis.NewClient(opts)
-		n.redis = store.NewRedis(n.client, prefix)
 		readTimeout = opts.ReadTimeout
+		n.client = redis.NewClient(opts)
+		n.redis = store.NewRedis(n.client, app.Prefix)
+		own := *opts
+		own.ReadTimeout, own.WriteTimeout = journalTimeout, journalTimeout
+		n.log = redis.NewClient(&own)
 	}
-	n.store = store.NewTiered(n.memory, n.redis, store.Options{ReadTimeout: readTimeout, OnHealth: n.onHealth})
+	n.journal = journal.New(journal.Options{
+		Client: n.log, Prefix: app.Prefix, Version: moduleVersion(), ReadTimeout: readTimeout,
+		URLForms: n.urlForms, Expand: n.expandEvent,
+		Empty: n.emptyMemory, OnEntry: n.onEntry, OnMalformed: n.onMalformed, OnGap: n.onGap, OnReach: n.onReach,
+	})
+	if app.Memory != memoryOff {
+		n.memory = store.NewMemory(app.Memory, n.check)
+	}
+	n.store = store.NewTiered(n.memory, n.redis, store.Options{
+		ReadTimeout: readTimeout, Check: n.check, OnHealth: n.onHealth,
+	})
 	return n
 }
 
+// moduleVersion is the version of this module in the binary.
+func moduleVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	for _, module := range info.Deps {
+		if module.Path == modulePath {
+			return module.Version
+		}
+	}
+	return info.Main.Version
+}
+
+const modulePath = "github.com/gplus-recycling/caddy-redis-cache"
+
 // start connects to Redis, the first time, and applies what may change with
 // each configuration.
-func (n *node) start(memory int64, logger *zap.Logger) {
-	n.logger.Store(logger)
+func (n *node) start(app *App) {
+	n.app.Store(app)
 	if n.memory != nil {
-		n.memory.SetMax(memory)
+		n.memory.SetMax(app.Memory)
 	}
 	n.startOnce.Do(func() {
+		n.running.Go(n.sendEvents)
 		n.store.Start()
+		n.journal.Start()
 		if n.client == nil {
 			return
 		}
-		n.running.Go(n.listen)
+		n.running.Go(n.sweep)
 		select {
-		case <-n.attached:
+		case <-n.journal.Ready():
 		case <-n.refused:
-		case <-time.After(attachTimeout):
+		case <-time.After(readyTimeout):
 		}
 	})
 }
@@ -100,23 +137,162 @@ func (n *node) start(memory int64, logger *zap.Logger) {
 // Redis that does not answer.
 func (n *node) Destruct() error {
 	n.cancel()
-	n.store.Close()
-	var err error
-	if n.client != nil {
-		err = n.client.Close()
-	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	n.journal.Close(ctx)
 	n.running.Wait()
-	if n.memory != nil {
-		n.memory.Close()
+	n.store.Close()
+	if n.client == nil {
+		return nil
 	}
-	return err
+	if err := n.log.Close(); err != nil {
+		return err
+	}
+	return n.client.Close()
+}
+
+func (n *node) logger() *zap.Logger { return n.app.Load().logger }
+
+// check says what purges say about a record.
+func (n *node) check(r *store.Record, upTo journal.ID) (journal.Verdict, journal.ID) {
+	s := subjectOf(r)
+	return n.journal.Check(&s, upTo)
+}
+
+func subjectOf(r *store.Record) journal.Subject {
+	return journal.Subject{
+		Position: r.Position, Namespace: r.Namespace, Identifier: r.Identifier, Key: r.Key.Full, BaseKey: r.BaseKey,
+		URL: r.URL, Tags: r.Tags, User: r.User,
+	}
+}
+
+// usable reports whether a request may be answered from the store: the node
+// has seen every purge, or cannot ask and is configured to go on.
+func (n *node) usable(ctx context.Context, strict bool) bool {
+	switch n.journal.Trust(ctx) {
+	case journal.Leased:
+		return true
+	case journal.CutOff:
+		return !strict
+	case journal.Unproven:
+	}
+	return false
+}
+
+func (n *node) emptyMemory() {
+	if n.memory != nil {
+		n.memory.Clear()
+	}
 }
 
 func (n *node) onHealth(up bool, err error) {
 	if up {
-		n.logger.Load().Info("redis answers")
+		n.logger().Info("redis answers")
 	} else {
 		n.refuse.Do(func() { close(n.refused) })
-		n.logger.Load().Warn("redis is left out until it answers again", zap.Error(err))
+		n.logger().Warn("redis is left out until it answers again", zap.Error(err))
+	}
+}
+
+func (n *node) onReach(up bool, err error) {
+	if up {
+		n.logger().Info("the journal is followed")
+	} else {
+		n.logger().Warn("the journal cannot be followed until redis answers again", zap.Error(err))
+	}
+}
+
+func (n *node) onGap(g journal.Gap) {
+	n.logger().Warn("journal_gap: not every purge can have been seen; what was stored before is dropped",
+		zap.String("reason", g.Reason), zap.String("floor", g.Floor.String()))
+	n.emit("journal_gap", map[string]any{"reason": g.Reason})
+}
+
+func (n *node) onMalformed(m journal.Malformed) {
+	n.logger().Warn("a malformed journal entry is skipped", zap.String("id", m.ID.String()), zap.Error(m.Err),
+		zap.Uint64("suppressed", m.Suppressed))
+}
+
+// emission is a Caddy event to be sent.
+type emission struct {
+	name string
+	data map[string]any
+}
+
+// maxEmissions bounds the Caddy events that wait for slow subscribers.
+const maxEmissions = 1024
+
+// emit sends a Caddy event of this module without waiting for its subscribers.
+// When they are too slow, events are dropped.
+func (n *node) emit(name string, data map[string]any) {
+	app := n.app.Load()
+	if !app.events.ShouldEmit(appID + "." + name) {
+		return
+	}
+	select {
+	case n.emissions <- emission{name, data}:
+	default:
+	}
+}
+
+func (n *node) sendEvents() {
+	for {
+		select {
+		case <-n.ctx.Done():
+			return
+		case e := <-n.emissions:
+			app := n.app.Load()
+			app.events.Emit(app.ctx, appID+"."+e.name, e.data)
+		}
+	}
+}
+
+const (
+	sweepInterval = 5 * time.Minute
+	sweepTimeout  = time.Hour
+)
+
+// sweep removes what purges cover from Redis, for economy only: every answer is
+// the same without it. The live node with the lowest ID does it.
+func (n *node) sweep() {
+	ticker := time.NewTicker(sweepInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if n.journal.Trust(n.ctx) == journal.Leased && n.isSweeper() {
+			n.sweepOnce()
+		}
+	}
+}
+
+func (n *node) isSweeper() bool {
+	list, err := n.journal.Nodes(n.ctx)
+	if err != nil {
+		return false
+	}
+	for _, node := range list {
+		if node.State == "live" {
+			return node.Self
+		}
+	}
+	return false
+}
+
+func (n *node) sweepOnce() {
+	ctx, cancel := context.WithTimeout(n.ctx, sweepTimeout)
+	defer cancel()
+	removed, err := n.redis.Delete(ctx, func(r *store.Record) bool {
+		verdict, _ := n.check(r, journal.ID{})
+		return verdict >= journal.Covered
+	})
+	if err != nil && n.ctx.Err() == nil {
+		n.logger().Debug("a sweep ended early", zap.Error(err))
+	}
+	if removed > 0 {
+		n.logger().Debug("swept purged responses from redis", zap.Int("count", removed))
 	}
 }

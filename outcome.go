@@ -37,6 +37,7 @@ const (
 	ReasonKeyTooLong              // the identifier is larger than maxIdentifier
 	ReasonCredentials             // the response may not be shared and the request carried credentials
 	ReasonIdentityBelow           // an authentication handler below the cache gave the request an identity
+	ReasonUnproven                // the node cannot know of every purge, and may not answer from its store
 	ReasonAbsent                  // nothing is stored under the key
 	ReasonVariant                 // responses are stored, but none for these request fields
 	ReasonExpired                 // what is stored is no longer fresh
@@ -57,7 +58,7 @@ const (
 
 var reasonNames = [numReasons]string{
 	"", "disabled", "method", "request-body", "upgrade", "override-field", "bypass-rule", "no-identity",
-	"key-too-long", "credentials", "identity-below", "absent", "variant", "expired",
+	"key-too-long", "credentials", "identity-below", "unproven", "absent", "variant", "expired",
 	"request-directive", "only-if-cached", "range", "no-store-rule", "type-mismatch", "set-cookie", "too-large", "streaming",
 	"trailers", "variant-limit", "error", "incomplete",
 }

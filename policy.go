@@ -121,6 +121,10 @@ type Policy struct {
 	// Cache-Tag, Cache-Tags, xkey, Edge-Cache-Tag and X-LiteSpeed-Tag, which are
 	// removed from answers.
 	TagHeader *TagHeader `json:"tag_header,omitempty"`
+
+	// What a successful answer purges, in addition to what HTTP says an unsafe
+	// method changes. Default: none.
+	Invalidate []*InvalidateRule `json:"invalidate,omitempty"`
 }
 
 // Heuristic is a lifetime from the time since a response was modified.
@@ -241,6 +245,7 @@ func (p Policy) merge(ns Policy) Policy {
 	p.VaryBody = cmp.Or(p.VaryBody, ns.VaryBody)
 	p.Tags = slices.Concat(ns.Tags, p.Tags)
 	p.TagHeader = cmp.Or(p.TagHeader, ns.TagHeader)
+	p.Invalidate = slices.Concat(ns.Invalidate, p.Invalidate)
 	return p
 }
 
@@ -268,7 +273,18 @@ func (p *Policy) provision(ctx caddy.Context) error {
 			return fmt.Errorf("diagnostics_rules: %w", err)
 		}
 	}
+	for _, rule := range p.Invalidate {
+		if err := rule.provision(ctx); err != nil {
+			return fmt.Errorf("invalidate: %w", err)
+		}
+	}
 	return nil
+}
+
+// hasMatchers reports whether a rule needs the matchers of a site.
+func (p *Policy) hasMatchers() bool {
+	return len(p.TTLRules)+len(p.Bypass)+len(p.DiagnosticsRules) > 0 ||
+		slices.ContainsFunc(p.Invalidate, func(r *InvalidateRule) bool { return len(r.MatcherSetsRaw) > 0 })
 }
 
 func (m *MatcherRule) provision(ctx caddy.Context) error {
@@ -330,6 +346,11 @@ func (p *Policy) validate() error {
 	}
 	if p.StaleWhileRevalidate < 0 || p.staleIfError() < 0 || p.VaryBody < 0 {
 		return errors.New("stale_while_revalidate, stale_if_error and vary_body must not be negative")
+	}
+	for _, rule := range p.Invalidate {
+		if err := rule.Selectors.validate(); err != nil {
+			return fmt.Errorf("invalidate: %w", err)
+		}
 	}
 	for _, rule := range p.DiagnosticsRules {
 		if err := oneOf("diagnostics", rule.Level, diagnosticLevels); err != nil {

@@ -124,7 +124,7 @@ func (x *exchange) serveRevalidated(w *captureWriter) error {
 	x.rec = x.freshened(w, w.notModified)
 	if x.rec == nil {
 		// What the 304 says forbids to keep the response, not to answer with it.
-		_ = x.h.node.store.Remove(x.r.Context(), x.stored.Key)
+		x.forget(x.stored)
 		x.rec = x.stored
 	}
 	if cookies := w.notModified["Set-Cookie"]; len(cookies) > 0 {
@@ -184,7 +184,7 @@ func (x *exchange) freshenByHead(w *captureWriter) {
 	if rfc9111.HeadAgrees(header, x.storedHeader()) && x.freshened(w, header) != nil {
 		return
 	}
-	_ = x.h.node.store.Remove(x.r.Context(), x.stored.Key)
+	x.forget(x.stored)
 }
 
 // refreshes are the keys that are being refreshed in the background. mu guards

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 )
 
 // versioned is an origin with one entity tag and ten seconds of freshness; it
@@ -396,9 +398,7 @@ func TestTagFields(t *testing.T) {
 	}
 	s.get("/a")
 	for tag, want := range map[string]Outcome{"a": OutcomeMiss, "c": OutcomeMiss, "path-/a": OutcomeMiss, "blue": OutcomeMiss, "http://example.com#g": OutcomeMiss, "g": OutcomeHit} {
-		if err := s.handler.node.purge(t.Context(), newPurge([]selector{{selectTag, tag}})); err != nil {
-			t.Fatal(err)
-		}
+		s.purge(hard(journal.KindTag, tag))
 		expect(t, s.get("/a"), want, "")
 	}
 }

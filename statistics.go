@@ -78,8 +78,7 @@ func (n *node) statistics(ctx context.Context) *statistics {
 	return s
 }
 
-// countKeys counts the stored responses of each namespace: those in Redis, which
-// every node shares, or without Redis those in memory.
+// countKeys counts the stored responses of each namespace.
 func (n *node) countKeys(ctx context.Context, s *statistics) {
 	count := func(name string, size int64) {
 		namespace, _, _ := strings.Cut(strings.TrimPrefix(name, n.prefix+":"), ":")
@@ -89,25 +88,29 @@ func (n *node) countKeys(ctx context.Context, s *statistics) {
 		s.Keys++
 		s.Bytes += size
 	}
-	if s.Redis == "up" {
-		ctx, cancel := context.WithTimeout(ctx, walkTimeout)
-		defer cancel()
-		err := n.redis.Walk(ctx, func(name string, _ *store.Record, size int64) bool {
-			count(name, size)
-			return true
-		})
-		s.Partial = err != nil
-	} else if n.memory != nil {
-		n.memory.Walk(func(rec *store.Record) bool {
-			count(rec.Key.Full, rec.Weight())
-			return true
-		})
-	}
+	ctx, cancel := context.WithTimeout(ctx, walkTimeout)
+	defer cancel()
+	s.Partial = n.walk(ctx, func(name string, _ *store.Record, size int64) bool {
+		count(name, size)
+		return true
+	}) != nil
 	for _, ns := range s.Namespaces {
 		if s.Keys > 0 {
 			ns.Share = float64(ns.Keys) / float64(s.Keys)
 		}
 	}
+}
+
+// walk calls f with the key, the metadata and the size of every stored response:
+// those in Redis, which every node shares, or without Redis those in memory.
+func (n *node) walk(ctx context.Context, f func(name string, rec *store.Record, size int64) bool) error {
+	if n.redis != nil && n.store.Up() {
+		return n.redis.Walk(ctx, f)
+	}
+	if n.memory != nil {
+		n.memory.Walk(func(rec *store.Record) bool { return f(rec.Key.Full, rec, rec.Weight()) })
+	}
+	return nil
 }
 
 func (s *statistics) namespace(name string) *namespaceStatistics {

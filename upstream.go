@@ -85,6 +85,7 @@ func (x *exchange) refresh() {
 	w := &discardWriter{header: make(http.Header)}
 	y := &exchange{
 		h: x.h, w: w, next: x.next, now: x.now, method: x.method, credentials: x.credentials, userID: x.userID,
+		position: x.h.node.journal.Position(), user: x.user, soft: x.soft,
 		key: x.key, base: x.base, stored: x.stored, answered: x.answered, forward: ReasonExpired,
 		reqHead: x.reqHead, url: x.url, ttl: x.ttl, body: x.body,
 	}

@@ -75,7 +75,7 @@ func roomFor(base *store.Record, hash string, names []string, now time.Time) boo
 // it.
 func (n *node) put(c *captureWriter, rec *store.Record) {
 	x := c.x
-	rec.Key, rec.URL = x.answered, x.url
+	rec.Key, rec.BaseKey, rec.URL, rec.User, rec.Position = x.answered, x.key.Full, x.url, x.user, x.position
 	if c.variantHash == "" {
 		n.store.Put(rec)
 		return
@@ -83,7 +83,7 @@ func (n *node) put(c *captureWriter, rec *store.Record) {
 	lock := n.variantLock(x.key.Full)
 	lock.Lock()
 	defer lock.Unlock()
-	base, _ := n.store.Lookup(x.r.Context(), x.key.Key, x.now)
+	base, _, _ := n.store.Lookup(x.r.Context(), x.key.Key, x.now)
 	n.store.Put(rec, baseWith(base, c, rec))
 }
 
@@ -91,8 +91,11 @@ func (n *node) put(c *captureWriter, rec *store.Record) {
 // fields is replaced: its variants cannot be found any more.
 func baseWith(old *store.Record, c *captureWriter, rec *store.Record) *store.Record {
 	base := &store.Record{
-		Key: c.x.key.Key, Namespace: rec.Namespace, Identifier: rec.Identifier, URL: rec.URL,
-		Vary: c.varyNames, Expires: rec.Expires,
+		Key: c.x.key.Key, BaseKey: rec.BaseKey, Namespace: rec.Namespace, Identifier: rec.Identifier, URL: rec.URL,
+		User: rec.User, Position: rec.Position, Vary: c.varyNames, Expires: rec.Expires,
+	}
+	if old != nil && old.Position.Epoch == rec.Position.Epoch && rec.Position.ID.Before(old.Position.ID) {
+		base.Position = old.Position // the old list was found, so no purge covers it
 	}
 	if old != nil && slices.Equal(old.Vary, c.varyNames) {
 		for _, v := range old.Variants {

@@ -88,9 +88,9 @@ func TestBadCaddyfiles(t *testing.T) {
 		// Options of later versions are unknown, not ignored.
 		{"", "esi on!", "esi"},
 		{"", "coalesce on!", "coalesce"},
-		{"consistency strict!", "", "consistency"},
+		{"consistency strong!", "", "consistency"},
 		{"circuit_breaker {!\nfailures 5\n}", "", "circuit_breaker"},
-		{"on changed {!\npurge all\n}", "", "on"},
+		{"on changed {\nwarm all!\n}", "", "unrecognized action"},
 	} {
 		t.Run(tt.global+tt.site, func(t *testing.T) {
 			text := "{\nredis_cache {\n" + tt.global + "\n}\n}\nhttp://:80 {\nredis_cache {\n" + tt.site + "\n}\n}\n"

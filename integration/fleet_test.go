@@ -38,15 +38,7 @@ func TestTwoNodes(t *testing.T) {
 			}
 			before := l.origin.count("/api/v1/pickups/1")
 			one.purge(t, body)
-			// The other node learns of it by a message, which may be on its way still.
-			var r reply
-			eventually(t, "the purge reaches the other node", func() bool {
-				r = two.get(t, "/api/v1/pickups/1")
-				return r.outcome() != "HIT"
-			})
-			if r.outcome() != "MISS" {
-				t.Errorf("outcome %s", r.outcome())
-			}
+			two.want(t, "MISS", "/api/v1/pickups/1")
 			if got := l.origin.count("/api/v1/pickups/1"); got != before+1 {
 				t.Errorf("%d requests at the origin, want %d", got, before+1)
 			}

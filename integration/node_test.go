@@ -225,6 +225,9 @@ func (n *node) json(t *testing.T, status int, method, path, body string) map[str
 // purge purges and expects every live node to have confirmed.
 func (n *node) purge(t *testing.T, body string) map[string]any {
 	t.Helper()
+	// A node that has just started may have to watch the registry for a whole
+	// lease before it knows whom to wait for.
+	body = strings.TrimSuffix(body, "}") + `,"wait":"10s"}`
 	return n.json(t, http.StatusOK, http.MethodPost, "/redis_cache/purge", body)
 }
 

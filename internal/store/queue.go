@@ -1,22 +1,14 @@
 package store
 
-// queue holds the writes that wait for Redis. mu guards everything below it, and
-// the records of a job until it is busy; from then on they do not change.
-// A job is pending, then busy, then done, or is dropped while pending; records
-// and bytes cover those that are pending or busy, so that they bound what the
-// queue keeps alive.
+// queue holds the writes that wait for Redis. mu guards everything below it. A
+// job is pending, then busy, then done, or is dropped while pending; records and
+// bytes cover those that are pending or busy, so that they bound what the queue
+// keeps alive.
 
-import (
-	"context"
-	"slices"
-	"sync"
-)
+import "sync"
 
 // job is a group of records that are written in one round trip.
-type job struct {
-	records []*Record
-	done    chan struct{} // closed when nothing of the job will be written any more
-}
+type job struct{ records []*Record }
 
 // queue is bounded in records and in their weight.
 type queue struct {
@@ -26,14 +18,13 @@ type queue struct {
 	mu      sync.Mutex
 	ready   *sync.Cond // pending or closed has changed
 	pending []*job
-	busy    map[*job]struct{}
 	records int
 	bytes   int64
 	closed  bool
 }
 
 func newQueue(maxRecords int, maxBytes int64) *queue {
-	q := &queue{maxRecords: maxRecords, maxBytes: maxBytes, busy: make(map[*job]struct{})}
+	q := &queue{maxRecords: maxRecords, maxBytes: maxBytes}
 	q.ready = sync.NewCond(&q.mu)
 	return q
 }
@@ -54,7 +45,7 @@ func (q *queue) push(records []*Record) bool {
 	if q.closed || q.records+len(records) > q.maxRecords || q.bytes+bytes > q.maxBytes {
 		return false
 	}
-	q.pending = append(q.pending, &job{records: records, done: make(chan struct{})})
+	q.pending = append(q.pending, &job{records})
 	q.records += len(records)
 	q.bytes += bytes
 	q.ready.Signal()
@@ -74,7 +65,6 @@ func (q *queue) next() *job {
 	j := q.pending[0]
 	q.pending[0] = nil
 	q.pending = q.pending[1:]
-	q.busy[j] = struct{}{}
 	return j
 }
 
@@ -82,51 +72,13 @@ func (q *queue) next() *job {
 func (q *queue) finish(j *job) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	delete(q.busy, j)
 	q.release(j.records)
-	close(j.done)
 }
 
 // release gives back the room of records. mu is held.
 func (q *queue) release(records []*Record) {
 	q.records -= len(records)
 	q.bytes -= weight(records)
-}
-
-// drop takes the matching records out of the queue, and waits for the jobs that
-// were busy: afterwards no matching record that was pushed before will be
-// written any more.
-func (q *queue) drop(ctx context.Context, match func(*Record) bool) error {
-	for _, j := range q.dropPending(match) {
-		select {
-		case <-j.done:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
-}
-
-// dropPending drops what is pending and returns the busy jobs. It calls match
-// with mu held.
-func (q *queue) dropPending(match func(*Record) bool) []*job {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.pending = slices.DeleteFunc(q.pending, func(j *job) bool {
-		j.records = slices.DeleteFunc(j.records, func(r *Record) bool {
-			if !match(r) {
-				return false
-			}
-			q.release([]*Record{r})
-			return true
-		})
-		return len(j.records) == 0
-	})
-	busy := make([]*job, 0, len(q.busy))
-	for j := range q.busy {
-		busy = append(busy, j)
-	}
-	return busy
 }
 
 // close drops what is pending, makes next return nil, and returns the number of

@@ -1,10 +1,8 @@
 package store
 
 import (
-	"context"
 	"fmt"
 	"testing"
-	"testing/synctest"
 )
 
 func queued(id int) []*Record { return []*Record{{Identifier: fmt.Sprint(id), Status: 200}} }
@@ -40,38 +38,4 @@ func TestQueueBounds(t *testing.T) {
 			t.Errorf("%s: %d records of %d bytes left", c.name, n, b)
 		}
 	}
-}
-
-func TestQueueDrop(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		q := newQueue(100, 1<<20)
-		q.push(queued(1))
-		busy := q.next()
-		q.push(queued(1))
-		q.push(append(queued(1), queued(2)...))
-
-		dropped := make(chan error, 1)
-		go func() {
-			dropped <- q.drop(context.Background(), func(r *Record) bool { return r.Identifier == "1" })
-		}()
-		synctest.Wait()
-		select {
-		case <-dropped:
-			t.Fatal("did not wait for the busy job")
-		default:
-		}
-		q.finish(busy)
-		if err := <-dropped; err != nil {
-			t.Fatal(err)
-		}
-		if j := q.next(); len(j.records) != 1 || j.records[0].Identifier != "2" {
-			t.Errorf("left %v", j.records)
-		}
-
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		if err := q.drop(ctx, func(*Record) bool { return false }); err == nil {
-			t.Error("waited beyond its context")
-		}
-	})
 }

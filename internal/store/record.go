@@ -9,6 +9,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 )
 
@@ -46,10 +47,13 @@ type Variant struct {
 // is immutable once a tier has it, the slices included.
 type Record struct {
 	Key        Key
+	BaseKey    string // the full key that the variants of a URL share; Key.Full without variants
 	Namespace  string
 	Identifier string // whole, where the key name has it cut
 	URL        string // scheme://host/path?kept-query as the client sent it
 	Tags       []string
+	User       string           // hash of the identity it is stored for; "" for everybody
+	Position   journal.Position // of the journal when its fetch began
 	Freshness  rfc9111.Freshness
 	Expires    time.Time // end of any use, grace included
 	Status     int
@@ -57,6 +61,18 @@ type Record struct {
 	Vary       []string // request fields that select a variant
 	Variants   []Variant
 	Body       []byte
+}
+
+// Check says what purges say about a record. upTo is what an earlier check of the
+// record returned with Valid, or zero.
+type Check func(r *Record, upTo journal.ID) (journal.Verdict, journal.ID)
+
+// orValid is a check that finds every record valid if c is nil.
+func (c Check) orValid() Check {
+	if c != nil {
+		return c
+	}
+	return func(_ *Record, upTo journal.ID) (journal.Verdict, journal.ID) { return journal.Valid, upTo }
 }
 
 // IsBase reports whether the record only lists the variants of a URL.

@@ -174,14 +174,6 @@ func (r *Redis) unlink(ctx context.Context, step []entry, match func(*Record) bo
 	return n, err
 }
 
-// Remove removes the value of a key.
-func (r *Redis) Remove(ctx context.Context, key Key) error {
-	if !r.owns(key.Name) {
-		return ErrForeignKey
-	}
-	return r.client.Unlink(ctx, key.Name).Err()
-}
-
 // Walk calls f with the metadata and the stored size of every record until f
 // returns false. A value that is no record comes with a nil head and the bytes
 // of it that were read. A record that comes or goes meanwhile may or may not be

@@ -18,7 +18,7 @@ import (
 const ample = 64 << 20
 
 func newMemory(t *testing.T) *store.Memory {
-	m := store.NewMemory(ample)
+	m := store.NewMemory(ample, nil)
 	t.Cleanup(m.Close)
 	return m
 }
@@ -73,10 +73,29 @@ func newTiered(t *testing.T, m *store.Memory, r *store.Redis, opts store.Options
 }
 
 // asTier makes a Tiered a Tier for the suite: what is put is in both tiers.
-type asTier struct{ *store.Tiered }
+type asTier struct {
+	*store.Tiered
+	memory *store.Memory
+	redis  *store.Redis
+}
+
+func newAsTier(t *testing.T, m *store.Memory, r *store.Redis) asTier {
+	return asTier{newTiered(t, m, r, store.Options{}), m, r}
+}
+
+func (s asTier) Delete(ctx context.Context, match func(*store.Record) bool) (n int, err error) {
+	if s.redis != nil {
+		n, err = s.redis.Delete(ctx, match)
+	}
+	if s.memory != nil {
+		inMemory, _ := s.memory.Delete(ctx, match)
+		n = max(n, inMemory)
+	}
+	return n, err
+}
 
 func (s asTier) Get(ctx context.Context, key store.Key) (*store.Record, error) {
-	r, _ := s.Lookup(ctx, key, time.Now())
+	r, _, _ := s.Lookup(ctx, key, time.Now())
 	return r, nil
 }
 
@@ -111,16 +130,16 @@ func TestSuite(t *testing.T) {
 	t.Run("Tiered", func(t *testing.T) {
 		storetest.Run(t, func(t *testing.T) store.Tier {
 			r, _ := newRedis(t)
-			return asTier{newTiered(t, newMemory(t), r, store.Options{})}
+			return newAsTier(t, newMemory(t), r)
 		})
 	})
 	t.Run("TieredMemory", func(t *testing.T) {
-		storetest.Run(t, func(t *testing.T) store.Tier { return asTier{newTiered(t, newMemory(t), nil, store.Options{})} })
+		storetest.Run(t, func(t *testing.T) store.Tier { return newAsTier(t, newMemory(t), nil) })
 	})
 	t.Run("TieredRedis", func(t *testing.T) {
 		storetest.Run(t, func(t *testing.T) store.Tier {
 			r, _ := newRedis(t)
-			return asTier{newTiered(t, nil, r, store.Options{})}
+			return newAsTier(t, nil, r)
 		})
 	})
 }

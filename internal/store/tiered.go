@@ -4,27 +4,22 @@ package store
 // never touches it while it is down (health.go). Writes pass through a queue
 // (queue.go) that writers empty.
 //
-// Delete must not be undone by what was under way when it began. Writes: those
-// in the queue are dropped, those being written are waited for, before Redis is
-// searched. Copies from Redis into memory: fill is held for reading around the
-// check of purges and the insertion, and for writing while purges is counted
-// up, so each copy either precedes the search of memory or is not made.
+// Purges do not reach into the store. Every record that is found is checked
+// against them, and one that was fetched before a purge that covers it is never
+// found, wherever it lies and whenever it arrives.
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-)
 
-// ErrUnavailable is wrapped by the error of a Delete that could not search all
-// of Redis.
-var ErrUnavailable = errors.New("store: Redis unavailable")
+	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
+)
 
 // sweepEvery is how often memory is searched for expired records.
 const sweepEvery = time.Minute
@@ -59,6 +54,8 @@ type Options struct {
 	QueueBytes    int64         // their weight; 64 MiB
 	Writers       int           // concurrent writes; 2
 
+	Check Check // what purges say about records; nil: nothing
+
 	// OnHealth is called once for each change, in order and never concurrently:
 	// with true when Redis is up, with false and the reason when it is down. Redis
 	// counts as down until the first ping; if that one fails, this is reported too.
@@ -73,6 +70,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.QueueRecords, 1024)
 	setDefault(&o.QueueBytes, 64<<20)
 	setDefault(&o.Writers, 2)
+	o.Check = o.Check.orValid()
 	if o.OnHealth == nil {
 		o.OnHealth = func(bool, error) {}
 	}
@@ -92,9 +90,6 @@ type Tiered struct {
 	opts   Options
 	health health
 	queue  *queue
-
-	fill   sync.RWMutex
-	purges atomic.Uint64 // counted up under fill
 
 	running sync.WaitGroup
 	stop    context.CancelFunc
@@ -162,33 +157,33 @@ func (t *Tiered) Up() bool {
 	return up
 }
 
-// Lookup returns the record of key that has not expired at now, and the tier it
-// came from. A problem with Redis is a miss. The end of ctx does not cut the
-// read short: a client that leaves says nothing about Redis.
-func (t *Tiered) Lookup(ctx context.Context, key Key, now time.Time) (*Record, TierName) {
-	if r := t.LookupMemory(key, now); r != nil {
-		return r, TierMemory
+// Lookup returns the record of key that has not expired at now and that no purge
+// covers, and the tier it came from. It reports whether a soft purge made it
+// stale. A problem with Redis is a miss. The end of ctx does not cut the read
+// short: a client that leaves says nothing about Redis.
+func (t *Tiered) Lookup(ctx context.Context, key Key, now time.Time) (r *Record, tier TierName, soft bool) {
+	if t.memory != nil {
+		if r, soft = t.memory.Lookup(key.Full, now); r != nil {
+			return r, TierMemory, soft
+		}
 	}
 	period, up := t.health.period()
 	if !up {
-		return nil, TierNone
+		return nil, TierNone, false
 	}
-	purges := t.purges.Load()
 	r, err := t.read(ctx, key)
 	t.note(period, err, true)
 	if r == nil || !now.Before(r.Expires) {
-		return nil, TierNone
+		return nil, TierNone, false
 	}
-	t.copyToMemory(r, purges)
-	return r, TierRedis
-}
-
-// LookupMemory is Lookup without Redis. It does not allocate.
-func (t *Tiered) LookupMemory(key Key, now time.Time) *Record {
-	if t.memory == nil {
-		return nil
+	verdict, _ := t.opts.Check(r, journal.ID{})
+	if verdict >= journal.Covered {
+		return nil, TierNone, false
 	}
-	return t.memory.Lookup(key.Full, now)
+	if t.memory != nil {
+		t.memory.insert(r) // its metadata are compact, being decoded
+	}
+	return r, TierRedis, verdict == journal.SoftCovered
 }
 
 func (t *Tiered) read(ctx context.Context, key Key) (*Record, error) {
@@ -197,22 +192,17 @@ func (t *Tiered) read(ctx context.Context, key Key) (*Record, error) {
 	return t.redis.Get(ctx, key)
 }
 
-// copyToMemory keeps a record that was read when purges was the count, unless
-// something has been deleted since. Its metadata are compact, being decoded.
-func (t *Tiered) copyToMemory(r *Record, purges uint64) {
-	if t.memory == nil {
+// Put stores the records in memory at once and in Redis soon, in one round
+// trip. What a purge covers by now is not stored. Where Redis is down or behind,
+// that write is dropped and counted.
+func (t *Tiered) Put(records ...*Record) {
+	records = slices.DeleteFunc(slices.Clone(records), func(r *Record) bool {
+		verdict, _ := t.opts.Check(r, journal.ID{})
+		return verdict >= journal.Covered
+	})
+	if len(records) == 0 {
 		return
 	}
-	t.fill.RLock()
-	defer t.fill.RUnlock()
-	if t.purges.Load() == purges {
-		t.memory.insert(r)
-	}
-}
-
-// Put stores the records in memory at once and in Redis soon, in one round
-// trip. Where Redis is down or behind, that write is dropped and counted.
-func (t *Tiered) Put(records ...*Record) {
 	if t.memory != nil {
 		// What memory refuses, no tier can hold; it is no hit anywhere.
 		if err := t.memory.Put(context.Background(), records...); err != nil {
@@ -220,15 +210,14 @@ func (t *Tiered) Put(records ...*Record) {
 			return
 		}
 	}
-	if t.redis == nil || len(records) == 0 {
+	if t.redis == nil {
 		return
 	}
-	if !t.Up() || !t.queue.push(slices.Clone(records)) {
+	if !t.Up() || !t.queue.push(records) {
 		t.droppedWrites.Add(uint64(len(records)))
 	}
 }
 
-// write writes queued jobs until the queue is closed.
 func (t *Tiered) write(ctx context.Context) {
 	for j := t.queue.next(); j != nil; j = t.queue.next() {
 		if !t.writeJob(ctx, j) {
@@ -248,74 +237,6 @@ func (t *Tiered) writeJob(ctx context.Context, j *job) bool {
 	err := t.redis.Put(ctx, j.records...)
 	t.note(period, err, false)
 	return err == nil
-}
-
-// Delete removes every record that matches from both tiers, and what waits to
-// be written. n is the number removed from the tier that had more of them. If
-// Redis could not be searched, err is ErrUnavailable and memory is purged all
-// the same. A record that is Put after Delete began may stay.
-func (t *Tiered) Delete(ctx context.Context, match func(*Record) bool) (n int, err error) {
-	if t.redis != nil {
-		n, err = t.deleteRedis(ctx, match, t.redis.Delete)
-	}
-	if t.memory == nil {
-		return n, err
-	}
-	t.endCopies()
-	inMemory, _ := t.memory.Delete(context.WithoutCancel(ctx), match)
-	return max(n, inMemory), err
-}
-
-// Remove removes the record of one key as Delete would, without a search.
-func (t *Tiered) Remove(ctx context.Context, key Key) error {
-	var err error
-	if t.redis != nil {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), t.opts.ReadTimeout)
-		defer cancel()
-		match := func(r *Record) bool { return r.Key == key }
-		_, err = t.deleteRedis(ctx, match, func(ctx context.Context, _ func(*Record) bool) (int, error) {
-			return 0, t.redis.Remove(ctx, key)
-		})
-	}
-	if t.memory != nil {
-		t.endCopies()
-		t.memory.Remove(key.Full)
-	}
-	return err
-}
-
-// endCopies keeps records that are on their way from Redis out of memory.
-func (t *Tiered) endCopies() {
-	t.fill.Lock()
-	t.purges.Add(1)
-	t.fill.Unlock()
-}
-
-// deleteRedis drops the matching writes from the queue, then calls remove, also
-// while Redis is down: it may be back before the next probe, and what must be
-// removed is worth the attempt.
-func (t *Tiered) deleteRedis(
-	ctx context.Context, match func(*Record) bool, remove func(context.Context, func(*Record) bool) (int, error),
-) (int, error) {
-	if err := t.queue.drop(ctx, match); err != nil {
-		return 0, fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
-	period, _ := t.health.period()
-	n, err := remove(ctx, match)
-	if err == nil {
-		return n, nil
-	}
-	if !ended(ctx) {
-		t.note(period, err, false)
-	}
-	return n, fmt.Errorf("%w: %w", ErrUnavailable, err)
-}
-
-// ended reports whether ctx is over, or its deadline past although nobody has
-// noticed: a connection has the same deadline and may be first.
-func ended(ctx context.Context) bool {
-	deadline, ok := ctx.Deadline()
-	return ctx.Err() != nil || ok && !time.Now().Before(deadline)
 }
 
 // note counts a failed operation of a period and decides whether it ends it.

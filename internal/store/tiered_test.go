@@ -2,7 +2,6 @@ package store_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store/storetest"
 )
@@ -43,7 +43,7 @@ func inBubble(t *testing.T, fake *fakeRedis, opts store.Options, test func(*test
 	synctest.Test(t, func(t *testing.T) {
 		d := &diary{}
 		opts.OnHealth = d.note
-		s := store.NewTiered(store.NewMemory(ample), fake.tier(t), opts)
+		s := store.NewTiered(store.NewMemory(ample, nil), fake.tier(t), opts)
 		s.Start()
 		t.Cleanup(s.Close)
 		synctest.Wait()
@@ -51,11 +51,9 @@ func inBubble(t *testing.T, fake *fakeRedis, opts store.Options, test func(*test
 	})
 }
 
-func matchAll(*store.Record) bool { return true }
-
 func wantTier(t *testing.T, s *store.Tiered, key store.Key, want store.TierName) {
 	t.Helper()
-	r, tier := s.Lookup(t.Context(), key, time.Now())
+	r, tier, _ := s.Lookup(t.Context(), key, time.Now())
 	if tier != want || (r == nil) != (want == store.TierNone) {
 		t.Errorf("found %v in %q, want it in %q", r, tier, want)
 	}
@@ -72,17 +70,14 @@ func TestTieredCopiesFromRedis(t *testing.T) {
 	wantTier(t, s, storetest.Response("shop", "2").Key, store.TierNone)
 	wantTier(t, s, rec.Key, store.TierRedis)
 	wantTier(t, s, rec.Key, store.TierMemory)
-	if got := s.LookupMemory(rec.Key, time.Now()); got == nil {
-		t.Error("not in memory")
-	}
-	if got, _ := s.Lookup(t.Context(), rec.Key, rec.Expires); got != nil {
+	if got, _, _ := s.Lookup(t.Context(), rec.Key, rec.Expires); got != nil {
 		t.Error("found at its end")
 	}
 }
 
 func TestTieredDoesNothingBeforeStart(t *testing.T) {
 	fake := newFake(map[string]string{"GET": null})
-	s := store.NewTiered(store.NewMemory(ample), fake.tier(t), store.Options{})
+	s := store.NewTiered(store.NewMemory(ample, nil), fake.tier(t), store.Options{})
 	rec := storetest.Response("shop", "1")
 	s.Put(rec)
 	wantTier(t, s, rec.Key, store.TierMemory)
@@ -189,16 +184,8 @@ func TestTieredCanceledRequest(t *testing.T) {
 		fake.set("GET", bulk(store.Encode(nil, rec)))
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, tier := s.Lookup(ctx, rec.Key, time.Now()); tier != store.TierRedis {
+		if _, tier, _ := s.Lookup(ctx, rec.Key, time.Now()); tier != store.TierRedis {
 			t.Errorf("found in %q", tier)
-		}
-		if _, err := s.Delete(ctx, matchAll); !errors.Is(err, store.ErrUnavailable) {
-			t.Errorf("Delete = %v", err)
-		}
-		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if _, err := s.Delete(ctx, matchAll); !errors.Is(err, store.ErrUnavailable) {
-			t.Errorf("Delete = %v", err)
 		}
 		d.want(t, "true")
 	})
@@ -228,68 +215,9 @@ func TestTieredQueueOverflow(t *testing.T) {
 	})
 }
 
-func TestTieredDeleteWithoutRedis(t *testing.T) {
-	fake := newFake(map[string]string{"GET": hang, "SCAN": "-ERR no\r\n"})
-	inBubble(t, fake, store.Options{}, func(t *testing.T, s *store.Tiered, _ *diary) {
-		s.Put(storetest.Response("shop", "1"), storetest.Response("blog", "1"))
-		n, err := s.Delete(t.Context(), func(r *store.Record) bool { return r.Namespace == "shop" })
-		if n != 1 || !errors.Is(err, store.ErrUnavailable) {
-			t.Errorf("Delete = %d, %v; want 1, ErrUnavailable", n, err)
-		}
-		wantTier(t, s, storetest.Response("shop", "1").Key, store.TierNone)
-		wantTier(t, s, storetest.Response("blog", "1").Key, store.TierMemory)
-	})
-}
-
-// What was queued or being written when Delete began is not in Redis after it.
-func TestTieredDeleteCoversQueuedWrites(t *testing.T) {
-	r, server := newRedis(t)
-	s := newTiered(t, newMemory(t), r, store.Options{})
-	for i := range 300 {
-		s.Put(storetest.Response(fmt.Sprintf("n%d", i%2), fmt.Sprint(i)))
-	}
-	if _, err := s.Delete(t.Context(), func(r *store.Record) bool { return r.Namespace == "n0" }); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	keys := server.Keys()
-	if slices.ContainsFunc(keys, func(k string) bool { return strings.HasPrefix(k, "cache:n0:") }) || len(keys) != 150 {
-		t.Errorf("%d keys left, want the 150 of the other namespace", len(keys))
-	}
-}
-
-// A record that was on its way from Redis when Delete came must not be in memory
-// after it.
-func TestTieredDeleteCoversReads(t *testing.T) {
-	fake := newFake(map[string]string{"GET": null, "SCAN": empty})
-	inBubble(t, fake, store.Options{ReadTimeout: time.Minute}, func(t *testing.T, s *store.Tiered, _ *diary) {
-		rec := storetest.Response("shop", "1")
-		release := make(chan string)
-		fake.hold("GET", release)
-		found := make(chan store.TierName)
-		go func() {
-			_, tier := s.Lookup(t.Context(), rec.Key, time.Now())
-			found <- tier
-		}()
-		synctest.Wait()
-		if _, err := s.Delete(t.Context(), matchAll); err != nil {
-			t.Fatal(err)
-		}
-		release <- bulk(store.Encode(nil, rec))
-		if tier := <-found; tier != store.TierRedis {
-			t.Errorf("found in %q", tier)
-		}
-		if s.LookupMemory(rec.Key, time.Now()) != nil {
-			t.Error("in memory after Delete")
-		}
-	})
-}
-
 func TestTieredSweepsMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := store.NewMemory(ample)
+		m := store.NewMemory(ample, nil)
 		s := store.NewTiered(m, nil, store.Options{})
 		s.Start()
 		defer s.Close()
@@ -343,21 +271,116 @@ func TestTieredOutageUnderLoad(t *testing.T) {
 	}
 }
 
-func TestTieredRemove(t *testing.T) {
-	r, _ := newRedis(t)
+// purges is a set of purged namespaces with the position of each purge.
+type purges struct {
+	mu         sync.Mutex
+	namespaces map[string]uint64
+	soft       bool
+	newest     uint64
+	asked      int
+}
+
+func (p *purges) purge(namespace string, id uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.namespaces[namespace], p.newest = id, id
+}
+
+func (p *purges) check(r *store.Record, upTo journal.ID) (journal.Verdict, journal.ID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	newest := journal.ID{Ms: p.newest}
+	if !upTo.Before(newest) {
+		return journal.Valid, upTo
+	}
+	p.asked++
+	switch {
+	case p.namespaces[r.Namespace] <= r.Position.ID.Ms:
+		return journal.Valid, newest
+	case p.soft:
+		return journal.SoftCovered, upTo
+	}
+	return journal.Covered, upTo
+}
+
+func positioned(namespace, id string, ms uint64) *store.Record {
+	r := storetest.Response(namespace, id)
+	r.Position = journal.Position{Epoch: 1, ID: journal.ID{Ms: ms}}
+	return r
+}
+
+// Whatever a purge covers is not found in either tier, and is born covered when
+// its fetch began before.
+func TestTieredChecks(t *testing.T) {
+	for _, withMemory := range []bool{true, false} {
+		p := &purges{namespaces: map[string]uint64{}}
+		r, _ := newRedis(t)
+		var m *store.Memory
+		if withMemory {
+			m = store.NewMemory(ample, p.check)
+			t.Cleanup(m.Close)
+		}
+		s := newTiered(t, m, r, store.Options{Check: p.check})
+		shop, blog := positioned("shop", "1", 10), positioned("blog", "1", 10)
+		s.Put(shop, blog)
+		if err := s.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		p.purge("shop", 20)
+		for key, want := range map[store.Key]bool{shop.Key: false, blog.Key: true} {
+			if got, _, soft := s.Lookup(t.Context(), key, time.Now()); (got != nil) != want || soft {
+				t.Errorf("memory %v: %s found: %v", withMemory, key.Full, got != nil)
+			}
+		}
+		s.Put(positioned("shop", "2", 19), positioned("shop", "3", 20))
+		wantTier(t, s, positioned("shop", "2", 19).Key, store.TierNone)
+		if got, _, _ := s.Lookup(t.Context(), positioned("shop", "3", 20).Key, time.Now()); withMemory && got == nil {
+			t.Error("a response fetched after the purge is not found")
+		}
+		p.soft = true
+		p.purge("blog", 30)
+		if got, _, soft := s.Lookup(t.Context(), blog.Key, time.Now()); got == nil || !soft {
+			t.Errorf("memory %v: after a soft purge found %v, soft %v", withMemory, got != nil, soft)
+		}
+	}
+}
+
+// A record in memory is searched once for each purge, not at each lookup.
+func TestMemoryRemembersChecks(t *testing.T) {
+	p := &purges{namespaces: map[string]uint64{}}
+	m := store.NewMemory(ample, p.check)
+	t.Cleanup(m.Close)
+	rec := positioned("shop", "1", 10)
+	if err := m.Put(t.Context(), rec); err != nil {
+		t.Fatal(err)
+	}
+	p.purge("blog", 20)
+	for range 5 {
+		if r, _ := m.Lookup(rec.Key.Full, time.Now()); r == nil {
+			t.Fatal("not found")
+		}
+	}
+	if p.asked != 1 {
+		t.Errorf("searched %d times", p.asked)
+	}
+}
+
+// A fetch that began earlier and ends later must not replace what has seen more.
+func TestMemoryKeepsTheLaterPosition(t *testing.T) {
 	m := newMemory(t)
-	s := newTiered(t, m, r, store.Options{})
-	one, two := storetest.Response("shop", "1"), storetest.Response("shop", "2")
-	if err := r.Put(t.Context(), one, two); err != nil {
-		t.Fatal(err)
-	}
-	wantTier(t, s, one.Key, store.TierRedis)
-	if err := s.Remove(t.Context(), one.Key); err != nil {
-		t.Fatal(err)
-	}
-	wantTier(t, s, one.Key, store.TierNone)
-	wantTier(t, s, two.Key, store.TierRedis)
-	if err := s.Remove(t.Context(), store.Key{Full: "other:1", Name: "other:1"}); !errors.Is(err, store.ErrForeignKey) {
-		t.Errorf("removing a key of somebody else: %v", err)
+	later, earlier := positioned("shop", "1", 20), positioned("shop", "1", 10)
+	later.Status = 201
+	otherEpoch := positioned("shop", "1", 5)
+	otherEpoch.Position.Epoch, otherEpoch.Status = 2, 202
+	for _, c := range []struct {
+		put  *store.Record
+		want int
+	}{{later, 201}, {earlier, 201}, {otherEpoch, 202}} {
+		if err := m.Put(t.Context(), c.put); err != nil {
+			t.Fatal(err)
+		}
+		if r, _ := m.Lookup(later.Key.Full, time.Now()); r == nil || r.Status != c.want {
+			t.Errorf("found %+v, want status %d", r, c.want)
+		}
 	}
 }

@@ -1,0 +1,74 @@
+package journal
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// ID is the ID of a stream entry. The zero ID is before every entry.
+type ID struct{ Ms, Seq uint64 }
+
+// maxID ends a stream: nothing can be appended after it.
+var maxID = ID{math.MaxUint64, math.MaxUint64}
+
+// Compare returns -1, 0 or 1 as id is before, equal to or after other.
+func (id ID) Compare(other ID) int {
+	if c := cmp.Compare(id.Ms, other.Ms); c != 0 {
+		return c
+	}
+	return cmp.Compare(id.Seq, other.Seq)
+}
+
+// Before reports whether id is before other.
+func (id ID) Before(other ID) bool { return id.Compare(other) < 0 }
+
+// IsZero reports whether id is before every entry.
+func (id ID) IsZero() bool { return id == ID{} }
+
+// String returns the ID as Redis writes it: ms-seq.
+func (id ID) String() string {
+	return strconv.FormatUint(id.Ms, 10) + "-" + strconv.FormatUint(id.Seq, 10)
+}
+
+// ParseID reads an ID as Redis writes it.
+func ParseID(s string) (ID, error) {
+	ms, seq, ok := strings.Cut(s, "-")
+	if ok {
+		m, errMs := strconv.ParseUint(ms, 10, 64)
+		n, errSeq := strconv.ParseUint(seq, 10, 64)
+		if errMs == nil && errSeq == nil {
+			return ID{m, n}, nil
+		}
+	}
+	return ID{}, fmt.Errorf("journal: %q is not the ID of a stream entry", s)
+}
+
+func laterOf(a, b ID) ID {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
+
+// Position is what a node had applied at one moment. Positions of different
+// epochs cannot be compared: nobody knows what happened between them.
+type Position struct {
+	// Epoch is the random name of an unbroken stretch of the journal. It is 0
+	// until the node has seen the journal for the first time.
+	Epoch uint64
+	ID    ID
+}
+
+func formatEpoch(epoch uint64) string { return fmt.Sprintf("%016x", epoch) }
+
+// parseEpoch returns 0 for what is no epoch.
+func parseEpoch(s string) uint64 {
+	epoch, err := strconv.ParseUint(s, 16, 64)
+	if err != nil || len(s) != 16 {
+		return 0
+	}
+	return epoch
+}

@@ -1,0 +1,326 @@
+package journal
+
+// What a request needs is in two atomic pointers: state (what was applied) and
+// lease (until when that is enough). They are written by one cycle at a time,
+// which reads the journal to its end; the tail starts cycles, and so does a
+// request that finds the lease run out. cycle is held for a whole cycle, Redis
+// calls included; nothing that a request waits for without a timeout takes it.
+//
+// A cycle applies in this order: the table, then the newest ID (publish), then
+// the confirmation for others (beat), then the lease. So whoever sees an ID as
+// applied, here or in the registry, can rely on the table.
+//
+// stateMu serializes changes of state; the queue changes its pending part
+// beside the cycle. Locks are taken in the order cycle, queue.mu, stateMu.
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// callTimeout bounds calls that no request waits for.
+const callTimeout = time.Second
+
+// Options of a Journal. Zero values mean the default, but for Prefix, which is
+// required.
+type Options struct {
+	// Client reaches the master of the journal. Nil means memory only: one node
+	// and a journal of its own. Its ContextTimeoutEnabled must be set, and its
+	// ReadTimeout should be a second: each call has a deadline of its own, and
+	// catching up takes longer than reading a record. One of its connections is
+	// almost always blocked by the tail.
+	Client redis.UniversalClient
+
+	Prefix  string
+	NodeID  string // default: random
+	Version string // shown to other nodes
+
+	ReadTimeout  time.Duration // longest that requests wait for catching up; 50 ms
+	WriteTimeout time.Duration // longest that AppendAsync waits for Redis; 50 ms
+	Lease        time.Duration // after which a silent node has lapsed; 3 s
+	Heartbeat    time.Duration // between proofs of life; a third of the lease
+
+	MaxAge   time.Duration // of entries: the longest that a record is used, grace included; 48 h at least
+	MaxLen   int64         // entries kept in Redis; 1,000,000
+	MaxMarks int           // size of the table; 1,000,000
+	MaxQueue int           // purges that wait for Redis before they become one of everything; 1024
+
+	// Replicated tells that Redis has replicas that may take over: with Sentinel
+	// or Cluster. A purge then waits for one of them.
+	Replicated bool
+
+	// URLForms returns the forms in which records may hold a URL with a query.
+	// It may be nil.
+	URLForms func(url string) []string
+
+	// Expand returns the purges that an event stands for under this node's rules.
+	// Nil means none.
+	Expand func(event string, data json.RawMessage) []Purge
+
+	// The functions below are called by the goroutine that applies entries. They
+	// must be quick and must not call back.
+
+	Empty       func()                   // empties the memory tier
+	OnEntry     func(Entry)              // after an entry of any kind but epochs has been applied, in order
+	OnMalformed func(Malformed)          // at most one in ten seconds
+	OnGap       func(Gap)                // continuity could not be proved, older records are absent
+	OnReach     func(up bool, err error) // Redis answers, or does not; for each change
+}
+
+func (o Options) withDefaults() Options {
+	setDefault(&o.ReadTimeout, 50*time.Millisecond)
+	setDefault(&o.WriteTimeout, 50*time.Millisecond)
+	setDefault(&o.Lease, 3*time.Second)
+	setDefault(&o.Heartbeat, o.Lease/3)
+	setDefault(&o.MaxAge, 48*time.Hour)
+	setDefault(&o.MaxLen, 1_000_000)
+	setDefault(&o.MaxMarks, maxMarks)
+	setDefault(&o.MaxQueue, 1024)
+	if o.NodeID == "" {
+		o.NodeID = rand.Text()[:16]
+	}
+	return o.withFuncs()
+}
+
+func (o Options) withFuncs() Options {
+	if o.Expand == nil {
+		o.Expand = func(string, json.RawMessage) []Purge { return nil }
+	}
+	if o.Empty == nil {
+		o.Empty = func() {}
+	}
+	if o.OnEntry == nil {
+		o.OnEntry = func(Entry) {}
+	}
+	if o.OnMalformed == nil {
+		o.OnMalformed = func(Malformed) {}
+	}
+	if o.OnGap == nil {
+		o.OnGap = func(Gap) {}
+	}
+	if o.OnReach == nil {
+		o.OnReach = func(bool, error) {}
+	}
+	return o
+}
+
+func setDefault[T ~int | ~int64](v *T, value T) {
+	if *v <= 0 {
+		*v = value
+	}
+}
+
+// Malformed is an entry that was skipped.
+type Malformed struct {
+	ID         ID
+	Err        error
+	Suppressed uint64 // others that were skipped without a notice since the last one
+}
+
+// Gap tells that a node could not prove that it had seen every purge, and
+// dropped what it could not vouch for.
+type Gap struct {
+	Reason string
+	Epoch  uint64 // from now on
+	Floor  ID     // records of the epoch that are positioned below it are absent
+}
+
+// state is what requests look at. It is replaced, never changed.
+type state struct {
+	position Position // applied
+	table    *table
+	pending  *table // purges that wait to be appended; nil without any
+}
+
+// Journal is the part of one node in the journal.
+type Journal struct {
+	opts     Options
+	client   redis.UniversalClient
+	keys     keys
+	registry *registry
+	queue    queue
+	sights   sights
+	tokens   atomic.Uint64
+
+	state   atomic.Pointer[state]
+	stateMu sync.Mutex
+	lease   atomic.Pointer[time.Time] // when the last proof began; nil without one
+	read    atomic.Pointer[time.Time] // when the last read began that came to the end
+	phase   atomic.Uint32
+	closed  atomic.Bool
+
+	cycle   sync.Mutex // guards these
+	tail    tail
+	local   local     // without Redis
+	expired time.Time // when the table was last searched for old marks
+
+	flightMu sync.Mutex
+	flight   chan struct{} // closed when the catch-up of requests has ended
+
+	stop    context.CancelFunc
+	running sync.WaitGroup
+	ready   chan struct{}
+	readied sync.Once
+
+	counters counters
+}
+
+// keys are the Redis keys of a journal. All lie in the slot of the stream, which
+// Redis Cluster finds by hashing the whole name, braces being absent.
+type keys struct{ stream, epoch, nodes string }
+
+func newKeys(prefix string) keys {
+	stream := prefix + "::journal"
+	return keys{stream, prefix + "::epoch:{" + stream + "}", prefix + "::nodes:{" + stream + "}"}
+}
+
+// New returns a journal that does nothing by itself before Start.
+func New(opts Options) *Journal {
+	if opts.Prefix == "" {
+		panic("journal: no prefix")
+	}
+	opts = opts.withDefaults()
+	j := &Journal{
+		opts:   opts,
+		client: opts.Client,
+		keys:   newKeys(opts.Prefix),
+		stop:   func() {},
+		ready:  make(chan struct{}),
+	}
+	j.registry = &registry{
+		self:    opts.NodeID,
+		lease:   opts.Lease,
+		longest: opts.Lease * 2 / 3,
+		fetch:   j.fetchLines,
+		peers:   make(map[string]*peer),
+	}
+	j.sights.waiting = make(map[string]*sight)
+	first := state{table: j.newTable()}
+	if j.client == nil {
+		first.position = Position{Epoch: newEpoch(), ID: ID{Ms: uint64(time.Now().UnixMilli())}}
+	}
+	j.state.Store(&first)
+	return j
+}
+
+func (j *Journal) newTable() *table {
+	return newTable(j.opts.Prefix, j.opts.URLForms, j.opts.MaxMarks)
+}
+
+func newEpoch() uint64 {
+	var random [8]byte
+	rand.Read(random[:])
+	return max(1, binary.BigEndian.Uint64(random[:]))
+}
+
+// Start begins to follow the journal. It is called once.
+func (j *Journal) Start() {
+	if j.client == nil {
+		j.beReady()
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	j.stop = cancel
+	j.running.Go(func() { j.follow(ctx) })
+}
+
+// Ready is closed once the node may answer from its store, or knows that Redis
+// does not answer.
+func (j *Journal) Ready() <-chan struct{} { return j.ready }
+
+func (j *Journal) beReady() { j.readied.Do(func() { close(j.ready) }) }
+
+// Close stops the node from answering from its store, tells the others, and
+// waits for what Start launched. A blocked read ends by itself within a second.
+func (j *Journal) Close(ctx context.Context) {
+	j.closed.Store(true)
+	j.lease.Store(nil)
+	j.stop()
+	j.leave(ctx)
+	j.flightMu.Lock() // no catch-up begins from here on
+	j.flightMu.Unlock()
+	j.running.Wait()
+	j.registry.running.Wait()
+}
+
+// leave appends what the queue still holds and tells others that this node need
+// not be waited for. A cycle that is under way ends first, and no other begins.
+// Where it fails, the others wait for a lease.
+func (j *Journal) leave(ctx context.Context) {
+	j.cycle.Lock()
+	defer j.cycle.Unlock()
+	if j.client == nil || j.tail.counter == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	_ = j.drain(ctx)
+	_ = j.client.HSet(ctx, j.keys.nodes, j.opts.NodeID, j.nextLine(stateLeft)).Err()
+}
+
+// Position returns what this node has applied. A request notes it before the
+// lookup whose miss leads to a fetch.
+func (j *Journal) Position() Position { return j.state.Load().position }
+
+// Check tells what purges say about a record. upTo is what an earlier check of
+// the same record returned with Valid, or zero; up to there it is not searched
+// again. It neither locks nor allocates when nothing newer has been applied.
+func (j *Journal) Check(s *Subject, upTo ID) (Verdict, ID) {
+	st := j.state.Load()
+	if s.Position.Epoch != st.position.Epoch {
+		return Absent, upTo
+	}
+	proved := laterOf(s.Position.ID, upTo)
+	verdict := Valid
+	if proved.Before(st.position.ID) {
+		verdict = st.table.check(s, proved)
+	}
+	if st.pending != nil && verdict < Covered {
+		verdict = max(verdict, st.pending.check(s, ID{}))
+	}
+	if verdict != Valid {
+		return verdict, upTo
+	}
+	return Valid, laterOf(proved, st.position.ID)
+}
+
+// Matcher returns a function that reports whether a purge would concern a
+// record, whatever its position.
+func (j *Journal) Matcher(p Purge) (func(*Subject) bool, error) {
+	selectors, err := normalizeAll(p.Selectors, j.opts.Prefix)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	t := j.newTable()
+	t.apply(selectors, false, maxID)
+	return func(s *Subject) bool { return t.check(s, ID{}) != Valid }, nil
+}
+
+// publish replaces the state.
+func (j *Journal) publish(change func(*state)) {
+	j.stateMu.Lock()
+	defer j.stateMu.Unlock()
+	next := *j.state.Load()
+	change(&next)
+	j.state.Store(&next)
+}
+
+var (
+	// ErrNotRecorded is wrapped by the error of a purge of which nothing is
+	// promised. It may have been recorded all the same.
+	ErrNotRecorded = errors.New("the purge could not be recorded in the journal")
+	// ErrInvalid is wrapped by the error of a purge that cannot be appended.
+	ErrInvalid = errors.New("invalid purge")
+	// ErrExhausted is wrapped along with ErrNotRecorded when an entry with the
+	// last possible ID has ended the stream. Deleting its key mends it.
+	ErrExhausted = errors.New("the journal has come to the last possible ID")
+)

@@ -1,0 +1,385 @@
+package journal
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+var all = Selector{Kind: KindAll}
+
+func TestPurgeIsConfirmedByEveryNode(t *testing.T) {
+	s := newServer(t)
+	a, b, c := startNode(t, s.client(), named("a")), startNode(t, s.client(), named("b")), startNode(t, s.client(), named("c"))
+	a.settled(t)
+	old := b.subject()
+	r := a.purge(t, Selector{KindNamespace, "pickup"})
+	if want := []string{"a", "b", "c"}; !slices.Equal(r.Confirmed, want) || len(r.Lapsed) > 0 {
+		t.Errorf("confirmed by %v, lapsed %v, want %v", r.Confirmed, r.Lapsed, want)
+	}
+	for _, n := range []*testNode{a, b, c} {
+		n.wantVerdict(t, old, Covered)
+		n.wantVerdict(t, n.subject(), Valid)
+		if n.Position().ID != r.ID {
+			t.Errorf("%s has applied %v, want %v", n.opts.NodeID, n.Position().ID, r.ID)
+		}
+	}
+	if a.Position().Epoch != c.Position().Epoch {
+		t.Error("two nodes, two epochs")
+	}
+}
+
+func TestFreshNodeCannotConfirmAlone(t *testing.T) {
+	s := newServer(t)
+	a := startNode(t, s.client(), named("a"))
+	r, err := a.Append(t.Context(), Purge{Selectors: []Selector{all}}, 10*time.Millisecond)
+	if err != nil || r.Complete() || !slices.Equal(r.Pending, []string{"a"}) {
+		t.Errorf("%+v, %v: want it pending until a lease has been observed", r, err)
+	}
+	if r := a.mayPurge(t, all); !r.Complete() {
+		t.Errorf("%+v: want it complete after a lease", r)
+	}
+}
+
+func TestSoftAndHard(t *testing.T) {
+	s := newServer(t)
+	a := startNode(t, s.client())
+	old := a.subject()
+	soft := s.xadd("op", "soft_purge", "tag", "pickup-7")
+	eventually(t, "applied", func() bool { return !a.Position().ID.Before(soft) })
+	a.wantVerdict(t, old, SoftCovered)
+	between := a.subject()
+	hard := s.xadd("op", "purge", "key", "cache:pickup:item:7")
+	eventually(t, "applied", func() bool { return !a.Position().ID.Before(hard) })
+	later := s.xadd("op", "soft_purge", "all", "1")
+	eventually(t, "applied", func() bool { return !a.Position().ID.Before(later) })
+	a.wantVerdict(t, old, Covered)
+	a.wantVerdict(t, between, Covered)
+	a.wantVerdict(t, subjectAt(Position{a.Position().Epoch, hard}), SoftCovered)
+	a.wantVerdict(t, a.subject(), Valid)
+}
+
+func TestJoinerKnowsEarlierPurges(t *testing.T) {
+	s := newServer(t)
+	a := startNode(t, s.client(), named("a"))
+	a.settled(t)
+	old := a.subject()
+	a.purge(t, Selector{KindPattern, "pickup:item:*"})
+	b := startNode(t, s.client(), named("b"))
+	b.wantVerdict(t, old, Covered)
+	b.wantVerdict(t, a.subject(), Valid)
+	if r := a.purge(t, all); !slices.Contains(r.Confirmed, "b") {
+		t.Errorf("confirmed by %v, want the joiner too", r.Confirmed)
+	}
+	if entries := b.entries(); len(entries) < 2 || !entries[0].Replayed || entries[len(entries)-1].Replayed {
+		t.Errorf("%+v: want the first replayed and the last not", entries)
+	}
+}
+
+func (n *testNode) entries() (entries []Entry) {
+	n.events.locked(func() { entries = slices.Clone(n.events.entries) })
+	return entries
+}
+
+func TestLeaverIsNotWaitedFor(t *testing.T) {
+	s := newServer(t)
+	a, b := startNode(t, s.client(), named("a")), startNode(t, s.client(), named("b"))
+	a.settled(t)
+	b.Close(context.Background())
+	if got := b.Trust(t.Context()); got != Unproven {
+		t.Errorf("a closed node is %s", got)
+	}
+	start := time.Now()
+	if r := a.purge(t, all); len(r.Lapsed) > 0 || len(r.Confirmed) != 1 {
+		t.Errorf("%+v: want neither word nor wait for the leaver", r)
+	}
+	if waited := time.Since(start); waited >= testLease {
+		t.Errorf("the purge waited %v for a node that has left", waited)
+	}
+}
+
+func TestSleepingNodeLapsesAndCatchesUp(t *testing.T) {
+	s := newServer(t)
+	a, b := startNode(t, s.client(), named("a")), startNode(t, s.client(), named("b"))
+	a.settled(t)
+	old := b.subject()
+	b.cycle.Lock() // nothing of b runs
+	r := a.purge(t, Selector{KindTag, "pickup-7"})
+	if !slices.Equal(r.Lapsed, []string{"b"}) {
+		t.Errorf("lapsed %v, want b", r.Lapsed)
+	}
+	if got := b.Trust(t.Context()); got == Leased {
+		t.Error("b trusts its store after it has lapsed")
+	}
+	b.wantVerdict(t, old, Valid) // it cannot know
+	b.cycle.Unlock()
+	for b.Trust(t.Context()) != Leased {
+		time.Sleep(time.Millisecond)
+	}
+	b.wantVerdict(t, old, Covered)
+}
+
+func TestRequestCatchesUpWithinTheLease(t *testing.T) {
+	s := newServer(t)
+	b := startNode(t, s.client(), named("b"))
+	old := b.subject()
+	b.rest(t)
+	s.xadd("op", "purge", "all", "1")
+	if got := b.Trust(t.Context()); got != Leased {
+		t.Fatalf("b is %s, want it to have caught up", got)
+	}
+	b.wantVerdict(t, old, Covered)
+}
+
+// rest stops the tail and puts its last line so far back that the lease is over
+// but no peer has noticed.
+func (n *testNode) rest(t *testing.T) {
+	t.Helper()
+	n.stop()
+	eventually(t, "the tail rests", func() bool {
+		before := n.read.Load()
+		time.Sleep(3 * testHeartbeat)
+		return n.read.Load() == before
+	})
+	ago := time.Now().Add(-n.ownLease())
+	n.lease.Store(&ago)
+	n.cycle.Lock()
+	n.tail.lineSent = ago
+	n.cycle.Unlock()
+}
+
+func TestReturnAfterLapseTakesTwoProofs(t *testing.T) {
+	s := newServer(t)
+	b := startNode(t, s.client(), named("b"))
+	b.rest(t)
+	b.cycle.Lock()
+	b.tail.lineSent = time.Now().Add(-testLease)
+	b.cycle.Unlock()
+	if got := b.Trust(t.Context()); got != Unproven {
+		t.Fatalf("b is %s after its first proof, want unproven", got)
+	}
+	time.Sleep(testHeartbeat)
+	if !b.turn(t.Context()) || b.Trust(t.Context()) != Leased {
+		t.Fatalf("b is %s after its second proof, want leased", b.Trust(t.Context()))
+	}
+}
+
+func TestFlushFollowedByPurge(t *testing.T) {
+	s := newServer(t)
+	a, b := startNode(t, s.client(), named("a")), startNode(t, s.client(), named("b"))
+	a.settled(t)
+	old, epoch := b.subject(), b.Position().Epoch
+	s.do("flushall")
+	r := a.mayPurge(t, Selector{KindNamespace, "other"})
+	if !r.Complete() || !slices.Equal(r.Confirmed, []string{"a", "b"}) {
+		t.Errorf("%+v: want both to have confirmed", r)
+	}
+	for _, n := range []*testNode{a, b} {
+		n.wantVerdict(t, old, Absent)
+		n.waitFor(t, Leased)
+		if n.Position().Epoch == epoch {
+			t.Errorf("%s is in the old epoch", n.opts.NodeID)
+		}
+	}
+	eventually(t, "one epoch", func() bool { return a.Position() == b.Position() })
+	b.wantVerdict(t, a.subject(), Valid)
+}
+
+func TestJournalDeleted(t *testing.T) {
+	for _, refill := range []bool{false, true} {
+		s := newServer(t)
+		a := startNode(t, s.client())
+		old := a.subject()
+		s.do("del", "cache::journal")
+		if refill {
+			s.xadd("op", "purge", "namespace", "x")
+		}
+		eventually(t, "the loss is noticed", func() bool { return a.verdict(old) == Absent })
+		a.waitFor(t, Leased)
+		a.wantVerdict(t, a.subject(), Valid)
+		if got := a.events.gapReasons(); got == "" {
+			t.Error("nobody was told")
+		}
+	}
+}
+
+func TestRedisReturnsEmpty(t *testing.T) {
+	s := newServer(t)
+	a, b := startNode(t, s.client(), named("a")), startNode(t, s.client(), named("b"))
+	old := a.subject()
+	s.kill()
+	a.waitFor(t, CutOff)
+	a.wantVerdict(t, old, Valid)
+	if _, err := a.Append(t.Context(), Purge{Selectors: []Selector{all}}, time.Second); !errors.Is(err, ErrNotRecorded) {
+		t.Errorf("%v, want ErrNotRecorded", err)
+	}
+	start := time.Now()
+	for range 1000 {
+		a.Trust(t.Context())
+	}
+	if waited := time.Since(start); waited > 100*time.Millisecond {
+		t.Errorf("1000 requests waited %v while Redis was known to be away", waited)
+	}
+	s.start()
+	a.waitFor(t, Leased)
+	b.waitFor(t, Leased)
+	a.wantVerdict(t, old, Absent)
+	eventually(t, "one epoch", func() bool { return a.Position().Epoch == b.Position().Epoch })
+}
+
+func TestStartWithoutRedis(t *testing.T) {
+	s := newServer(t)
+	s.kill()
+	a := newNode(t, s.client())
+	a.Start()
+	t.Cleanup(func() { a.Close(context.Background()) })
+	<-a.Ready()
+	if got := a.Trust(t.Context()); got != CutOff {
+		t.Errorf("a is %s, want cut_off", got)
+	}
+	old := a.subject()
+	a.wantVerdict(t, old, Valid)
+	s.start()
+	a.waitFor(t, Leased)
+	a.wantVerdict(t, old, Absent)
+}
+
+func TestTrimmedPastSleepingNode(t *testing.T) {
+	s := newServer(t)
+	a, b := startNode(t, s.client(), named("a")), startNode(t, s.client(), named("b"))
+	old, epoch := b.subject(), b.Position().Epoch
+	b.cycle.Lock()
+	for range 10 {
+		s.xadd("op", "purge", "tag", "some")
+	}
+	s.do("xtrim", "cache::journal", "maxlen", "3")
+	recent := s.xadd("op", "purge", "tag", "other")
+	b.cycle.Unlock()
+	eventually(t, "b has read on", func() bool { return b.Position().ID == recent })
+	b.wantVerdict(t, old, Absent)
+	b.wantVerdict(t, subjectAt(Position{epoch, recent}), Valid)
+	if got := b.events.gapReasons(); got != string(gapTrimmed) {
+		t.Errorf("gaps: %s, want trimmed", got)
+	}
+	a.wantVerdict(t, old, Valid) // it has read everything
+	if b.Position().Epoch != epoch {
+		t.Error("trimming began an epoch")
+	}
+}
+
+func TestRollback(t *testing.T) {
+	s := newServer(t)
+	s.xadd("op", "purge", "tag", "some")
+	a := startNode(t, s.client(), named("a"))
+	epoch := a.Position().Epoch
+	dump := s.do("dump", "cache::journal")
+	last := s.xadd("op", "purge", "tag", "pickup-7")
+	eventually(t, "applied", func() bool { return a.Position().ID == last })
+	old := a.subject()
+	s.do("restore", "cache::journal", 0, dump, "replace")
+	eventually(t, "the loss is noticed", func() bool { return a.Position().Epoch != epoch })
+	a.wantVerdict(t, old, Absent)
+	// A node that had not applied what was lost learns of it from the journal.
+	b := startNode(t, s.client(), named("b"))
+	b.wantVerdict(t, old, Absent)
+}
+
+func TestOldEpochIsNotEnteredAgain(t *testing.T) {
+	s := newServer(t)
+	a := startNode(t, s.client())
+	old := a.subject()
+	s.do("flushall")
+	eventually(t, "another epoch", func() bool { return a.Position().Epoch != old.Position.Epoch })
+	id := s.xadd("op", "epoch", "epoch", formatEpoch(old.Position.Epoch))
+	eventually(t, "applied", func() bool { return !a.Position().ID.Before(id) })
+	a.wantVerdict(t, old, Absent)
+	a.waitFor(t, Leased)
+	a.wantVerdict(t, a.subject(), Valid)
+}
+
+func TestEpochKeyLost(t *testing.T) {
+	s := newServer(t)
+	a := startNode(t, s.client())
+	epoch := a.Position().Epoch
+	s.do("del", a.keys.epoch)
+	eventually(t, "the key is back", func() bool { return s.do("get", a.keys.epoch) == formatEpoch(epoch) })
+	if a.Position().Epoch != epoch {
+		t.Error("losing the key alone began an epoch")
+	}
+}
+
+func TestHostileEntries(t *testing.T) {
+	s := newServer(t)
+	a := startNode(t, s.client())
+	old := a.subject()
+	s.xadd("op", "purge", "namespace", strings.Repeat("x", maxEntry))
+	s.xadd("op", "purge", "tag", strings.Repeat("y", 1<<20))
+	s.xadd("no", "op")
+	s.xadd("op", "purge")
+	s.xadd("op", "purge", "selectors", `{"namespace":`)
+	s.xadd("op", "purge", "selectors", `{"nmespace":"x"}`)
+	s.xadd("op", "purge", "user", "not a hash")
+	s.xadd("op", "purge", "all", "0")
+	s.xadd("op", "epoch", "epoch", "zzz")
+	s.xadd("op", "event", "event", "x", "data", "[]")
+	last := s.xadd("op", "disable", "tag", "x")
+	eventually(t, "all are skipped", func() bool { return a.Position().ID == last })
+	a.wantVerdict(t, old, Valid)
+	if got := a.Stats().Malformed; got != 11 {
+		t.Errorf("%d malformed entries, want 11", got)
+	}
+	a.events.locked(func() {
+		if len(a.events.malformed) != 1 {
+			t.Errorf("%d notices, want 1", len(a.events.malformed))
+		}
+	})
+	a.waitFor(t, Leased)
+}
+
+func TestLastPossibleID(t *testing.T) {
+	s := newServer(t)
+	a := startNode(t, s.client())
+	s.do("xadd", "cache::journal", maxID.String(), "op", "purge", "tag", "x")
+	eventually(t, "applied", func() bool { return a.Position().ID == maxID })
+	_, err := a.Append(t.Context(), Purge{Selectors: []Selector{all}}, time.Second)
+	if !errors.Is(err, ErrNotRecorded) || !errors.Is(err, ErrExhausted) {
+		t.Errorf("%v, want it to tell that the stream has ended", err)
+	}
+	a.waitFor(t, Leased)
+	old := a.subject()
+	s.do("del", "cache::journal")
+	eventually(t, "mended", func() bool { return a.verdict(old) == Absent })
+	a.settled(t)
+	a.purge(t, all)
+}
+
+func TestOutsidePurgesAndEvents(t *testing.T) {
+	s := newServer(t)
+	a := startNode(t, s.client(), func(o *Options) {
+		o.Expand = func(event string, data json.RawMessage) []Purge {
+			return []Purge{{Selectors: []Selector{{KindTag, event + string(data)}}}}
+		}
+	})
+	tagged := a.subject()
+	tagged.Tags = []string{`changed{"id":7}`}
+	s.xadd("op", "event", "event", "changed", "data", `{"id":7}`)
+	s.xadd("op", "disable", "namespace", "pickup", "by", "ops")
+	last := s.xadd("op", "purge", "selectors", `{"namespaces":["a","b"],"url":"https://example.com/x"}`)
+	eventually(t, "applied", func() bool { return a.Position().ID == last })
+	a.wantVerdict(t, tagged, Covered)
+	var ops []Op
+	for _, e := range a.entries() {
+		ops = append(ops, e.Op)
+	}
+	if want := []Op{OpEvent, OpDisable, OpPurge}; !slices.Equal(ops, want) {
+		t.Errorf("told of %v, want %v", ops, want)
+	}
+	list, err := a.Entries(t.Context(), 2)
+	if err != nil || len(list) != 2 || list[0].ID != last || len(list[0].Selectors) != 3 || list[1].By != "ops" {
+		t.Errorf("listed %+v, %v", list, err)
+	}
+}

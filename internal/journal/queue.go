@@ -1,0 +1,238 @@
+package journal
+
+// The queue holds the purges that requests have made and that this node has not
+// yet read back from the journal. Until then each covers every record that it
+// matches, whatever its position: state.pending, which the queue publishes.
+//
+// An item is waiting (to be appended), in flight (one goroutine is appending it)
+// or appended (and will be read). Reading it back removes it. mu guards items
+// and the changes of state.pending.
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+)
+
+type itemState uint8
+
+const (
+	itemWaiting itemState = iota
+	itemInFlight
+	itemAppended
+)
+
+// item is one entry to append.
+type item struct {
+	fields    fields
+	selectors []Selector
+	soft      bool
+	token     string
+	state     itemState
+}
+
+type queue struct {
+	mu     sync.Mutex
+	items  []*item
+	resets uint64 // how often the journal was read anew
+}
+
+// add lets purges cover records from now on. It returns the number of resets.
+func (q *queue) add(j *Journal, items []*item) uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.items = append(q.items, items...)
+	if len(q.items) > j.opts.MaxQueue {
+		q.collapse(j)
+		q.publish(j)
+		return q.resets
+	}
+	pending := j.state.Load().pending
+	if pending == nil {
+		pending = j.newTable()
+	}
+	for _, it := range items {
+		pending.apply(it.selectors, it.soft, maxID)
+	}
+	j.publish(func(s *state) { s.pending = pending })
+	return q.resets
+}
+
+// collapse replaces all items but those in flight by one that covers everything.
+func (q *queue) collapse(j *Journal) {
+	everything := Purge{Selectors: []Selector{{Kind: KindAll}}, By: "journal", Reason: "too many purges waited for redis"}
+	items, err := j.newItems(everything)
+	if err != nil {
+		panic(err) // the selector `all` is valid
+	}
+	for _, it := range q.items {
+		if it.state == itemInFlight {
+			items = append(items, it)
+		}
+	}
+	q.items = items
+	j.counters.overflows.Add(1)
+}
+
+// publish makes the items cover what they match, and nothing else.
+func (q *queue) publish(j *Journal) {
+	var pending *table
+	if len(q.items) > 0 {
+		pending = j.newTable()
+		for _, it := range q.items {
+			pending.apply(it.selectors, it.soft, maxID)
+		}
+	}
+	j.publish(func(s *state) { s.pending = pending })
+}
+
+// remove drops the items that were read back.
+func (q *queue) remove(j *Journal, tokens []string) {
+	if len(tokens) == 0 {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	before := len(q.items)
+	q.items = slices.DeleteFunc(q.items, func(it *item) bool { return slices.Contains(tokens, it.token) })
+	if len(q.items) != before {
+		q.publish(j)
+	}
+}
+
+// again makes everything wait that was appended to a stream which is gone.
+func (q *queue) again() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.resets++
+	for _, it := range q.items {
+		if it.state == itemAppended {
+			it.state = itemWaiting
+		}
+	}
+}
+
+// take puts up to max waiting items in flight.
+func (q *queue) take(limit int) (items []*item, resets uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, it := range q.items {
+		if it.state == itemWaiting && len(items) < limit {
+			it.state = itemInFlight
+			items = append(items, it)
+		}
+	}
+	return items, q.resets
+}
+
+// land ends the flight of items that was begun after so many resets.
+func (q *queue) land(items []*item, resets uint64, appended bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, it := range items {
+		if appended && resets == q.resets {
+			it.state = itemAppended
+		} else {
+			it.state = itemWaiting
+		}
+	}
+}
+
+// waiting reports whether something waits to be appended.
+func (q *queue) waiting() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.ContainsFunc(q.items, func(it *item) bool { return it.state == itemWaiting })
+}
+
+func (q *queue) size() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.items)
+}
+
+// newItems returns the entries of a purge.
+func (j *Journal) newItems(p Purge) ([]*item, error) {
+	entries, err := p.encode(j.opts.Prefix)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	items := make([]*item, len(entries))
+	for i, e := range entries {
+		token := j.token()
+		items[i] = &item{fields: append(e.fields, fieldToken, token), selectors: e.selectors, soft: p.Soft, token: token}
+	}
+	return items, nil
+}
+
+// token returns a name that no other entry carries.
+func (j *Journal) token() string {
+	return j.opts.NodeID + "/" + strconv.FormatUint(j.tokens.Add(1), 36)
+}
+
+// AppendAsync records a purge that a request has made, and covers matching
+// records of this node at once. It waits for Redis, but not longer than the
+// write timeout, and not for other nodes. While Redis is away the purge is
+// kept and appended later. A purge that is invalid does nothing.
+func (j *Journal) AppendAsync(p Purge) error {
+	if j.client == nil {
+		_, err := j.appendLocal(p)
+		return err
+	}
+	items, err := j.newItems(p)
+	if err != nil {
+		return err
+	}
+	if j.phase.Load() == phaseAway {
+		j.queue.add(j, items)
+		return nil
+	}
+	for _, it := range items {
+		it.state = itemInFlight
+	}
+	resets := j.queue.add(j, items)
+	ctx, cancel := context.WithTimeout(context.Background(), j.opts.WriteTimeout)
+	defer cancel()
+	err = j.appendItems(ctx, items)
+	j.queue.land(items, resets, err == nil)
+	return nil
+}
+
+// drainBatch is how many items are appended in one round trip.
+const drainBatch = 256
+
+// drain appends what waits.
+func (j *Journal) drain(ctx context.Context) error {
+	for {
+		items, resets := j.queue.take(drainBatch)
+		if len(items) == 0 {
+			return nil
+		}
+		callCtx, cancel := context.WithTimeout(ctx, callTimeout)
+		err := j.appendItems(callCtx, items)
+		cancel()
+		j.queue.land(items, resets, err == nil)
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// appendItems appends all items or returns an error; some may be in the journal
+// all the same, and appending them again does no harm.
+func (j *Journal) appendItems(ctx context.Context, items []*item) error {
+	_, err := j.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for _, it := range items {
+			pipe.XAdd(ctx, j.add(it.fields))
+		}
+		return nil
+	})
+	if err != nil {
+		j.counters.refused.Add(1)
+	}
+	return err
+}

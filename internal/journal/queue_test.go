@@ -1,0 +1,96 @@
+package journal
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+)
+
+func TestRequestsPurgeAtOnce(t *testing.T) {
+	s := newServer(t)
+	a, b := startNode(t, s.client(), named("a")), startNode(t, s.client(), named("b"))
+	old := a.subject()
+	if err := a.AppendAsync(Purge{Selectors: []Selector{{KindTag, "pickup-7"}}}); err != nil {
+		t.Fatal(err)
+	}
+	a.wantVerdict(t, old, Covered)
+	eventually(t, "b knows", func() bool { return b.verdict(old) == Covered })
+	eventually(t, "the queue is empty", func() bool { return a.Stats().Queue == 0 })
+	a.wantVerdict(t, old, Covered)
+	a.wantVerdict(t, a.subject(), Valid)
+}
+
+func TestRequestsPurgeWhileRedisIsAway(t *testing.T) {
+	s := newServer(t)
+	a := startNode(t, s.client(), named("a"))
+	s.kill()
+	a.waitFor(t, CutOff)
+	start := time.Now()
+	for i := range 100 {
+		if err := a.AppendAsync(Purge{Selectors: []Selector{{KindTag, fmt.Sprint("x", i)}, {KindNamespace, "pickup"}}, Soft: i > 0}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("100 requests waited %v for a Redis that is away", took)
+	}
+	a.wantVerdict(t, a.subject(), Covered) // fetched after the write or before, nobody can tell
+	s.start()
+	b := startNode(t, s.client(), named("b"))
+	a.waitFor(t, Leased)
+	if n := a.Stats().Queue; n > 0 {
+		t.Errorf("%d purges wait although the node trusts Redis", n)
+	}
+	a.wantVerdict(t, a.subject(), Valid)
+	eventually(t, "b knows", func() bool { return b.Position() == a.Position() })
+	if got := len(b.entries()); got < 100 {
+		t.Errorf("b has seen %d purges, want 100", got)
+	}
+}
+
+func TestQueueOverflow(t *testing.T) {
+	s := newServer(t)
+	a := startNode(t, s.client(), func(o *Options) { o.MaxQueue = 10 })
+	s.kill()
+	a.waitFor(t, CutOff)
+	for i := range 11 {
+		a.AppendAsync(Purge{Selectors: []Selector{{KindTag, fmt.Sprint("x", i)}}})
+	}
+	if got := a.Stats(); got.Queue != 1 || got.Overflows != 1 {
+		t.Errorf("%d in the queue, %d overflows, want one of each", got.Queue, got.Overflows)
+	}
+	a.wantVerdict(t, a.subject(), Covered)
+	s.start()
+	a.waitFor(t, Leased)
+	a.wantVerdict(t, a.subject(), Valid)
+}
+
+// What was appended to a stream that vanished before it was read back is
+// appended again.
+func TestQueueOutlivesTheStream(t *testing.T) {
+	s := newServer(t)
+	a := startNode(t, s.client())
+	a.cycle.Lock()
+	a.AppendAsync(Purge{Selectors: []Selector{{KindTag, "pickup-7"}}})
+	s.do("flushall")
+	a.cycle.Unlock()
+	eventually(t, "appended again", func() bool { return a.Stats().Queue == 0 })
+	entries, err := a.Entries(t.Context(), 10)
+	if err != nil || entries[0].Op != OpPurge {
+		t.Errorf("%+v, %v", entries, err)
+	}
+}
+
+func TestCloseAppendsTheQueue(t *testing.T) {
+	s := newServer(t)
+	a := startNode(t, s.client())
+	s.kill()
+	a.waitFor(t, CutOff)
+	a.AppendAsync(Purge{Selectors: []Selector{{KindTag, "x"}}})
+	s.start()
+	a.Close(context.Background())
+	if n := s.do("xlen", "cache::journal").(int64); n == 0 {
+		t.Error("the purge is lost")
+	}
+}

@@ -1,0 +1,118 @@
+package journal
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// counters count since the start.
+type counters struct {
+	appended  atomic.Uint64
+	refused   atomic.Uint64
+	applied   atomic.Uint64
+	malformed atomic.Uint64
+	gaps      atomic.Uint64
+	overflows atomic.Uint64
+}
+
+// Stats describe a journal. Those in the first group count since the start.
+type Stats struct {
+	Appended  uint64 // entries appended by this node
+	Refused   uint64 // attempts to append that failed
+	Applied   uint64 // entries read, of any kind
+	Malformed uint64 // entries skipped
+	Gaps      uint64 // times at which continuity could not be proved
+	Overflows uint64 // times at which the queue became one purge of everything
+
+	Standing Standing
+	Position Position
+	Floor    ID
+	// Lag is how long ago the last read began that came to the end of the journal.
+	// A quiet node reads once per heartbeat.
+	Lag   time.Duration
+	Marks int // size of the table
+	Queue int // purges of requests that wait for Redis
+	Nodes int // live nodes, this one included
+}
+
+// Stats returns the state and the counters of the journal.
+func (j *Journal) Stats() Stats {
+	st := j.state.Load()
+	s := Stats{
+		Appended:  j.counters.appended.Load(),
+		Refused:   j.counters.refused.Load(),
+		Applied:   j.counters.applied.Load(),
+		Malformed: j.counters.malformed.Load(),
+		Gaps:      j.counters.gaps.Load(),
+		Overflows: j.counters.overflows.Load(),
+		Position:  st.position,
+		Floor:     st.table.lowest(),
+		Marks:     st.table.size(),
+		Queue:     j.queue.size(),
+		Nodes:     1 + j.registry.live(),
+	}
+	if j.client != nil {
+		s.Standing = j.standing()
+		s.Lag = j.lag()
+	}
+	return s
+}
+
+func (j *Journal) lag() time.Duration {
+	if read := j.read.Load(); read != nil {
+		return elapsed(*read, time.Now())
+	}
+	return 0
+}
+
+// Entries lists the newest entries, newest first. Malformed ones are listed
+// without Op.
+func (j *Journal) Entries(ctx context.Context, limit int) ([]Entry, error) {
+	if limit <= 0 {
+		return nil, nil
+	}
+	if j.client == nil {
+		return j.localEntries(limit), nil
+	}
+	messages, err := j.client.XRevRangeN(ctx, j.keys.stream, "+", "-", int64(limit)).Result()
+	if err != nil {
+		return nil, err
+	}
+	entries := make([]Entry, 0, len(messages))
+	for _, message := range messages {
+		if id, err := ParseID(message.ID); err == nil {
+			e, _ := decode(id, message.Values, j.opts.Prefix)
+			entries = append(entries, e)
+		}
+	}
+	return entries, nil
+}
+
+func (j *Journal) localEntries(limit int) []Entry {
+	j.cycle.Lock()
+	defer j.cycle.Unlock()
+	list := slices.Clone(j.local.entries[max(0, len(j.local.entries)-limit):])
+	slices.Reverse(list)
+	return list
+}
+
+// Nodes lists the fleet by ID, this node included, as the registry shows it now.
+func (j *Journal) Nodes(ctx context.Context) ([]NodeInfo, error) {
+	own := NodeInfo{ID: j.opts.NodeID, Self: true, State: stateLive, Version: j.opts.Version, Position: j.Position()}
+	if j.client == nil {
+		return []NodeInfo{own}, nil
+	}
+	if err := j.registry.readAfter(ctx); err != nil {
+		return nil, err
+	}
+	if !j.leased() {
+		own.State = stateJoining
+	}
+	own.Lag = j.lag()
+	list := append(j.registry.nodes(own.Position), own)
+	slices.SortFunc(list, func(a, b NodeInfo) int { return cmp.Compare(a.ID, b.ID) })
+	return list, nil
+}

@@ -1,0 +1,480 @@
+package journal
+
+// The table holds, per selector, the newest ID at which it was purged, hard and
+// soft. One goroutine at a time changes it (the holder of Journal.cycle); any
+// number check records against it.
+//
+// mu guards every field but those set by newTable. Only the goroutine that
+// changes the table takes mu for writing, so that it may read without it. floor
+// is raised before the marks below it are removed: a check that no longer finds
+// a mark sees the floor that makes the record absent.
+
+import (
+	"hash/maphash"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/glob"
+)
+
+// Subject is what purges are matched against: a record.
+type Subject struct {
+	// Position is what the node that fetched the response had applied before the
+	// lookup that led to the fetch.
+	Position   Position
+	Namespace  string
+	Identifier string // whole, where the key name has it cut
+	Key        string // the full key, prefix included
+	BaseKey    string // the full key that variants share; equal to Key without variants
+	URL        string // scheme://host/path?kept-query
+	Tags       []string
+	User       string // hash of the identity, "" without one
+}
+
+// Verdict is what purges say about a record.
+type Verdict uint8
+
+const (
+	Valid       Verdict = iota // no purge concerns the record
+	SoftCovered                // stale from now on
+	Covered                    // absent, also for stale-if-error and as base of a 304
+	Absent                     // absent, as nobody can tell what happened since its position
+)
+
+// String returns the name of the verdict.
+func (v Verdict) String() string {
+	return [...]string{"valid", "soft_covered", "covered", "absent"}[v]
+}
+
+// Kinds of marks beyond those of selectors.
+const (
+	kindExactURL = numKinds + iota // a URL with its query, or known to have none
+	kindOrigin                     // scheme://host without a port
+	numMarkKinds
+)
+
+const (
+	// maxRanges bounds the patterns of a namespace, and the prefixes of a host.
+	maxRanges = 256
+	// maxMarks bounds a table: about 100 MiB when all are patterns of full length,
+	// half of that when none is.
+	maxMarks = 1_000_000
+	// rangeUnit is how many bytes of a pattern count as one mark.
+	rangeUnit = 64
+)
+
+const (
+	hard = iota
+	soft
+)
+
+// markHash stands for a selector. A collision could only purge too much, and
+// random seeds let nobody search for one.
+type markHash struct{ hi, lo uint64 }
+
+var seeds = func() (seeds [numMarkKinds][2]maphash.Seed) {
+	for kind := range seeds {
+		seeds[kind] = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
+	}
+	return seeds
+}()
+
+// hashOf stands for a value that is compared as a whole.
+func hashOf(kind Kind, value string) markHash {
+	value = digest(value)
+	return markHash{maphash.String(seeds[kind][0], value), maphash.String(seeds[kind][1], value)}
+}
+
+// rangeMark is a pattern or prefix.
+type rangeMark struct {
+	text     string
+	id       ID
+	severity int
+}
+
+func (r *rangeMark) units() int { return 1 + len(r.text)/rangeUnit }
+
+// rangeGroup is what must be equal for a pattern or prefix to match at all: the
+// namespace of a pattern, the scheme and host of a prefix; "" where it has none.
+type rangeGroup struct {
+	kind Kind
+	of   string
+}
+
+type table struct {
+	prefix   string // with the colon
+	urlForms func(string) []string
+	limit    int // units
+
+	mu     sync.RWMutex
+	floor  ID
+	marks  [2]map[markHash]ID         // by severity
+	newest [numMarkKinds]ID           // of each kind
+	ranges map[rangeGroup][]rangeMark // oldest first; checks go on reading a list behind the lock, so it is only appended to or replaced
+	units  int
+}
+
+// newTable returns an empty table. urlForms may be nil.
+func newTable(prefix string, urlForms func(string) []string, limit int) *table {
+	return &table{
+		prefix:   prefix + ":",
+		urlForms: urlForms,
+		limit:    limit,
+		marks:    [2]map[markHash]ID{{}, {}},
+		ranges:   make(map[rangeGroup][]rangeMark),
+	}
+}
+
+// apply marks what a purge covers.
+func (t *table) apply(selectors []Selector, isSoft bool, id ID) {
+	severity := hard
+	if isSoft {
+		severity = soft
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, s := range selectors {
+		t.applyOne(s, severity, id)
+	}
+}
+
+func (t *table) applyOne(s Selector, severity int, id ID) {
+	switch s.Kind {
+	case KindPattern:
+		t.addRange(rangeGroup{KindPattern, t.patternGroup(s.Value)}, rangeMark{s.Value, id, severity})
+	case KindPrefix:
+		t.addRange(rangeGroup{KindPrefix, prefixGroup(s.Value)}, rangeMark{s.Value, id, severity})
+	case KindURL:
+		t.applyURL(s.Value, severity, id)
+	case KindHost:
+		t.mark(KindHost, s.Value, severity, id)
+		// Records hold no default port.
+		switch host, port := splitPort(s.Value); port {
+		case defaultPort("http"):
+			t.mark(kindOrigin, "http://"+host, severity, id)
+		case defaultPort("https"):
+			t.mark(kindOrigin, "https://"+host, severity, id)
+		}
+	case KindNamespace, KindTag, KindKey, KindUser, KindAll:
+		t.mark(s.Kind, s.Value, severity, id)
+	}
+}
+
+// applyURL marks a URL: without a query whatever the query, else each form in
+// which records may hold it.
+func (t *table) applyURL(u string, severity int, id ID) {
+	if !strings.Contains(u, "?") {
+		t.mark(KindURL, u, severity, id)
+		return
+	}
+	t.mark(kindExactURL, u, severity, id)
+	if t.urlForms == nil {
+		return
+	}
+	for _, form := range t.urlForms(u) {
+		t.mark(kindExactURL, form, severity, id)
+	}
+}
+
+func (t *table) mark(kind Kind, value string, severity int, id ID) {
+	h := hashOf(kind, value)
+	marks := t.marks[severity]
+	old, present := marks[h]
+	if !present {
+		t.units++
+	}
+	marks[h] = laterOf(old, id)
+	t.newest[kind] = laterOf(t.newest[kind], id)
+}
+
+// addRange appends a pattern or prefix to its group. When the group is full its
+// oldest becomes a purge of the whole namespace or host, which covers more.
+func (t *table) addRange(group rangeGroup, r rangeMark) {
+	list := t.ranges[group]
+	same := func(other rangeMark) bool { return other.severity == r.severity && other.text == r.text }
+	if i := slices.IndexFunc(list, same); i >= 0 {
+		t.units -= list[i].units()
+		list = slices.Delete(slices.Clone(list), i, i+1)
+	}
+	list = append(list, r)
+	t.units += r.units()
+	if len(list) > maxRanges {
+		t.fold(group, list[0])
+		list = list[1:]
+	}
+	t.ranges[group] = list
+	t.newest[group.kind] = laterOf(t.newest[group.kind], r.id)
+}
+
+func (t *table) fold(group rangeGroup, r rangeMark) {
+	t.units -= r.units()
+	switch {
+	case group.of == "":
+		t.mark(KindAll, "", r.severity, r.id)
+	case group.kind == KindPattern:
+		t.mark(KindNamespace, group.of, r.severity, r.id)
+	default:
+		_, host := cutURL(group.of)
+		t.mark(KindHost, host, r.severity, r.id)
+	}
+}
+
+// patternGroup is the namespace that a pattern names, or "" if it may match in
+// any. Whole keys begin with their namespace, too, but for the prefix.
+func (t *table) patternGroup(pattern string) string {
+	namespace, _, ok := strings.Cut(pattern, ":")
+	if !ok || strings.ContainsAny(namespace, `*?[\`) || namespace+":" == t.prefix {
+		return ""
+	}
+	return namespace
+}
+
+// prefixGroup is the scheme and host of a prefix that names them to their end.
+func prefixGroup(prefix string) string {
+	scheme, rest, _ := strings.Cut(prefix, "://")
+	authority, _, ok := strings.Cut(rest, "/")
+	if !ok {
+		return ""
+	}
+	return scheme + "://" + authority
+}
+
+// check returns what the table says about a record for which everything up to
+// the ID after is known not to concern it.
+func (t *table) check(s *Subject, after ID) Verdict {
+	key := strings.TrimPrefix(s.Key, t.prefix)
+	c := check{t: t, after: after, subject: s, key: key, named: identified(key, s)}
+	c.locked()
+	c.matchRanges()
+	return c.verdict
+}
+
+// check is one check of a record.
+type check struct {
+	t          *table
+	after      ID
+	subject    *Subject
+	key, named string // what keys and patterns are compared with
+	verdict    Verdict
+	patterns   [2][]rangeMark // those that may match
+	prefixes   [2][]rangeMark
+}
+
+// locked looks for marks, and fetches the patterns and prefixes that may match:
+// comparing those takes too long to be done under the lock.
+func (c *check) locked() {
+	c.t.mu.RLock()
+	defer c.t.mu.RUnlock()
+	if c.after.Before(c.t.floor) {
+		c.verdict = Absent
+		return
+	}
+	s := c.subject
+	c.mark(KindAll, "")
+	c.mark(KindNamespace, s.Namespace)
+	if s.User != "" {
+		c.mark(KindUser, s.User)
+	}
+	for _, tag := range s.Tags {
+		c.mark(KindTag, tag)
+	}
+	c.mark(KindKey, c.named)
+	c.mark(KindKey, c.key)
+	if s.BaseKey != s.Key {
+		c.mark(KindKey, strings.TrimPrefix(s.BaseKey, c.t.prefix))
+	}
+	c.url(s.URL)
+	if c.newer(KindPattern) {
+		c.patterns = c.t.rangesOf(KindPattern, s.Namespace)
+	}
+}
+
+// identified is namespace:identifier, with which the key usually begins.
+func identified(key string, s *Subject) string {
+	n := len(s.Namespace)
+	end := n + 1 + len(s.Identifier)
+	if len(key) >= end && key[:n] == s.Namespace && key[n] == ':' && key[n+1:end] == s.Identifier {
+		return key[:end]
+	}
+	return s.Namespace + ":" + s.Identifier
+}
+
+func (c *check) url(u string) {
+	if u == "" {
+		return
+	}
+	path, _, _ := strings.Cut(u, "?")
+	c.mark(KindURL, path)
+	c.mark(kindExactURL, u)
+	scheme, authority := cutURL(u)
+	origin := u[:len(scheme)+len("://")+len(authority)]
+	c.mark(kindOrigin, origin)
+	c.mark(KindHost, authority)
+	if host, port := splitPort(authority); port != "" {
+		c.mark(KindHost, host)
+	}
+	if c.newer(KindPrefix) {
+		c.prefixes = c.t.rangesOf(KindPrefix, origin)
+	}
+}
+
+// rangesOf returns the patterns or prefixes of a group, and those of none.
+func (t *table) rangesOf(kind Kind, group string) [2][]rangeMark {
+	return [2][]rangeMark{t.ranges[rangeGroup{kind, group}], t.ranges[rangeGroup{kind, ""}]}
+}
+
+// newer reports whether a mark of the kind may change the verdict.
+func (c *check) newer(kind Kind) bool {
+	return c.verdict < Covered && c.after.Before(c.t.newest[kind])
+}
+
+func (c *check) mark(kind Kind, value string) {
+	if !c.newer(kind) {
+		return
+	}
+	h := hashOf(kind, value)
+	for severity := range c.t.marks {
+		if c.after.Before(c.t.marks[severity][h]) {
+			c.cover(severity)
+		}
+	}
+}
+
+// matchRanges tries what locked has fetched. Only a pattern without a namespace
+// of its own can match the prefix of a whole key.
+func (c *check) matchRanges() {
+	named := func(pattern string) bool { return glob.Match(pattern, c.named) || glob.Match(pattern, c.key) }
+	c.match(c.patterns[0], named)
+	c.match(c.patterns[1], func(pattern string) bool { return named(pattern) || glob.Match(pattern, c.subject.Key) })
+	for _, list := range c.prefixes {
+		c.match(list, func(prefix string) bool { return strings.HasPrefix(c.subject.URL, prefix) })
+	}
+}
+
+// match tries a list, newest first.
+func (c *check) match(list []rangeMark, matches func(string) bool) {
+	for i := len(list) - 1; i >= 0 && c.verdict < Covered && c.after.Before(list[i].id); i-- {
+		if matches(list[i].text) {
+			c.cover(list[i].severity)
+		}
+	}
+}
+
+// cover lets hard win over soft.
+func (c *check) cover(severity int) {
+	if severity == hard {
+		c.verdict = Covered
+	} else if c.verdict == Valid {
+		c.verdict = SoftCovered
+	}
+}
+
+// bound makes room when the table is full.
+func (t *table) bound() {
+	for t.units > t.limit {
+		t.drop(t.oldestQuarter())
+	}
+}
+
+// sampleSize is how many marks are looked at to find the age of the oldest
+// quarter.
+const sampleSize = 4096
+
+// oldestQuarter returns an ID that about a quarter of the marks do not exceed.
+func (t *table) oldestQuarter() ID {
+	sample := make([]ID, 0, sampleSize)
+	t.ids(func(id ID) bool {
+		sample = append(sample, id)
+		return len(sample) < sampleSize
+	})
+	slices.SortFunc(sample, ID.Compare)
+	return sample[len(sample)/4]
+}
+
+// newestBefore returns the newest ID in the table from before a time, or zero.
+func (t *table) newestBefore(ms uint64) ID {
+	var newest ID
+	t.ids(func(id ID) bool {
+		if id.Ms < ms {
+			newest = laterOf(newest, id)
+		}
+		return true
+	})
+	return newest
+}
+
+// ids calls yield with every ID of the table, in no order.
+func (t *table) ids(yield func(ID) bool) {
+	for _, list := range t.ranges {
+		for i := range list {
+			if !yield(list[i].id) {
+				return
+			}
+		}
+	}
+	for _, marks := range t.marks {
+		for _, id := range marks {
+			if !yield(id) {
+				return
+			}
+		}
+	}
+}
+
+// lockedMarks is how many marks are removed before checks get their turn.
+const lockedMarks = 1024
+
+// drop forgets purges up to an ID. Records positioned below it become absent.
+func (t *table) drop(upTo ID) {
+	t.raise(upTo)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for group, list := range t.ranges {
+		kept := slices.Clone(list)
+		kept = slices.DeleteFunc(kept, func(r rangeMark) bool {
+			old := !upTo.Before(r.id)
+			if old {
+				t.units -= r.units()
+			}
+			return old
+		})
+		if t.ranges[group] = kept; len(kept) == 0 {
+			delete(t.ranges, group)
+		}
+	}
+	seen := 0
+	for _, marks := range t.marks {
+		for h, id := range marks {
+			if !upTo.Before(id) {
+				delete(marks, h)
+				t.units--
+			}
+			if seen++; seen%lockedMarks == 0 {
+				t.mu.Unlock()
+				t.mu.Lock()
+			}
+		}
+	}
+}
+
+// raise makes records absent that are positioned below an ID.
+func (t *table) raise(floor ID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.floor = laterOf(t.floor, floor)
+}
+
+// lowest returns the floor.
+func (t *table) lowest() ID {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.floor
+}
+
+// size returns the number of units in use.
+func (t *table) size() int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.units
+}

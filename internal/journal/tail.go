@@ -1,0 +1,429 @@
+package journal
+
+// A cycle reads the journal from the entry applied last to its end, applies it,
+// publishes that in the registry, and extends the lease. XREAD only wakes: it
+// cannot see that the stream was emptied, replaced or rolled back. XRANGE from
+// the anchor can, as it must return the anchor first.
+//
+// When the anchor is not there, the node reads the journal anew from its first
+// entry (rebuild): in the same epoch if entries were only trimmed away, else in
+// another one. Everything in tail belongs to the holder of Journal.cycle.
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	minPage = 4    // entries; few that are huge must not make each read time out
+	maxPage = 1000 // entries
+	// nodesTTL is how long the registry outlives the last node.
+	nodesTTL = time.Hour
+	// strayLimit is how many reads in a row may find another epoch in the key than
+	// in the stream. One does when the epoch changes at that moment.
+	strayLimit = 3
+	// noticeEvery limits OnMalformed.
+	noticeEvery = 10 * time.Second
+)
+
+// progress is what a node has read of the journal.
+type progress struct {
+	position Position
+	table    *table
+	anchor   redis.XMessage // the entry applied last
+	tokens   []string       // of own entries that were read, until they are sighted
+}
+
+// tail is the state of the reader.
+type tail struct {
+	progress
+	attached bool
+	known    map[uint64]bool // epochs that were seen; none is ever entered again
+	page     int64
+	keyGone  bool // the epoch key has to be written again
+	strays   int
+
+	counter   uint64
+	lineSent  time.Time // when the own line was sent last
+	fullSent  time.Time // when it was sent along with a read of the others
+	proveFrom time.Time // after a lapse: a proof must not be older
+
+	reported, up bool // what OnReach was told
+	noticed      time.Time
+	suppressed   uint64
+	maintained   time.Time
+}
+
+// gapError tells why continuity could not be proved.
+type gapError string
+
+func (e gapError) Error() string { return "journal: " + string(e) }
+
+const (
+	gapJoined  gapError = "joined"
+	gapAnchor  gapError = "the entry applied last is gone"
+	gapEpoch   gapError = "another epoch has begun"
+	gapStray   gapError = "the key of the epoch was changed"
+	gapTrimmed gapError = "trimmed before it was read"
+	gapVanish  gapError = "the journal vanished while it was read"
+)
+
+// follow runs cycles until ctx ends: one when an entry arrives, and one per
+// heartbeat.
+func (j *Journal) follow(ctx context.Context) {
+	for ctx.Err() == nil {
+		if !j.turn(ctx) {
+			pause(ctx, j.opts.Heartbeat)
+			continue
+		}
+		j.maintain(ctx)
+		j.wait(ctx)
+	}
+}
+
+// wait returns when there is something to read, or a heartbeat is due.
+func (j *Journal) wait(ctx context.Context) {
+	block, from := j.nextWake()
+	callCtx, cancel := context.WithTimeout(ctx, block+callTimeout)
+	defer cancel()
+	args := redis.XReadArgs{Streams: []string{j.keys.stream, from}, Count: 1, Block: block}
+	if err := j.client.XRead(callCtx, &args).Err(); err != nil && !errors.Is(err, redis.Nil) {
+		pause(ctx, j.opts.Heartbeat/10) // the next cycle will tell what is wrong
+	}
+}
+
+func (j *Journal) nextWake() (block time.Duration, from string) {
+	j.cycle.Lock()
+	defer j.cycle.Unlock()
+	block = j.opts.Heartbeat
+	if until := time.Until(j.tail.proveFrom); until > 0 {
+		block = min(block, until)
+	}
+	// Redis takes 0 for ever, and rounds down.
+	return block + time.Millisecond, j.tail.anchor.ID
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// turn runs one cycle and reports whether Redis answered.
+func (j *Journal) turn(ctx context.Context) bool {
+	j.cycle.Lock()
+	defer j.cycle.Unlock()
+	if j.closed.Load() {
+		return false
+	}
+	err := j.advance(ctx)
+	if j.closed.Load() {
+		return false
+	}
+	if err != nil {
+		j.phase.Store(phaseAway)
+		j.beReady()
+	}
+	if t := &j.tail; !t.reported || t.up != (err == nil) {
+		t.reported, t.up = true, err == nil
+		j.opts.OnReach(t.up, err)
+	}
+	return err == nil
+}
+
+func (j *Journal) advance(ctx context.Context) error {
+	t := &j.tail
+	if t.lineSent.IsZero() {
+		if err := j.register(ctx); err != nil {
+			return err
+		}
+	}
+	if err := j.drain(ctx); err != nil {
+		return err
+	}
+	proof, err := time.Time{}, error(gapJoined)
+	if t.attached {
+		proof, err = j.readOn(ctx)
+	}
+	if gap, ok := errors.AsType[gapError](err); ok {
+		proof, err = j.rebuild(ctx, gap)
+	}
+	if err != nil {
+		return err
+	}
+	j.read.Store(&proof)
+	return j.beat(ctx, proof)
+}
+
+// register announces the node before it reads what it will vouch for: a purge
+// either sees the line or is seen.
+func (j *Journal) register(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	sent := time.Now()
+	if err := j.client.HSet(ctx, j.keys.nodes, j.opts.NodeID, j.nextLine(stateJoining)).Err(); err != nil {
+		return err
+	}
+	j.lineWritten(sent)
+	return nil
+}
+
+// lineWritten notes that the own line was sent. If the one before is too old,
+// purges may have been confirmed without this node. Those after the new line
+// wait for it; those before it are found by a read that follows, which is put
+// off for a heartbeat so that whoever noticed a loss has told.
+func (j *Journal) lineWritten(sent time.Time) {
+	t := &j.tail
+	if !t.lineSent.IsZero() && elapsed(t.lineSent, time.Now()) >= j.unbroken() {
+		t.proveFrom = sent.Add(j.opts.Heartbeat)
+	}
+	t.lineSent = sent
+}
+
+func (j *Journal) nextLine(state string) string {
+	j.tail.counter++
+	return line{j.tail.counter, j.Position(), state, j.opts.Version}.String()
+}
+
+// readOn applies what is behind the anchor. It returns when the read was sent
+// that came to the end.
+func (j *Journal) readOn(ctx context.Context) (time.Time, error) {
+	t := &j.tail
+	for {
+		sent := time.Now()
+		epoch, messages, end, err := j.readPage(ctx, t.anchor.ID)
+		if err != nil {
+			return sent, err
+		}
+		if len(messages) == 0 || !sameMessage(messages[0], t.anchor) {
+			return sent, gapAnchor
+		}
+		was := t.position.Epoch
+		if messages = messages[1:]; len(messages) > 0 {
+			entries := j.apply(&t.progress, messages, false)
+			j.settle(&t.progress, entries)
+		}
+		if was != t.position.Epoch {
+			j.gap(gapEpoch)
+		}
+		if end {
+			return sent, j.compareKey(epoch)
+		}
+	}
+}
+
+func sameMessage(a, b redis.XMessage) bool {
+	return a.ID == b.ID && maps.Equal(a.Values, b.Values)
+}
+
+// readPage reads entries from an ID on, and the key of the epoch before them, so
+// that the stream is never behind it.
+func (j *Journal) readPage(ctx context.Context, from string) (epoch uint64, messages []redis.XMessage, end bool, err error) {
+	t := &j.tail
+	t.page = max(minPage, min(maxPage, t.page))
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var key *redis.StringCmd
+	var page *redis.XMessageSliceCmd
+	_, err = j.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		key = pipe.Get(ctx, j.keys.epoch)
+		page = pipe.XRangeN(ctx, j.keys.stream, from, "+", t.page)
+		return nil
+	})
+	if err == nil || errors.Is(err, redis.Nil) {
+		messages, err = page.Result()
+	}
+	end = int64(len(messages)) < t.page
+	if err != nil {
+		t.page /= 4 // entries may be large
+	} else {
+		t.page *= 2
+	}
+	return parseEpoch(key.Val()), messages, end, err
+}
+
+// compareKey compares the key of the epoch with what the stream said.
+func (j *Journal) compareKey(epoch uint64) error {
+	t := &j.tail
+	t.keyGone = epoch == 0
+	if epoch == 0 || epoch == t.position.Epoch {
+		t.strays = 0
+		return nil
+	}
+	if t.strays++; t.strays < strayLimit {
+		return nil
+	}
+	t.strays = 0
+	return gapStray
+}
+
+// apply takes entries into p. Nobody knows of them before settle.
+func (j *Journal) apply(p *progress, messages []redis.XMessage, replayed bool) []Entry {
+	entries := make([]Entry, 0, len(messages))
+	for _, message := range messages {
+		id, err := ParseID(message.ID)
+		if err != nil {
+			continue // Redis does not write such
+		}
+		p.anchor, p.position.ID = message, id
+		e, err := decode(id, message.Values, j.opts.Prefix)
+		if err != nil {
+			j.malformed(id, err)
+			continue
+		}
+		e.Replayed = replayed
+		j.applyEntry(p, &e)
+		entries = append(entries, e)
+	}
+	p.table.bound()
+	j.counters.applied.Add(uint64(len(messages)))
+	return entries
+}
+
+func (j *Journal) applyEntry(p *progress, e *Entry) {
+	if e.token != "" {
+		p.tokens = append(p.tokens, e.token)
+	}
+	switch e.Op {
+	case OpPurge, OpSoftPurge:
+		p.table.apply(e.Selectors, e.Soft(), e.ID)
+	case OpEvent:
+		for _, purge := range j.opts.Expand(e.Event, e.Data) {
+			j.applyExpanded(p, purge, e.ID)
+		}
+	case OpEpoch:
+		// Positions in an epoch are not before its entry.
+		if e.epoch != p.position.Epoch || e.Replayed {
+			p.position.Epoch = e.epoch
+			p.table.raise(e.ID)
+		}
+		j.know(e.epoch, p.position.Epoch)
+	case OpEnable, OpDisable:
+	}
+}
+
+func (j *Journal) applyExpanded(p *progress, purge Purge, id ID) {
+	selectors, err := normalizeAll(purge.Selectors, j.opts.Prefix)
+	if err != nil {
+		j.malformed(id, err)
+		return
+	}
+	p.table.apply(selectors, purge.Soft, id)
+}
+
+// settle publishes what was applied, and then tells whoever waits for it.
+func (j *Journal) settle(p *progress, entries []Entry) {
+	j.publish(func(s *state) { s.position, s.table = p.position, p.table })
+	for _, token := range p.tokens {
+		j.sights.see(token, p.position)
+	}
+	j.queue.remove(j, p.tokens)
+	p.tokens = nil
+	j.deliver(entries)
+}
+
+func (j *Journal) deliver(entries []Entry) {
+	for _, e := range entries {
+		if e.Op != OpEpoch {
+			j.opts.OnEntry(e)
+		}
+	}
+}
+
+func (j *Journal) malformed(id ID, err error) {
+	j.counters.malformed.Add(1)
+	t := &j.tail
+	if now := time.Now(); t.noticed.IsZero() || now.Sub(t.noticed) >= noticeEvery {
+		j.opts.OnMalformed(Malformed{ID: id, Err: err, Suppressed: t.suppressed})
+		t.noticed, t.suppressed = now, 0
+		return
+	}
+	t.suppressed++
+}
+
+// gap empties the memory tier, whose records are absent now, and tells why.
+func (j *Journal) gap(reason gapError) {
+	j.opts.Empty()
+	if reason == gapJoined {
+		return
+	}
+	j.counters.gaps.Add(1)
+	st := j.state.Load()
+	j.opts.OnGap(Gap{Reason: string(reason), Epoch: st.position.Epoch, Floor: st.table.lowest()})
+}
+
+// beat publishes what the node has applied and, if nothing speaks against it,
+// extends the lease from the moment when the proof began.
+func (j *Journal) beat(ctx context.Context, proof time.Time) error {
+	proved := func() bool { return !proof.Before(j.tail.proveFrom) && (j.leased() || !j.queue.waiting()) }
+	state := stateJoining
+	if proved() {
+		state = stateLive
+	}
+	sent := time.Now()
+	if err := j.sendLine(ctx, state, sent); err != nil {
+		return err
+	}
+	j.lineWritten(sent)
+	if !proved() {
+		j.lease.Store(nil)
+		j.phase.Store(phaseProving)
+		return nil
+	}
+	j.grant(proof)
+	return nil
+}
+
+// grant extends the lease, unless the journal has been closed.
+func (j *Journal) grant(proof time.Time) {
+	j.lease.Store(&proof)
+	j.phase.Store(phaseProved)
+	if j.closed.Load() {
+		j.lease.Store(nil)
+	}
+	j.beReady()
+}
+
+// sendLine writes the own line. At each heartbeat it reads the others as well,
+// and refreshes what would expire.
+func (j *Journal) sendLine(ctx context.Context, state string, now time.Time) error {
+	t := &j.tail
+	own := j.nextLine(state)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if now.Sub(t.fullSent) < j.opts.Heartbeat/2 {
+		return j.client.HSet(ctx, j.keys.nodes, j.opts.NodeID, own).Err()
+	}
+	var lines *redis.MapStringStringCmd
+	_, err := j.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		pipe.HSet(ctx, j.keys.nodes, j.opts.NodeID, own)
+		pipe.Expire(ctx, j.keys.nodes, nodesTTL)
+		if t.keyGone {
+			// The stream has proved the epoch, so that it may be told again.
+			pipe.SetNX(ctx, j.keys.epoch, formatEpoch(t.position.Epoch), j.epochTTL())
+		} else {
+			pipe.Expire(ctx, j.keys.epoch, j.epochTTL())
+		}
+		lines = pipe.HGetAll(ctx, j.keys.nodes)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	t.fullSent = now
+	j.registry.observe(now, time.Now(), lines.Val())
+	return nil
+}
+
+func (j *Journal) epochTTL() time.Duration { return 2 * j.opts.MaxAge }
+
+func (j *Journal) fetchLines(ctx context.Context) (map[string]string, error) {
+	return j.client.HGetAll(ctx, j.keys.nodes).Result()
+}
