@@ -8,6 +8,7 @@
 //
 //   - internal/rfc9111: what HTTP says about caching, as pure functions
 //   - internal/store: stored responses, in memory and in Redis
+//   - internal/journal: purges, final on every node
 //   - internal/glob: Redis glob patterns
 //   - internal/stats: counters
 package rediscache

@@ -92,6 +92,7 @@ type exchange struct {
 	forward Reason // why it went upstream
 	detail  string // what the reason is about, such as the name of a cookie
 
+	values    [numValues]string  // of the cache's own fields; see single
 	freshness *rfc9111.Freshness // of what is answered from the store or being stored
 	storing   bool
 	status    int // of the upstream

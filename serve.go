@@ -17,7 +17,7 @@ func (x *exchange) serve(outcome Outcome, reason Reason) error {
 	x.outcome, x.reason, x.freshness = outcome, reason, &x.rec.Freshness
 	header := x.w.Header()
 	applyFields(header, x.rec.Fields)
-	header["Age"] = []string{seconds(x.freshness.CurrentAge(x.now))}
+	header["Age"] = x.single(valueAge, seconds(x.freshness.CurrentAge(x.now)))
 	x.annotate(header)
 	if x.rec.Status == http.StatusOK {
 		if rfc9111.NotModified(x.r.Header, header, x.now) {
@@ -134,18 +134,39 @@ func (x *exchange) annotate(header http.Header) {
 	if level == diagnosticsOff {
 		return
 	}
-	header["X-Cache"] = []string{x.outcome.String()}
+	header["X-Cache"] = x.single(valueOutcome, x.outcome.String())
 	if level == diagnosticsMinimal {
 		return
 	}
 	if x.answered.Full != "" {
-		header["X-Cache-Key"] = []string{x.answered.Full}
+		header["X-Cache-Key"] = x.single(valueKey, x.answered.Full)
 	}
 	if f := x.freshness; f != nil {
-		header["X-Cache-Ttl-Remaining"] = []string{seconds(f.Remaining(x.now))}
-		header["X-Cache-Date"] = []string{f.ResponseTime.UTC().Format(http.TimeFormat)}
+		header["X-Cache-Ttl-Remaining"] = x.single(valueTTL, seconds(f.Remaining(x.now)))
+		header["X-Cache-Date"] = x.single(valueDate, f.ResponseTime.UTC().Format(http.TimeFormat))
 	}
-	header["Cache-Status"] = append(header["Cache-Status"], x.cacheStatus())
+	if others := header["Cache-Status"]; len(others) > 0 {
+		header["Cache-Status"] = append(others, x.cacheStatus())
+	} else {
+		header["Cache-Status"] = x.single(valueStatus, x.cacheStatus())
+	}
+}
+
+// The places of the cache's own field values in an exchange.
+const (
+	valueOutcome = iota
+	valueKey
+	valueTTL
+	valueDate
+	valueAge
+	valueStatus
+	numValues
+)
+
+// single returns a list of one value that costs no allocation of its own.
+func (x *exchange) single(place int, value string) []string {
+	x.values[place] = value
+	return x.values[place : place+1 : place+1]
 }
 
 // cacheStatus is this cache's member of Cache-Status, RFC 9211.

@@ -35,7 +35,6 @@ type fakeRedis struct {
 
 	mu      sync.Mutex
 	replies map[string]string      // by command in upper case; without one, it hangs
-	held    map[string]chan string // commands whose reply comes later
 }
 
 func newFake(replies map[string]string) *fakeRedis { return &fakeRedis{replies: replies} }
@@ -46,22 +45,11 @@ func (f *fakeRedis) set(command, reply string) {
 	f.replies[command] = reply
 }
 
-// hold makes a command wait for its reply.
-func (f *fakeRedis) hold(command string, reply chan string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.held = map[string]chan string{command: reply}
-}
-
 func (f *fakeRedis) reply(command string) string {
 	command = strings.ToUpper(command)
 	f.mu.Lock()
-	held, reply := f.held[command], f.replies[command]
-	f.mu.Unlock()
-	if held != nil {
-		return <-held
-	}
-	return reply
+	defer f.mu.Unlock()
+	return f.replies[command]
 }
 
 // tier returns the tier of this server.
