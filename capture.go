@@ -37,7 +37,8 @@ type captureWriter struct {
 	stored       http.Header // of the response that is being revalidated
 	revalidating bool        // the conditions of the request are the cache's
 
-	status   int // final status, once written
+	status   int  // final status, once written
+	pending  bool // the header has not been passed on yet
 	withheld bool
 	// Why it is withheld:
 	notModified http.Header // the 304 confirms the stored response
@@ -83,7 +84,24 @@ func (c *captureWriter) WriteHeader(status int) {
 	if c.withhold() {
 		return
 	}
-	header := c.Header()
+	if c.x.mayServeOnError() {
+		c.pending = true // until there is a body: the upstream may break off before it
+		return
+	}
+	c.pass()
+}
+
+// commit passes a header on that waited for the first byte of the body.
+func (c *captureWriter) commit() {
+	if c.pending {
+		c.pending = false
+		c.pass()
+	}
+}
+
+// pass decides about the response and passes its header on.
+func (c *captureWriter) pass() {
+	status, header := c.status, c.Header()
 	c.x.invalidate(status, header)
 	if c.before != nil {
 		c.head = c.stored != nil && c.x.method == http.MethodHead && status == http.StatusOK
@@ -113,10 +131,23 @@ func (c *captureWriter) withhold() bool {
 	default:
 		return false
 	}
+	c.discard()
+	return true
+}
+
+// abandon withholds a response that broke off before it was passed on.
+func (c *captureWriter) abandon() {
+	c.failed = c.pending
+	c.pending = false
+	c.discard()
+}
+
+// discard brings the header back to what the outer handlers prepared.
+func (c *captureWriter) discard() {
 	c.withheld = true
+	header := c.Header()
 	clear(header)
 	maps.Copy(header, c.before.Clone())
-	return true
 }
 
 func (c *captureWriter) Write(p []byte) (int, error) {
@@ -126,6 +157,7 @@ func (c *captureWriter) Write(p []byte) (int, error) {
 	if c.withheld {
 		return len(p), nil
 	}
+	c.commit()
 	n, err := c.ResponseWriter.Write(p)
 	if c.rec != nil {
 		c.capture(p[:n], err)
@@ -141,7 +173,7 @@ func (c *captureWriter) ReadFrom(r io.Reader) (int64, error) {
 	if c.status == 0 {
 		c.WriteHeader(http.StatusOK)
 	}
-	if c.rec == nil && !c.withheld {
+	if !c.pending && c.rec == nil && !c.withheld {
 		return c.ResponseWriterWrapper.ReadFrom(r)
 	}
 	return io.Copy(writerOnly{c}, r)
@@ -155,12 +187,27 @@ func (c *captureWriter) FlushError() error {
 	if c.withheld {
 		return nil
 	}
+	if c.pending && contentLength(c.Header()) > 0 {
+		// The body has yet to begin. reverse_proxy flushes, too, before it breaks off.
+		return nil
+	}
+	c.commit()
+	c.keepUntyped()
 	//nolint:bodyclose // there is no body
 	return http.NewResponseController(c.ResponseWriter).Flush()
 }
 
+// keepUntyped notes that the header goes out before any of the body, so that the
+// server cannot guess a Content-Type from it; on a hit it must not either.
+func (c *captureWriter) keepUntyped() {
+	if _, typed := c.Header()["Content-Type"]; c.rec != nil && len(c.body) == 0 && !typed {
+		c.rec.Fields = append(c.rec.Fields, store.Field{Op: store.FieldSet, Name: "Content-Type"})
+	}
+}
+
 // Hijack gives the connection away; what is sent over it is no response.
 func (c *captureWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	c.commit()
 	c.drop(ReasonUpgrade)
 	if c.status == 0 {
 		c.status = http.StatusSwitchingProtocols
@@ -250,8 +297,12 @@ func (c *captureWriter) unstorable(header http.Header) Reason {
 		return ReasonRange
 	}
 	switch {
+	case c.status == http.StatusPreconditionFailed:
+		return ReasonPrecondition
 	case x.noStore:
 		return ReasonRequestDirective
+	case headerSize(header) > maxHeader:
+		return ReasonTooLarge
 	case p.noStore(c.status, header):
 		return ReasonNoStoreRule
 	case isStream(header):
@@ -263,7 +314,7 @@ func (c *captureWriter) unstorable(header http.Header) Reason {
 	case p.setCookie() == setCookieRefuse && !slices.Equal(header["Set-Cookie"], c.before["Set-Cookie"]):
 		return ReasonSetCookie
 	}
-	if p.ByUser == "" && x.userID == "" && userID(x.repl) != "" {
+	if x.userID == "" && userID(x.repl) != "" {
 		x.warnIdentityBelow()
 		return ReasonIdentityBelow
 	}
@@ -338,9 +389,13 @@ func (c *captureWriter) fields(after http.Header, strip []string) []store.Field 
 	}
 	fields := make([]store.Field, 0, len(after)+1)
 	for name, values := range after {
-		was := c.before[name]
+		was, existed := c.before[name]
 		switch {
-		case slices.Contains(skip, name) || slices.Equal(was, values):
+		case slices.Contains(skip, name):
+		case !existed && len(values) == 0:
+			// An empty list keeps the server from adding the field.
+			fields = append(fields, store.Field{Op: store.FieldSet, Name: name})
+		case slices.Equal(was, values):
 		case len(was) > 0 && len(was) < len(values) && slices.Equal(was, values[:len(was)]):
 			fields = append(fields, store.Field{Op: store.FieldAdd, Name: name, Values: slices.Clone(values[len(was):])})
 		default:
@@ -380,6 +435,19 @@ func (c *captureWriter) record() *store.Record {
 		})
 	}
 	return rec
+}
+
+// maxHeader bounds what the fields of a stored response take, beside max_body.
+const maxHeader = 128 << 10
+
+func headerSize(header http.Header) int {
+	size := 0
+	for name, values := range header {
+		for _, value := range values {
+			size += len(name) + len(value)
+		}
+	}
+	return size
 }
 
 // contentLength is the stated length of the body, or -1.

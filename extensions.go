@@ -2,6 +2,7 @@ package rediscache
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -31,6 +32,9 @@ var extensionTypes = map[string][]string{
 // static file of another type. A response without a type contradicts: what it
 // is nobody has said.
 func contradictsExtension(path, contentType string) bool {
+	if decoded, err := url.PathUnescape(path); err == nil {
+		path = decoded
+	}
 	dot := strings.LastIndexByte(path, '.')
 	if dot < 0 {
 		return false

@@ -307,7 +307,13 @@ func (h eventHandler) Handle(_ context.Context, event caddy.Event) error {
 // onEntry reports a purge that has been applied. What is replayed has been
 // reported before.
 func (n *node) onEntry(e journal.Entry) {
-	if e.Replayed || (e.Op != journal.OpPurge && e.Op != journal.OpSoftPurge) {
+	switch {
+	case e.Replayed:
+		return
+	case e.Op == journal.OpEvent:
+		n.logger().Info("cache_event", zap.String("id", e.ID.String()), zap.String("event", e.Event), zap.String("by", e.By))
+		return
+	case e.Op != journal.OpPurge && e.Op != journal.OpSoftPurge:
 		return
 	}
 	selectors := make([]string, len(e.Selectors))

@@ -43,6 +43,7 @@ const (
 	ReasonExpired                 // what is stored is no longer fresh
 	ReasonRequestDirective        // the request's Cache-Control does not accept what is stored, or forbids to store
 	ReasonOnlyIfCached            // the request accepts a stored response only, and there is none
+	ReasonPrecondition            // the 412 is about the conditions of this client
 	ReasonRange                   // a range of something that is not stored
 	ReasonNoStoreRule             // the option no_store matched
 	ReasonTypeMismatch            // the type contradicts the extension, and only the configuration gives a lifetime
@@ -59,7 +60,7 @@ const (
 var reasonNames = [numReasons]string{
 	"", "disabled", "method", "request-body", "upgrade", "override-field", "bypass-rule", "no-identity",
 	"key-too-long", "credentials", "identity-below", "unproven", "absent", "variant", "expired",
-	"request-directive", "only-if-cached", "range", "no-store-rule", "type-mismatch", "set-cookie", "too-large", "streaming",
+	"request-directive", "only-if-cached", "precondition", "range", "no-store-rule", "type-mismatch", "set-cookie", "too-large", "streaming",
 	"trailers", "variant-limit", "error", "incomplete",
 }
 
@@ -75,3 +76,7 @@ func (r Reason) String() string {
 	}
 	return reasonNames[r]
 }
+
+// byRule reports whether HTTP or the route forbids to store responses like this
+// one, whoever asks.
+func (r Reason) byRule() bool { return r >= firstRefusal || r == ReasonNoStoreRule }

@@ -30,7 +30,7 @@ func expires(f *rfc9111.Freshness, header http.Header) time.Time {
 // mayServeOnError reports whether the stored response may stand in for an
 // upstream that fails, RFC 5861 section 4.
 func (x *exchange) mayServeOnError() bool {
-	return x.stored != nil && x.stored.Freshness.ServeOnError(x.now)
+	return x.stored != nil && x.stored.Status < http.StatusInternalServerError && x.stored.Freshness.ServeOnError(x.now)
 }
 
 // fetch answers from upstream and stores the response if it may be. What is
@@ -67,6 +67,9 @@ func (x *exchange) finish(w *captureWriter, err error) error {
 	}
 	if rec := w.record(); rec != nil {
 		x.h.node.put(w, rec)
+	} else if x.stored != nil && x.forward == ReasonExpired && w.status < http.StatusInternalServerError && x.reason.byRule() {
+		// The upstream no longer wants its answer to be stored.
+		x.forget(x.stored)
 	}
 	return err
 }
@@ -156,6 +159,10 @@ func (x *exchange) freshened(w *captureWriter, header http.Header) *store.Record
 	if !decision.Store || !x.credentials.allowed(&decision.Freshness) {
 		return nil
 	}
+	for _, name := range decision.Strip {
+		delete(fresh, name)
+		delete(update, name)
+	}
 	rec := *old
 	rec.Freshness = decision.Freshness
 	rec.Expires = expires(&decision.Freshness, fresh)
@@ -173,6 +180,7 @@ func (x *exchange) freshened(w *captureWriter, header http.Header) *store.Record
 	}
 	w.address(decision.Vary, fresh)
 	x.h.node.put(w, &rec)
+	x.storing = true
 	return &rec
 }
 

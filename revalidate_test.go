@@ -45,7 +45,7 @@ func TestRevalidation(t *testing.T) {
 		body, within string
 		next         Outcome
 	}{
-		{"confirmed", nil, `"1"`, OutcomeRevalidated, "fwd=stale; fwd-status=304; ttl=10", 200, `body "1"`, "", OutcomeHit},
+		{"confirmed", nil, `"1"`, OutcomeRevalidated, "fwd=stale; fwd-status=304; stored; ttl=10", 200, `body "1"`, "", OutcomeHit},
 		{"replaced", nil, `"2"`, OutcomeMiss, "fwd=stale; fwd-status=200; stored; ttl=10", 200, `body "2"`, "", OutcomeHit},
 		{"own condition holds", []string{"If-None-Match", `"1"`}, `"1"`, OutcomeRevalidated, "fwd-status=304", 304, "", "", OutcomeHit},
 		{"own condition does not", []string{"If-None-Match", `"0"`}, `"1"`, OutcomeRevalidated, "fwd-status=304", 200, `body "1"`, "", OutcomeHit},
@@ -168,6 +168,20 @@ func TestStaleIfError(t *testing.T) {
 		{"dead", `{}`, "max-age=10", nil, caddyhttp.Error(502, errors.New("dead")), OutcomeStale, "fwd=stale; ttl=-1; detail=error", 200},
 		{"plain error", `{}`, "max-age=10", nil, errors.New("dead"), OutcomeStale, "detail=error", 200},
 		{"broken off", `{}`, "max-age=10", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, nil, OutcomeStale, "detail=error", 200},
+		{"broken off behind the header", `{}`, "max-age=10", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X-Failure", "yes")
+			w.Header().Set("Content-Length", "10")
+			w.WriteHeader(http.StatusOK)
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		}, nil, OutcomeStale, "detail=error", 200},
+		{"late body", `{}`, "max-age=10", func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusOK)
+			_, _ = io.WriteString(w, "new")
+		}, nil, OutcomeMiss, "fwd-status=200", 200},
+		{"no body", `{}`, "max-age=10", func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusNotFound)
+		}, nil, OutcomeMiss, "fwd-status=404", 404},
 		{"the error route's", `{}`, "max-age=10", nil, caddyhttp.Error(404, errors.New("gone")), OutcomeMiss, "detail=error", 502},
 		{"404", `{}`, "max-age=10", status(404), nil, OutcomeMiss, "fwd-status=404", 404},
 		{"must-revalidate", `{}`, "max-age=10, must-revalidate", status(503), nil, OutcomeMiss, "fwd-status=503", 503},

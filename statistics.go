@@ -67,6 +67,7 @@ func (n *node) statistics(ctx context.Context) *statistics {
 	counters := n.store.Stats()
 	s.Errors = map[string]uint64{
 		"redis": counters.RedisErrors, "dropped_writes": counters.DroppedWrites, "corrupt": counters.Corrupt,
+		"other_version": counters.OtherVersion,
 	}
 	if n.client != nil {
 		s.Redis = "down"

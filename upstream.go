@@ -33,15 +33,19 @@ func passThrough(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler)
 // it and nothing has been sent, this is an error like others.
 func (x *exchange) callNext(w *captureWriter, r *http.Request) (err error) {
 	defer func() {
-		if w.status == 0 && x.mayServeOnError() {
+		if (w.status == 0 || w.pending) && x.mayServeOnError() {
 			if recovered := recover(); recovered == http.ErrAbortHandler { //nolint:errorlint // the value itself is what is thrown
+				w.abandon()
 				err = errBrokeOff
 			} else if recovered != nil {
 				panic(recovered)
 			}
 		}
 	}()
-	return x.next.ServeHTTP(w, r)
+	if err = x.next.ServeHTTP(w, r); err == nil {
+		w.commit()
+	}
+	return err
 }
 
 var errBrokeOff = errors.New("the upstream broke off")
@@ -82,7 +86,9 @@ func (x *exchange) refresh() {
 	if !x.h.node.refreshes.begin(key) {
 		return
 	}
-	w := &discardWriter{header: make(http.Header)}
+	// What the outer handlers prepared is still untouched, and only what the
+	// upstream makes of it will be stored.
+	w := &discardWriter{header: x.w.Header().Clone()}
 	y := &exchange{
 		h: x.h, w: w, next: x.next, now: x.now, method: x.method, credentials: x.credentials, userID: x.userID,
 		position: x.h.node.journal.Position(), user: x.user, soft: x.soft,

@@ -71,21 +71,37 @@ func (j *Journal) appendAndWait(ctx context.Context, items []*item, wait time.Du
 	last := items[len(items)-1]
 	seen := j.sights.expect(last.token)
 	defer j.sights.forget(last.token)
-	appendCtx, cancel := context.WithTimeout(ctx, callTimeout+wait)
-	defer cancel()
-	if r.ID, r.Replicated, err = j.appendNow(appendCtx, items, wait); err != nil {
-		j.counters.refused.Add(1)
-		return Result{}, notRecorded(err)
+	var w writer = j.client
+	var conn *redis.Conn
+	if j.opts.Replicated {
+		if conn, err = j.masterConn(ctx); err != nil {
+			return Result{}, j.notRecorded(err)
+		}
+		defer conn.Close()
+		w = conn
+	}
+	if r.ID, err = j.appendOn(ctx, w, items); err != nil {
+		return Result{}, j.notRecorded(err)
 	}
 	j.counters.appended.Add(uint64(len(items)))
-	waitCtx, cancel := context.WithDeadline(ctx, start.Add(wait))
+	ctx, cancel := context.WithDeadline(ctx, start.Add(wait))
 	defer cancel()
-	j.confirm(waitCtx, &r, seen)
+	var replication sync.WaitGroup
+	if conn != nil {
+		replication.Go(func() { r.Replicated = replicated(ctx, conn, wait) })
+	}
+	c := j.confirm(ctx, r.ID, seen)
+	replication.Wait()
+	r.Confirmed, r.Pending, r.Lapsed = c.confirmed, c.pending, c.lapsed
 	r.Duration = time.Since(start)
 	return r, nil
 }
 
-func notRecorded(err error) error {
+func (j *Journal) notRecorded(err error) error {
+	j.counters.refused.Add(1)
+	if cluster, ok := j.client.(*redis.ClusterClient); ok {
+		cluster.ReloadState(context.Background()) // the slot may have moved
+	}
 	if strings.Contains(err.Error(), "exhausted the last possible ID") {
 		return fmt.Errorf("%w: %w: %w", ErrNotRecorded, ErrExhausted, err)
 	}
@@ -97,33 +113,13 @@ func (j *Journal) add(f fields) *redis.XAddArgs {
 	return &redis.XAddArgs{Stream: j.keys.stream, MaxLen: j.opts.MaxLen, Approx: true, Values: []any(f)}
 }
 
-// appendNow appends entries in order, on one connection, and where there are
-// replicas waits for one of them on the same connection: WAIT is about the
-// writes of the connection that asks.
-func (j *Journal) appendNow(ctx context.Context, items []*item, wait time.Duration) (ID, *bool, error) {
-	if !j.opts.Replicated {
-		id, err := j.appendOn(ctx, j.client, items)
-		return id, nil, err
-	}
-	conn, err := j.masterConn(ctx)
-	if err != nil {
-		return ID{}, nil, err
-	}
-	defer conn.Close()
-	id, err := j.appendOn(ctx, conn, items)
-	if err != nil {
-		if cluster, ok := j.client.(*redis.ClusterClient); ok {
-			cluster.ReloadState(ctx) // the slot may have moved
-		}
-		return ID{}, nil, err
-	}
-	// What is appended is appended: without an answer it is not replicated.
-	acknowledged, _ := conn.Wait(ctx, 1, max(wait, time.Millisecond)).Result()
-	replicated := acknowledged >= 1
-	return id, &replicated, nil
+// writer is what entries are appended with.
+type writer interface {
+	Pipelined(context.Context, func(redis.Pipeliner) error) ([]redis.Cmder, error)
 }
 
-// masterConn returns a connection to the master of the journal.
+// masterConn returns one connection to the master, for use with replicas: WAIT
+// is about the writes of the connection that asks.
 func (j *Journal) masterConn(ctx context.Context) (*redis.Conn, error) {
 	switch client := j.client.(type) {
 	case *redis.Client:
@@ -134,14 +130,23 @@ func (j *Journal) masterConn(ctx context.Context) (*redis.Conn, error) {
 			return nil, err
 		}
 		return master.Conn(), nil
+	default:
+		return nil, fmt.Errorf("journal: no replicas with a %T", client)
 	}
-	return nil, fmt.Errorf("journal: no replicas with a %T", j.client)
 }
 
-func (j *Journal) appendOn(ctx context.Context, client redis.Cmdable, items []*item) (ID, error) {
+// replicated waits for a replica. Without an answer there is none.
+func replicated(ctx context.Context, conn *redis.Conn, wait time.Duration) *bool {
+	acknowledged, _ := conn.Wait(context.WithoutCancel(ctx), 1, max(wait, time.Millisecond)).Result()
+	answer := acknowledged >= 1
+	return &answer
+}
+
+// appendOn appends entries in order and returns the ID of the last one.
+func (j *Journal) appendOn(ctx context.Context, w writer, items []*item) (ID, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	cmds, err := client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+	cmds, err := w.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for _, it := range items {
 			pipe.XAdd(ctx, j.add(it.fields))
 		}
@@ -162,33 +167,32 @@ const (
 	lastPoll  = 50 * time.Millisecond
 )
 
-// confirm fills in who has applied the entry: first this node, which learns in
+// confirm returns who has applied an entry: first this node, which learns in
 // which epoch the entry lies, then those whom the registry shows after the entry
 // was appended.
-func (j *Journal) confirm(ctx context.Context, r *Result, seen *sight) {
+func (j *Journal) confirm(ctx context.Context, id ID, seen *sight) tally {
+	self := []string{j.opts.NodeID}
 	select {
 	case <-seen.done:
 	case <-ctx.Done():
-		r.Pending = []string{j.opts.NodeID}
-		r.Pending = append(r.Pending, j.registry.tally(Position{ID: maxID}).pending...)
-		return
+		t := j.registry.tally(Position{ID: maxID})
+		return tally{pending: append(self, t.pending...), lapsed: t.lapsed}
 	}
-	at := Position{Epoch: seen.epoch, ID: r.ID}
+	at := Position{Epoch: seen.epoch, ID: id}
 	for poll := firstPoll; ; poll = min(2*poll, lastPoll) {
 		err := j.registry.readAfter(ctx)
 		t := j.registry.tally(at)
-		r.Confirmed, r.Pending, r.Lapsed = t.confirmed, t.pending, t.lapsed
 		if err == nil && !t.young && j.Position().Epoch == at.Epoch {
-			r.Confirmed = append([]string{j.opts.NodeID}, r.Confirmed...)
-			if len(r.Pending) == 0 {
-				return
+			t.confirmed = append(self, t.confirmed...)
+			if len(t.pending) == 0 {
+				return t
 			}
 		} else {
 			// This node cannot tell yet who must confirm.
-			r.Pending = append([]string{j.opts.NodeID}, r.Pending...)
+			t.pending = append(self, t.pending...)
 		}
 		if pause(ctx, poll); ctx.Err() != nil {
-			return
+			return t
 		}
 	}
 }

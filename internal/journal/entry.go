@@ -195,7 +195,8 @@ func text(value any) string {
 // decodeSelectors returns the union of the selector fields and `selectors`.
 func decodeSelectors(values map[string]any, prefix string) ([]Selector, error) {
 	var selectors []Selector
-	for kind := range numKinds {
+	for i := range numKinds {
+		kind := Kind(i)
 		value, present := values[kind.String()]
 		if !present {
 			continue

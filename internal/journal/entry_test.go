@@ -60,7 +60,7 @@ func TestInvalidSelectors(t *testing.T) {
 		{KindPrefix, "example.com"},
 		{KindHost, "https://example.com"},
 		{KindKey, "cache:"},
-		{numKinds, "x"},
+		{Kind(numKinds), "x"},
 	} {
 		if got, err := s.Normalize("cache"); err == nil {
 			t.Errorf("%v is accepted as %v", s, got)

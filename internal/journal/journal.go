@@ -166,6 +166,7 @@ type Journal struct {
 	flightMu sync.Mutex
 	flight   chan struct{} // closed when the catch-up of requests has ended
 
+	base    context.Context // of what Start launches
 	stop    context.CancelFunc
 	running sync.WaitGroup
 	ready   chan struct{}
@@ -193,6 +194,7 @@ func New(opts Options) *Journal {
 		opts:   opts,
 		client: opts.Client,
 		keys:   newKeys(opts.Prefix),
+		base:   context.Background(),
 		stop:   func() {},
 		ready:  make(chan struct{}),
 	}
@@ -228,9 +230,8 @@ func (j *Journal) Start() {
 		j.beReady()
 		return
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	j.stop = cancel
-	j.running.Go(func() { j.follow(ctx) })
+	j.base, j.stop = context.WithCancel(context.Background())
+	j.running.Go(func() { j.follow(j.base) })
 }
 
 // Ready is closed once the node may answer from its store, or knows that Redis
@@ -242,12 +243,12 @@ func (j *Journal) beReady() { j.readied.Do(func() { close(j.ready) }) }
 // Close stops the node from answering from its store, tells the others, and
 // waits for what Start launched. A blocked read ends by itself within a second.
 func (j *Journal) Close(ctx context.Context) {
-	j.closed.Store(true)
+	j.flightMu.Lock()
+	j.closed.Store(true) // no catch-up begins from here on
+	j.flightMu.Unlock()
 	j.lease.Store(nil)
 	j.stop()
 	j.leave(ctx)
-	j.flightMu.Lock() // no catch-up begins from here on
-	j.flightMu.Unlock()
 	j.running.Wait()
 	j.registry.running.Wait()
 }

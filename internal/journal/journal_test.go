@@ -262,7 +262,7 @@ func TestTrimmedPastSleepingNode(t *testing.T) {
 	eventually(t, "b has read on", func() bool { return b.Position().ID == recent })
 	b.wantVerdict(t, old, Absent)
 	b.wantVerdict(t, subjectAt(Position{epoch, recent}), Valid)
-	if got := b.events.gapReasons(); got != string(gapTrimmed) {
+	if got := b.events.gapReasons(); got != string(errTrimmed) {
 		t.Errorf("gaps: %s, want trimmed", got)
 	}
 	a.wantVerdict(t, old, Valid) // it has read everything

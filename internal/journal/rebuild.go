@@ -24,7 +24,7 @@ func (j *Journal) rebuild(ctx context.Context, reason gapError) (proof time.Time
 		}
 		var p progress
 		p, proof, err = j.replay(ctx, epoch)
-		if errors.Is(err, gapVanish) {
+		if errors.Is(err, errVanished) {
 			continue
 		}
 		if err != nil {
@@ -58,8 +58,8 @@ func (j *Journal) chooseEpoch(ctx context.Context, reason gapError) (uint64, gap
 		}
 		epoch := parseEpoch(found)
 		switch {
-		case t.attached && reason != gapStray && epoch == t.position.Epoch && t.position.ID.Before(first):
-			return epoch, gapTrimmed, nil
+		case t.attached && reason != errStrayEpoch && epoch == t.position.Epoch && t.position.ID.Before(first):
+			return epoch, errTrimmed, nil
 		case epoch != 0 && !first.IsZero() && !t.known[epoch]:
 			j.know(epoch)
 			return epoch, reason, nil
@@ -154,7 +154,7 @@ func (j *Journal) replay(ctx context.Context, epoch uint64) (p progress, sent ti
 			return p, sent, err
 		}
 		if len(messages) == 0 || (p.anchor.ID != "" && !sameMessage(messages[0], p.anchor)) {
-			return p, sent, gapVanish
+			return p, sent, errVanished
 		}
 		if p.anchor.ID == "" {
 			first, _ := ParseID(messages[0].ID)

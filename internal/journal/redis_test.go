@@ -28,14 +28,14 @@ func (discard) Printf(context.Context, string, ...any) {}
 
 // server is a real redis-server of one test.
 type server struct {
-	t    *testing.T
+	t    testing.TB
 	dir  string
 	addr string
 	args []string
 	cmd  *exec.Cmd
 }
 
-func newServer(t *testing.T, args ...string) *server {
+func newServer(t testing.TB, args ...string) *server {
 	t.Helper()
 	s := &server{t: t, dir: t.TempDir(), addr: freeAddr(t), args: args}
 	s.start()
@@ -43,7 +43,7 @@ func newServer(t *testing.T, args ...string) *server {
 	return s
 }
 
-func freeAddr(t *testing.T) string {
+func freeAddr(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -116,7 +116,7 @@ func (s *server) xadd(fields ...any) ID {
 }
 
 // eventually waits for something that happens on another goroutine or in Redis.
-func eventually(t *testing.T, what string, done func() bool) {
+func eventually(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(10 * time.Second)
 	for !done() {
@@ -164,7 +164,7 @@ const (
 	testHeartbeat = 100 * time.Millisecond
 )
 
-func newNode(t *testing.T, client redis.UniversalClient, change ...func(*Options)) *testNode {
+func newNode(t testing.TB, client redis.UniversalClient, change ...func(*Options)) *testNode {
 	t.Helper()
 	n := new(testNode)
 	opts := Options{
@@ -184,7 +184,7 @@ func newNode(t *testing.T, client redis.UniversalClient, change ...func(*Options
 }
 
 // startNode starts a journal and waits until it may answer from its store.
-func startNode(t *testing.T, client redis.UniversalClient, change ...func(*Options)) *testNode {
+func startNode(t testing.TB, client redis.UniversalClient, change ...func(*Options)) *testNode {
 	t.Helper()
 	n := newNode(t, client, change...)
 	n.Start()
@@ -195,20 +195,20 @@ func startNode(t *testing.T, client redis.UniversalClient, change ...func(*Optio
 
 func named(id string) func(*Options) { return func(o *Options) { o.NodeID = id } }
 
-func (n *testNode) waitFor(t *testing.T, want Standing) {
+func (n *testNode) waitFor(t testing.TB, want Standing) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%s is %s", n.opts.NodeID, want), func() bool { return n.Trust(t.Context()) == want })
 }
 
 // settled waits until the node has observed the others for a lease, so that it
 // can confirm purges.
-func (n *testNode) settled(t *testing.T) {
+func (n *testNode) settled(t testing.TB) {
 	t.Helper()
 	eventually(t, n.opts.NodeID+" has observed for a lease", func() bool { return !n.registry.tally(Position{}).young })
 }
 
 // purge appends a purge that every node confirms.
-func (n *testNode) purge(t *testing.T, selectors ...Selector) Result {
+func (n *testNode) purge(t testing.TB, selectors ...Selector) Result {
 	t.Helper()
 	r := n.mayPurge(t, selectors...)
 	if !r.Complete() {
@@ -217,7 +217,7 @@ func (n *testNode) purge(t *testing.T, selectors ...Selector) Result {
 	return r
 }
 
-func (n *testNode) mayPurge(t *testing.T, selectors ...Selector) Result {
+func (n *testNode) mayPurge(t testing.TB, selectors ...Selector) Result {
 	t.Helper()
 	r, err := n.Append(t.Context(), Purge{Selectors: selectors}, 5*time.Second)
 	if err != nil {
@@ -242,7 +242,7 @@ func (n *testNode) verdict(s *Subject) Verdict {
 	return v
 }
 
-func (n *testNode) wantVerdict(t *testing.T, s *Subject, want Verdict) {
+func (n *testNode) wantVerdict(t testing.TB, s *Subject, want Verdict) {
 	t.Helper()
 	if got := n.verdict(s); got != want {
 		t.Errorf("%s says %s, want %s (record at %v, node at %v)", n.opts.NodeID, got, want, s.Position, n.Position())

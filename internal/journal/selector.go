@@ -24,14 +24,15 @@ const (
 	KindHost                  // a host, on every port unless it has one
 	KindUser                  // the hash of an identity
 	KindAll                   // everything under the prefix
-	numKinds
 )
+
+const numKinds = int(KindAll) + 1
 
 var kindNames = [numKinds]string{"namespace", "tag", "key", "pattern", "url", "prefix", "host", "user", "all"}
 
 // String returns the name of the selector, which is also its field in an entry.
 func (k Kind) String() string {
-	if k < numKinds {
+	if int(k) < numKinds {
 		return kindNames[k]
 	}
 	return fmt.Sprintf("Kind(%d)", uint8(k))
@@ -156,7 +157,7 @@ func bodyOf(selectors []Selector) *Body {
 // Normalize checks a selector and brings it into the form in which records hold
 // what it is compared with. The identity of KindUser must be hashed already.
 func (s Selector) Normalize(prefix string) (Selector, error) {
-	if s.Kind >= numKinds {
+	if int(s.Kind) >= numKinds {
 		return s, fmt.Errorf("unknown selector %s", s.Kind)
 	}
 	if s.Kind == KindAll {
@@ -215,7 +216,7 @@ func normalURLPrefix(raw string) (string, error) {
 // user information and the default port of the scheme.
 func splitURL(raw string) (scheme, authority, rest string, err error) {
 	u, err := url.Parse(raw)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" {
 		return "", "", "", fmt.Errorf("url %q is not an absolute http or https URL", raw)
 	}
 	rest = raw[len(u.Scheme)+len("://"):]

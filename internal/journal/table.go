@@ -47,10 +47,21 @@ func (v Verdict) String() string {
 	return [...]string{"valid", "soft_covered", "covered", "absent"}[v]
 }
 
-// Kinds of marks beyond those of selectors.
+// markKind says what a mark is compared with.
+type markKind uint8
+
 const (
-	kindExactURL = numKinds + iota // a URL with its query, or known to have none
-	kindOrigin                     // scheme://host without a port
+	markAll markKind = iota
+	markNamespace
+	markTag
+	markKey
+	markURL      // without its query
+	markExactURL // as it is
+	markOrigin   // scheme://host without a port
+	markHost     // with its port if it has one
+	markUser
+	markPattern // patterns and prefixes are no marks, but the newest of each is known
+	markPrefix
 	numMarkKinds
 )
 
@@ -81,7 +92,7 @@ var seeds = func() (seeds [numMarkKinds][2]maphash.Seed) {
 }()
 
 // hashOf stands for a value that is compared as a whole.
-func hashOf(kind Kind, value string) markHash {
+func hashOf(kind markKind, value string) markHash {
 	value = digest(value)
 	return markHash{maphash.String(seeds[kind][0], value), maphash.String(seeds[kind][1], value)}
 }
@@ -98,7 +109,7 @@ func (r *rangeMark) units() int { return 1 + len(r.text)/rangeUnit }
 // rangeGroup is what must be equal for a pattern or prefix to match at all: the
 // namespace of a pattern, the scheme and host of a prefix; "" where it has none.
 type rangeGroup struct {
-	kind Kind
+	kind markKind
 	of   string
 }
 
@@ -142,22 +153,30 @@ func (t *table) apply(selectors []Selector, isSoft bool, id ID) {
 func (t *table) applyOne(s Selector, severity int, id ID) {
 	switch s.Kind {
 	case KindPattern:
-		t.addRange(rangeGroup{KindPattern, t.patternGroup(s.Value)}, rangeMark{s.Value, id, severity})
+		t.addRange(rangeGroup{markPattern, t.patternGroup(s.Value)}, rangeMark{s.Value, id, severity})
 	case KindPrefix:
-		t.addRange(rangeGroup{KindPrefix, prefixGroup(s.Value)}, rangeMark{s.Value, id, severity})
+		t.addRange(rangeGroup{markPrefix, prefixGroup(s.Value)}, rangeMark{s.Value, id, severity})
 	case KindURL:
 		t.applyURL(s.Value, severity, id)
 	case KindHost:
-		t.mark(KindHost, s.Value, severity, id)
+		t.mark(markHost, s.Value, severity, id)
 		// Records hold no default port.
 		switch host, port := splitPort(s.Value); port {
 		case defaultPort("http"):
-			t.mark(kindOrigin, "http://"+host, severity, id)
+			t.mark(markOrigin, "http://"+host, severity, id)
 		case defaultPort("https"):
-			t.mark(kindOrigin, "https://"+host, severity, id)
+			t.mark(markOrigin, "https://"+host, severity, id)
 		}
-	case KindNamespace, KindTag, KindKey, KindUser, KindAll:
-		t.mark(s.Kind, s.Value, severity, id)
+	case KindNamespace:
+		t.mark(markNamespace, s.Value, severity, id)
+	case KindTag:
+		t.mark(markTag, s.Value, severity, id)
+	case KindKey:
+		t.mark(markKey, s.Value, severity, id)
+	case KindUser:
+		t.mark(markUser, s.Value, severity, id)
+	case KindAll:
+		t.mark(markAll, "", severity, id)
 	}
 }
 
@@ -165,19 +184,19 @@ func (t *table) applyOne(s Selector, severity int, id ID) {
 // which records may hold it.
 func (t *table) applyURL(u string, severity int, id ID) {
 	if !strings.Contains(u, "?") {
-		t.mark(KindURL, u, severity, id)
+		t.mark(markURL, u, severity, id)
 		return
 	}
-	t.mark(kindExactURL, u, severity, id)
+	t.mark(markExactURL, u, severity, id)
 	if t.urlForms == nil {
 		return
 	}
 	for _, form := range t.urlForms(u) {
-		t.mark(kindExactURL, form, severity, id)
+		t.mark(markExactURL, form, severity, id)
 	}
 }
 
-func (t *table) mark(kind Kind, value string, severity int, id ID) {
+func (t *table) mark(kind markKind, value string, severity int, id ID) {
 	h := hashOf(kind, value)
 	marks := t.marks[severity]
 	old, present := marks[h]
@@ -211,12 +230,12 @@ func (t *table) fold(group rangeGroup, r rangeMark) {
 	t.units -= r.units()
 	switch {
 	case group.of == "":
-		t.mark(KindAll, "", r.severity, r.id)
-	case group.kind == KindPattern:
-		t.mark(KindNamespace, group.of, r.severity, r.id)
+		t.mark(markAll, "", r.severity, r.id)
+	case group.kind == markPattern:
+		t.mark(markNamespace, group.of, r.severity, r.id)
 	default:
 		_, host := cutURL(group.of)
-		t.mark(KindHost, host, r.severity, r.id)
+		t.mark(markHost, host, r.severity, r.id)
 	}
 }
 
@@ -271,22 +290,22 @@ func (c *check) locked() {
 		return
 	}
 	s := c.subject
-	c.mark(KindAll, "")
-	c.mark(KindNamespace, s.Namespace)
+	c.mark(markAll, "")
+	c.mark(markNamespace, s.Namespace)
 	if s.User != "" {
-		c.mark(KindUser, s.User)
+		c.mark(markUser, s.User)
 	}
 	for _, tag := range s.Tags {
-		c.mark(KindTag, tag)
+		c.mark(markTag, tag)
 	}
-	c.mark(KindKey, c.named)
-	c.mark(KindKey, c.key)
+	c.mark(markKey, c.named)
+	c.mark(markKey, c.key)
 	if s.BaseKey != s.Key {
-		c.mark(KindKey, strings.TrimPrefix(s.BaseKey, c.t.prefix))
+		c.mark(markKey, strings.TrimPrefix(s.BaseKey, c.t.prefix))
 	}
 	c.url(s.URL)
-	if c.newer(KindPattern) {
-		c.patterns = c.t.rangesOf(KindPattern, s.Namespace)
+	if c.newer(markPattern) {
+		c.patterns = c.t.rangesOf(markPattern, s.Namespace)
 	}
 }
 
@@ -305,31 +324,31 @@ func (c *check) url(u string) {
 		return
 	}
 	path, _, _ := strings.Cut(u, "?")
-	c.mark(KindURL, path)
-	c.mark(kindExactURL, u)
+	c.mark(markURL, path)
+	c.mark(markExactURL, u)
 	scheme, authority := cutURL(u)
 	origin := u[:len(scheme)+len("://")+len(authority)]
-	c.mark(kindOrigin, origin)
-	c.mark(KindHost, authority)
+	c.mark(markOrigin, origin)
+	c.mark(markHost, authority)
 	if host, port := splitPort(authority); port != "" {
-		c.mark(KindHost, host)
+		c.mark(markHost, host)
 	}
-	if c.newer(KindPrefix) {
-		c.prefixes = c.t.rangesOf(KindPrefix, origin)
+	if c.newer(markPrefix) {
+		c.prefixes = c.t.rangesOf(markPrefix, origin)
 	}
 }
 
 // rangesOf returns the patterns or prefixes of a group, and those of none.
-func (t *table) rangesOf(kind Kind, group string) [2][]rangeMark {
+func (t *table) rangesOf(kind markKind, group string) [2][]rangeMark {
 	return [2][]rangeMark{t.ranges[rangeGroup{kind, group}], t.ranges[rangeGroup{kind, ""}]}
 }
 
 // newer reports whether a mark of the kind may change the verdict.
-func (c *check) newer(kind Kind) bool {
+func (c *check) newer(kind markKind) bool {
 	return c.verdict < Covered && c.after.Before(c.t.newest[kind])
 }
 
-func (c *check) mark(kind Kind, value string) {
+func (c *check) mark(kind markKind, value string) {
 	if !c.newer(kind) {
 		return
 	}

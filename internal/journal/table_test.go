@@ -277,7 +277,7 @@ func TestCheckDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations with nothing newer", n)
 	}
 	for i := range 100 {
-		for kind := range numKinds - 1 {
+		for kind := range Kind(numKinds - 1) {
 			j.state.Load().table.apply([]Selector{{kind, fmt.Sprintf("other:%d", i)}}, false, maxID)
 		}
 	}

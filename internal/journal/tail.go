@@ -64,12 +64,12 @@ type gapError string
 func (e gapError) Error() string { return "journal: " + string(e) }
 
 const (
-	gapJoined  gapError = "joined"
-	gapAnchor  gapError = "the entry applied last is gone"
-	gapEpoch   gapError = "another epoch has begun"
-	gapStray   gapError = "the key of the epoch was changed"
-	gapTrimmed gapError = "trimmed before it was read"
-	gapVanish  gapError = "the journal vanished while it was read"
+	errJoined     gapError = "joined"
+	errAnchorGone gapError = "the entry applied last is gone"
+	errEpochBegun gapError = "another epoch has begun"
+	errStrayEpoch gapError = "the key of the epoch was changed"
+	errTrimmed    gapError = "trimmed before it was read"
+	errVanished   gapError = "the journal vanished while it was read"
 )
 
 // follow runs cycles until ctx ends: one when an entry arrives, and one per
@@ -148,11 +148,12 @@ func (j *Journal) advance(ctx context.Context) error {
 	if err := j.drain(ctx); err != nil {
 		return err
 	}
-	proof, err := time.Time{}, error(gapJoined)
+	proof, err := time.Time{}, error(errJoined)
 	if t.attached {
 		proof, err = j.readOn(ctx)
 	}
 	if gap, ok := errors.AsType[gapError](err); ok {
+		ctx = j.base // a request that found the gap will not wait, but the work goes on
 		proof, err = j.rebuild(ctx, gap)
 	}
 	if err != nil {
@@ -203,7 +204,7 @@ func (j *Journal) readOn(ctx context.Context) (time.Time, error) {
 			return sent, err
 		}
 		if len(messages) == 0 || !sameMessage(messages[0], t.anchor) {
-			return sent, gapAnchor
+			return sent, errAnchorGone
 		}
 		was := t.position.Epoch
 		if messages = messages[1:]; len(messages) > 0 {
@@ -211,7 +212,7 @@ func (j *Journal) readOn(ctx context.Context) (time.Time, error) {
 			j.settle(&t.progress, entries)
 		}
 		if was != t.position.Epoch {
-			j.gap(gapEpoch)
+			j.gap(errEpochBegun)
 		}
 		if end {
 			return sent, j.compareKey(epoch)
@@ -261,7 +262,7 @@ func (j *Journal) compareKey(epoch uint64) error {
 		return nil
 	}
 	t.strays = 0
-	return gapStray
+	return errStrayEpoch
 }
 
 // apply takes entries into p. Nobody knows of them before settle.
@@ -351,7 +352,7 @@ func (j *Journal) malformed(id ID, err error) {
 // gap empties the memory tier, whose records are absent now, and tells why.
 func (j *Journal) gap(reason gapError) {
 	j.opts.Empty()
-	if reason == gapJoined {
+	if reason == errJoined {
 		return
 	}
 	j.counters.gaps.Add(1)

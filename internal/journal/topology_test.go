@@ -51,7 +51,7 @@ func TestCluster(t *testing.T) {
 	}
 	a.settled(t)
 	old := a.subject()
-	if r := a.mayPurge1(t, 50*time.Millisecond); r.Replicated == nil || *r.Replicated || len(r.Pending) > 0 {
+	if r := a.mayPurge1(t, 300*time.Millisecond); r.Replicated == nil || *r.Replicated || len(r.Pending) > 0 {
 		t.Errorf("%+v: want it confirmed and not replicated", r)
 	}
 	a.wantVerdict(t, old, Covered)

@@ -34,7 +34,7 @@ type fakeRedis struct {
 	dials atomic.Int32
 
 	mu      sync.Mutex
-	replies map[string]string      // by command in upper case; without one, it hangs
+	replies map[string]string // by command in upper case; without one, it hangs
 }
 
 func newFake(replies map[string]string) *fakeRedis { return &fakeRedis{replies: replies} }

@@ -18,13 +18,14 @@ type queue struct {
 	mu      sync.Mutex
 	ready   *sync.Cond // pending or closed has changed
 	pending []*job
+	latest  map[string]*Record // what is pending or busy, by full key
 	records int
 	bytes   int64
 	closed  bool
 }
 
 func newQueue(maxRecords int, maxBytes int64) *queue {
-	q := &queue{maxRecords: maxRecords, maxBytes: maxBytes}
+	q := &queue{maxRecords: maxRecords, maxBytes: maxBytes, latest: make(map[string]*Record)}
 	q.ready = sync.NewCond(&q.mu)
 	return q
 }
@@ -46,6 +47,9 @@ func (q *queue) push(records []*Record) bool {
 		return false
 	}
 	q.pending = append(q.pending, &job{records})
+	for _, r := range records {
+		q.latest[r.Key.Full] = r
+	}
 	q.records += len(records)
 	q.bytes += bytes
 	q.ready.Signal()
@@ -68,6 +72,13 @@ func (q *queue) next() *job {
 	return j
 }
 
+// find returns the record that will be written last under a full key, or nil.
+func (q *queue) find(key string) *Record {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.latest[key]
+}
+
 // finish ends a busy job.
 func (q *queue) finish(j *job) {
 	q.mu.Lock()
@@ -77,6 +88,11 @@ func (q *queue) finish(j *job) {
 
 // release gives back the room of records. mu is held.
 func (q *queue) release(records []*Record) {
+	for _, r := range records {
+		if q.latest[r.Key.Full] == r {
+			delete(q.latest, r.Key.Full)
+		}
+	}
 	q.records -= len(records)
 	q.bytes -= weight(records)
 }

@@ -171,8 +171,14 @@ func (t *Tiered) Lookup(ctx context.Context, key Key, now time.Time) (r *Record,
 	if !up {
 		return nil, TierNone, false
 	}
-	r, err := t.read(ctx, key)
-	t.note(period, err, true)
+	if t.memory == nil {
+		r = t.queue.find(key.Full) // who has stored it must find it
+	}
+	if r == nil {
+		var err error
+		r, err = t.read(ctx, key)
+		t.note(period, err, true)
+	}
 	if r == nil || !now.Before(r.Expires) {
 		return nil, TierNone, false
 	}

@@ -384,3 +384,14 @@ func TestMemoryKeepsTheLaterPosition(t *testing.T) {
 		}
 	}
 }
+
+// Without memory, what waits to be written is found all the same.
+func TestTieredFindsQueuedWrites(t *testing.T) {
+	r, _ := newRedis(t)
+	s := newTiered(t, nil, r, store.Options{})
+	for i := range 200 {
+		rec := storetest.Response("shop", fmt.Sprint(i))
+		s.Put(rec)
+		wantTier(t, s, rec.Key, store.TierRedis)
+	}
+}
