@@ -155,6 +155,9 @@ func (a *App) subscribe(ctx caddy.Context) error {
 // resolve applies the environment and the defaults.
 func (a *App) resolve() error {
 	a.Prefix = cmp.Or(a.Prefix, os.Getenv("REDIS_CACHE_KEY_PREFIX"), defaultPrefix)
+	if a.Prefix == defaultNamespace {
+		return fmt.Errorf("prefix %q: a namespace has this name", a.Prefix)
+	}
 	if !prefixFormat.MatchString(a.Prefix) {
 		return fmt.Errorf("prefix %q: only letters, digits, '.', '_' and '-' are allowed", a.Prefix)
 	}

@@ -2,6 +2,7 @@ package rediscache
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 
@@ -28,6 +29,7 @@ func load(t *testing.T, config string) (*App, error) {
 
 func TestAppErrors(t *testing.T) {
 	for config, want := range map[string]string{
+		`{"prefix":"general"}`:                   "a namespace has this name",
 		`{"prefix":"a:b"}`:                       "only letters",
 		`{"memory":-2}`:                          "negative",
 		`{"memory":-1,"redis":{"off":true}}`:     "no place to store",
@@ -110,6 +112,25 @@ func TestEnvironment(t *testing.T) {
 	set("REDIS_CACHE_ENABLED", "perhaps")
 	if _, err := load(t, `{}`); err == nil || !strings.Contains(err.Error(), "REDIS_CACHE_ENABLED") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Options that together would let users share a response.
+func TestMergedPolicyErrors(t *testing.T) {
+	for config, want := range map[string]string{
+		`{"key":{"template":"a","exact":true},"by_user":"{http.request.cookie.uid}"}`: "the template is the whole key",
+		`{"key":{"template":"a","exact":true},"vary_cookie":["uid"]}`:                 "the template is the whole key",
+		`{"by_user":"http.auth.user.id"}`:                                             "no placeholder",
+		`{"methods":["GET","POST"]}`:                                                  "need vary_body",
+		`{"vary_body":1}`:                                                             "no method with a body",
+	} {
+		var p Policy
+		if err := json.Unmarshal([]byte(config), &p); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(p.validate(), p.validateMerged()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", config, err, want)
+		}
 	}
 }
 

@@ -91,6 +91,7 @@ func (o *policyParser) parseSingle(option string) (err error) {
 		p.Jitter = &percent
 	case "by_user":
 		p.ByUser = o.template(value)
+		return o.wrap((&Policy{ByUser: p.ByUser}).validate())
 	case "max_body":
 		p.MaxBody, err = parseSize(d, option, value)
 	case "set_cookie":
@@ -100,7 +101,9 @@ func (o *policyParser) parseSingle(option string) (err error) {
 		p.ClientCacheControl = value
 		return o.wrap(oneOf(option, value, clientModes))
 	case "stale_while_revalidate":
-		p.StaleWhileRevalidate, err = parseDuration(d, option, value)
+		window, err := parseDuration(d, option, value)
+		p.StaleWhileRevalidate = &window
+		return err
 	case "stale_if_error":
 		window, err := parseDuration(d, option, value)
 		p.StaleIfError = &window

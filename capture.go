@@ -2,6 +2,7 @@ package rediscache
 
 import (
 	"bufio"
+	"cmp"
 	"io"
 	"maps"
 	"net"
@@ -104,7 +105,7 @@ func (c *captureWriter) pass() {
 	status, header := c.status, c.Header()
 	c.x.invalidate(status, header)
 	if c.before != nil {
-		c.head = c.stored != nil && c.x.method == http.MethodHead && status == http.StatusOK
+		c.head = c.stored != nil && c.x.stored.Status == http.StatusOK && c.x.method == http.MethodHead && status == http.StatusOK
 		if c.head {
 			c.upstreamHeader = header.Clone()
 		}
@@ -137,7 +138,7 @@ func (c *captureWriter) withhold() bool {
 
 // abandon withholds a response that broke off before it was passed on.
 func (c *captureWriter) abandon() {
-	c.failed = c.pending
+	c.failed = c.failed || c.pending
 	c.pending = false
 	c.discard()
 }
@@ -208,12 +209,13 @@ func (c *captureWriter) keepUntyped() {
 // Hijack gives the connection away; what is sent over it is no response.
 func (c *captureWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	c.commit()
-	c.drop(ReasonUpgrade)
-	if c.status == 0 {
-		c.status = http.StatusSwitchingProtocols
-	}
 	//nolint:bodyclose // there is no body
-	return http.NewResponseController(c.ResponseWriter).Hijack()
+	conn, rw, err := http.NewResponseController(c.ResponseWriter).Hijack()
+	if err == nil {
+		c.drop(ReasonUpgrade)
+		c.status = cmp.Or(c.status, http.StatusSwitchingProtocols)
+	}
+	return conn, rw, err
 }
 
 // capture keeps a piece of the body.
@@ -252,7 +254,7 @@ func (c *captureWriter) decide() {
 		return
 	}
 	response := rfc9111.Response{Status: c.status, Header: header, RequestTime: x.now, ResponseTime: time.Now()}
-	rules, mismatch := c.rulesFor(header)
+	rules, mismatch := c.rulesFor(c.status, header)
 	decision := rfc9111.Decide(response, rules)
 	if !decision.Store {
 		x.refuse(refused(decision.Refusal))
@@ -270,11 +272,16 @@ func (c *captureWriter) decide() {
 		x.refuse(reason)
 		return
 	}
+	tags, ok := x.tags(header)
+	if !ok {
+		x.refuse(ReasonTagLimit)
+		return
+	}
 	if len(header["Date"]) == 0 {
 		header["Date"] = []string{response.ResponseTime.UTC().Format(http.TimeFormat)}
 	}
 	c.rec = &store.Record{
-		Namespace: x.h.Namespace, Identifier: x.key.identifier, Tags: x.tags(header),
+		Namespace: x.h.Namespace, Identifier: x.key.identifier, Tags: tags,
 		Freshness: decision.Freshness, Expires: expires(&decision.Freshness, header),
 		Status: c.status, Fields: c.fields(header, decision.Strip),
 	}
@@ -299,12 +306,6 @@ func (c *captureWriter) unstorable(header http.Header) Reason {
 	switch {
 	case c.status == http.StatusPreconditionFailed:
 		return ReasonPrecondition
-	case x.noStore:
-		return ReasonRequestDirective
-	case headerSize(header) > maxHeader:
-		return ReasonTooLarge
-	case p.noStore(c.status, header):
-		return ReasonNoStoreRule
 	case isStream(header):
 		return ReasonStreaming
 	case len(header["Trailer"]) > 0:
@@ -313,6 +314,21 @@ func (c *captureWriter) unstorable(header http.Header) Reason {
 		return ReasonTooLarge
 	case p.setCookie() == setCookieRefuse && !slices.Equal(header["Set-Cookie"], c.before["Set-Cookie"]):
 		return ReasonSetCookie
+	}
+	return c.unwanted(c.status, header)
+}
+
+// unwanted finds what forbids to store a header, be it a response's or one that
+// freshens what is stored.
+func (c *captureWriter) unwanted(status int, header http.Header) Reason {
+	x := c.x
+	switch {
+	case x.noStore:
+		return ReasonRequestDirective
+	case headerSize(header) > maxHeader:
+		return ReasonTooLarge
+	case x.h.policy.noStore(status, header):
+		return ReasonNoStoreRule
 	}
 	if x.userID == "" && userID(x.repl) != "" {
 		x.warnIdentityBelow()
@@ -328,7 +344,7 @@ func (x *exchange) answersGet(status int, header http.Header) bool {
 	if status != http.StatusOK || err != nil || header.Get("Content-Location") == "" {
 		return false
 	}
-	q := x.keyRequest()
+	q := &x.q
 	target, err := url.Parse(q.scheme + "://" + q.host + q.path)
 	if err != nil {
 		return false
@@ -352,9 +368,9 @@ func (x *exchange) warnIdentityBelow() {
 // whether a configured lifetime was left out because the response is of another
 // type than its URL promises: a private page at /account/x.css must not be
 // stored only because style sheets are.
-func (c *captureWriter) rulesFor(header http.Header) (rules rfc9111.Policy, mismatch bool) {
-	rules = c.rules(c.status)
-	if rules.HasTTL && contradictsExtension(c.x.path(), header.Get("Content-Type")) {
+func (c *captureWriter) rulesFor(status int, header http.Header) (rules rfc9111.Policy, mismatch bool) {
+	rules = c.rules(status)
+	if rules.HasTTL && contradictsExtension(c.x.q.path, header.Get("Content-Type")) {
 		rules.HasTTL, rules.TTL, rules.Override = false, 0, false
 		mismatch = true
 	}
@@ -365,13 +381,15 @@ func (c *captureWriter) rules(status int) rfc9111.Policy {
 	p := &c.x.h.policy
 	rules := rfc9111.Policy{
 		AllowPrivate: p.ByUser != "", Targets: p.targets(), Validators: true,
-		StaleWhileRevalidate: time.Duration(p.StaleWhileRevalidate), StaleIfError: p.staleIfError(),
+		StaleWhileRevalidate: p.staleWhileRevalidate(), StaleIfError: p.staleIfError(),
 	}
 	if p.Heuristic != nil {
 		rules.HeuristicPercent, rules.HeuristicMax = p.Heuristic.Percent, time.Duration(p.Heuristic.Max)
 	}
 	if c.x.asGet {
-		return rules // only what the response itself says
+		// Only what the response itself says.
+		rules.Validators, rules.HeuristicPercent = false, 0
+		return rules
 	}
 	if ttl := p.statusTTL(status, c.x.ttl); ttl != nil {
 		rules.HasTTL, rules.TTL, rules.Override = true, p.jittered(time.Duration(ttl.Duration)), ttl.Override
@@ -417,7 +435,7 @@ func (c *captureWriter) record() *store.Record {
 		return nil
 	}
 	switch {
-	case c.declared >= 0 && c.declared != int64(len(c.body)), c.x.r.Context().Err() != nil:
+	case c.declared >= 0 && c.declared != int64(len(c.body)), c.declared < 0 && c.x.r.Context().Err() != nil:
 		c.drop(ReasonIncomplete)
 		return nil
 	case hasTrailers(c.Header()):

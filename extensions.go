@@ -1,11 +1,8 @@
 package rediscache
 
 import (
-	"net/http"
 	"net/url"
 	"strings"
-
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
 // extensionTypes are the types that files with these extensions have. An origin
@@ -53,11 +50,4 @@ func contradictsExtension(path, contentType string) bool {
 		}
 	}
 	return true
-}
-
-// path is that of the request as the client sent it.
-func (x *exchange) path() string {
-	original := x.r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
-	path, _ := splitURI(original.URL, original.RequestURI)
-	return path
 }

@@ -75,9 +75,12 @@ type exchange struct {
 	soft     bool          // a soft purge made what was found stale
 	tier     store.TierName
 
-	// The request as it came in: handlers behind may change it. Set by remember,
-	// but for body.
-	reqHead http.Header
+	// The request as it came in: handlers behind may change it. came and what
+	// follows are set by remember, but for body.
+	q       keyRequest
+	level   string // of diagnostics
+	came    *http.Request
+	reqHead http.Header // of came
 	url     string
 	ttl     *TTL
 	body    []byte // part of the key, with vary_body
@@ -112,6 +115,8 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	repl := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	x := &exchange{h: h, w: w, r: r, next: next, repl: repl, now: time.Now(), method: r.Method}
 	x.position = h.node.journal.Position()
+	x.q = x.keyRequest()
+	x.level = h.policy.diagnosticsFor(r)
 	repl.Map(x.placeholder)
 	return x, true
 }
@@ -128,12 +133,11 @@ func (x *exchange) count() {
 // bypassReason says why the cache takes no part in a request.
 func (x *exchange) bypassReason() Reason {
 	r, p := x.r, &x.h.policy
+	cached := p.cachesMethod(r.Method)
 	switch {
 	case !x.h.app.enabled:
 		return ReasonDisabled
-	case !p.cachesMethod(r.Method):
-		return ReasonMethod
-	case r.ContentLength != 0 && !isBodyMethod(r.Method):
+	case cached && r.ContentLength != 0 && !isBodyMethod(r.Method):
 		return ReasonRequestBody
 	case len(r.Header["Upgrade"]) > 0:
 		return ReasonUpgrade
@@ -148,6 +152,9 @@ func (x *exchange) bypassReason() Reason {
 		if ok, err := rule.matches(r); ok || err != nil {
 			return ReasonMatcher
 		}
+	}
+	if !cached {
+		return ReasonMethod // last: a POST may answer GET, but for these reasons
 	}
 	return ReasonNone
 }
@@ -168,7 +175,7 @@ func (p *Policy) cachesMethod(method string) bool {
 // buildKey makes the key from the request as it came in.
 func (x *exchange) buildKey() Reason {
 	p := &x.h.policy
-	q := x.keyRequest()
+	q := x.q
 	if p.ByUser != "" {
 		identity, err := x.repl.ReplaceOrErr(p.ByUser, true, true)
 		if err != nil || identity == "" {
@@ -244,7 +251,7 @@ func (x *exchange) lookup() {
 	f := &rec.Freshness
 	accepted := x.requestAccepts(f)
 	switch {
-	case !x.credentials.allowed(f):
+	case !x.credentials.allowed(f) || rec.User != x.user:
 		x.forward = ReasonCredentials
 	case accepted:
 		x.rec = rec
@@ -331,9 +338,9 @@ func (x *exchange) remember() {
 	if x.reqHead != nil {
 		return
 	}
-	x.reqHead = x.r.Header.Clone()
-	q := x.keyRequest()
-	x.url = q.url()
+	x.came = x.r.Clone(x.r.Context())
+	x.reqHead = x.came.Header
+	x.url = x.q.url()
 	ttl, err := x.h.policy.requestTTL(x.r)
 	if err != nil {
 		x.h.logger.Error("a ttl matcher failed", zap.Error(err))

@@ -164,7 +164,7 @@ func (x *exchange) invalidate(status int, header http.Header) {
 	if x.isUnsafe() {
 		selectors = append(selectors, x.targets(status, header)...)
 	}
-	if len(selectors) == 0 {
+	if selectors = valid(selectors, x.h.app.Prefix); len(selectors) == 0 {
 		return
 	}
 	p := journal.Purge{Selectors: selectors, By: "request"}
@@ -174,6 +174,15 @@ func (x *exchange) invalidate(status int, header http.Header) {
 	if err := x.h.node.journal.AppendAsync(p); err != nil {
 		x.h.logger.Error("a request could not invalidate", zap.Error(err))
 	}
+}
+
+// valid drops what selects nothing, such as a URL that a client made up: it must
+// not keep the rest from being purged.
+func valid(selectors []journal.Selector, prefix string) []journal.Selector {
+	return slices.DeleteFunc(selectors, func(s journal.Selector) bool {
+		_, err := s.Normalize(prefix)
+		return err != nil
+	})
 }
 
 // invalidateBefore purges what the response of a POST is about to replace, and
@@ -200,14 +209,14 @@ const invalidateWait = 100 * time.Millisecond
 
 // targets are what HTTP itself says an unsafe request has changed.
 func (x *exchange) targets(status int, header http.Header) []journal.Selector {
-	q := x.keyRequest()
-	target, err := url.Parse(q.scheme + "://" + q.host + q.path)
-	if err != nil {
-		return nil
-	}
-	var selectors []journal.Selector
-	for _, u := range rfc9111.InvalidationTargets(target, status, header) {
-		selectors = append(selectors, journal.Selector{Kind: journal.KindURL, Value: u.String()})
+	// As the client sent it, which is how records hold it.
+	own := x.q.scheme + "://" + x.q.host + x.q.path
+	selectors := []journal.Selector{{Kind: journal.KindURL, Value: own}}
+	if target, err := url.Parse(own); err == nil {
+		for _, u := range rfc9111.InvalidationTargets(target, status, header)[1:] {
+			u.RawQuery, u.ForceQuery = "", false // it may hold a secret, and selectors are logged
+			selectors = append(selectors, journal.Selector{Kind: journal.KindURL, Value: u.String()})
+		}
 	}
 	for _, group := range rfc9111.CacheGroups(header["Cache-Group-Invalidation"]) {
 		selectors = append(selectors, journal.Selector{Kind: journal.KindTag, Value: x.groupTag(group)})
@@ -236,6 +245,9 @@ func (a *App) eventPurges(event string, data map[string]any) []journal.Purge {
 			kind = 1
 		}
 		purges[kind].Selectors = append(purges[kind].Selectors, rule.expand(repl, a.secret)...)
+	}
+	for i := range purges {
+		purges[i].Selectors = valid(purges[i].Selectors, a.Prefix)
 	}
 	return slices.DeleteFunc(purges[:], func(p journal.Purge) bool { return len(p.Selectors) == 0 })
 }
@@ -318,7 +330,7 @@ func (n *node) onEntry(e journal.Entry) {
 	}
 	selectors := make([]string, len(e.Selectors))
 	for i, s := range e.Selectors {
-		selectors[i] = s.String()
+		selectors[i], _, _ = strings.Cut(s.String(), "?") // no query value is logged
 	}
 	n.logger().Info("cache_invalidate", zap.String("id", e.ID.String()), zap.Strings("selectors", selectors),
 		zap.Bool("soft", e.Soft()), zap.String("by", e.By), zap.String("reason", e.Reason))

@@ -184,6 +184,8 @@ func (q *keyRequest) appendHash(dst []byte) []byte {
 	}
 	if q.method != "" {
 		body := sha256.Sum256(q.body)
+		h.addField("Content-Type", q.header)
+		h.addField("Content-Encoding", q.header)
 		h.add(partMethod, q.method)
 		h.add(partBody, string(body[:]))
 	}
@@ -293,12 +295,13 @@ func splitURI(u *url.URL, requestURI string) (path, query string) {
 // kept returns the selected parameters of a raw query, sorted by name. Those of
 // one name stay in their order, which an origin may care for.
 func (v *VaryQuery) kept(query string) []string {
-	if query == "" || (v != nil && v.Mode == queryNone) {
+	if query == "" {
 		return nil
 	}
-	pairs := make([]string, 0, 1+strings.Count(query, "&"))
+	var pairs []string
 	for pair := range strings.SplitSeq(query, "&") {
-		if v == nil || v.keeps(paramName(pair)) {
+		// Some origins split at semicolons, too: what hides behind one counts.
+		if v == nil || strings.IndexByte(pair, ';') >= 0 || v.keeps(paramName(pair)) {
 			pairs = append(pairs, pair)
 		}
 	}

@@ -53,6 +53,9 @@ const (
 	readyTimeout = 500 * time.Millisecond
 	// closeTimeout bounds how long a node takes to tell the others that it leaves.
 	closeTimeout = time.Second
+	// maxLifetime is the longest that a purge is remembered, and so the longest
+	// that a response fetched before it is of use.
+	maxLifetime = 30 * 24 * time.Hour
 	// journalTimeout bounds a call of the journal that no request waits for.
 	journalTimeout = time.Second
 )
@@ -70,9 +73,9 @@ func newNode(opts *redis.Options, app *App) *node {
 	n := &node{prefix: app.Prefix, refused: make(chan struct{}), emissions: make(chan emission, maxEmissions)}
 	n.app.Store(app)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
-	var readTimeout time.Duration
+	var readTimeout, writeTimeout time.Duration
 	if opts != nil {
-		readTimeout = opts.ReadTimeout
+		readTimeout, writeTimeout = opts.ReadTimeout, opts.WriteTimeout
 		n.client = redis.NewClient(opts)
 		n.redis = store.NewRedis(n.client, app.Prefix)
 		own := *opts
@@ -80,7 +83,8 @@ func newNode(opts *redis.Options, app *App) *node {
 		n.log = redis.NewClient(&own)
 	}
 	n.journal = journal.New(journal.Options{
-		Client: n.log, Prefix: app.Prefix, Version: moduleVersion(), ReadTimeout: readTimeout,
+		Client: n.log, Prefix: app.Prefix, Version: moduleVersion(), ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
+		MaxAge:   maxLifetime,
 		URLForms: n.urlForms, Expand: n.expandEvent,
 		Empty: n.emptyMemory, OnEntry: n.onEntry, OnMalformed: n.onMalformed, OnGap: n.onGap, OnReach: n.onReach,
 	})

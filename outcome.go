@@ -51,6 +51,7 @@ const (
 	ReasonTooLarge                // the body is larger than max_body
 	ReasonStreaming               // the response wants to be flushed at once
 	ReasonTrailers                // the response has trailers
+	ReasonTagLimit                // the response has too many tags
 	ReasonVariantLimit            // the URL has too many variants
 	ReasonError                   // the upstream gave an error, or no response at all
 	ReasonIncomplete              // the response broke off
@@ -61,7 +62,7 @@ var reasonNames = [numReasons]string{
 	"", "disabled", "method", "request-body", "upgrade", "override-field", "bypass-rule", "no-identity",
 	"key-too-long", "credentials", "identity-below", "unproven", "absent", "variant", "expired",
 	"request-directive", "only-if-cached", "precondition", "range", "no-store-rule", "type-mismatch", "set-cookie", "too-large", "streaming",
-	"trailers", "variant-limit", "error", "incomplete",
+	"trailers", "tag-limit", "variant-limit", "error", "incomplete",
 }
 
 // firstRefusal is where the refusals of the HTTP rules begin among the reasons.
@@ -77,6 +78,8 @@ func (r Reason) String() string {
 	return reasonNames[r]
 }
 
-// byRule reports whether HTTP or the route forbids to store responses like this
-// one, whoever asks.
-func (r Reason) byRule() bool { return r >= firstRefusal || r == ReasonNoStoreRule }
+// byRule reports whether the origin or the route says that responses like this
+// one are not to be stored, whoever asks.
+func (r Reason) byRule() bool {
+	return r == ReasonNoStoreRule || r == refused(rfc9111.RefusalNoStore) || r == refused(rfc9111.RefusalPrivate)
+}

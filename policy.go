@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -89,7 +90,7 @@ type Policy struct {
 
 	// How long a stale response is answered while it is fetched anew, when the
 	// origin does not say. Default: 0. RFC 5861 section 3.
-	StaleWhileRevalidate caddy.Duration `json:"stale_while_revalidate,omitempty"`
+	StaleWhileRevalidate *caddy.Duration `json:"stale_while_revalidate,omitempty"`
 
 	// How long a stale response is answered when the origin fails, when the
 	// origin does not say. Default: 10m. RFC 5861 section 4.
@@ -318,6 +319,9 @@ func (p *Policy) validate() error {
 	if p.MaxBody < 0 {
 		return fmt.Errorf("max_body %d is negative", p.MaxBody)
 	}
+	if p.ByUser != "" && !strings.Contains(p.ByUser, "{") {
+		return fmt.Errorf("by_user: %q has no placeholder, so that every user would be the same", p.ByUser)
+	}
 	if p.Key != nil {
 		if err := p.Key.validate(); err != nil {
 			return err
@@ -344,7 +348,7 @@ func (p *Policy) validate() error {
 	if h := p.Heuristic; h != nil && (h.Percent < 1 || h.Percent > 100 || h.Max <= 0) {
 		return fmt.Errorf("heuristic: %d percent, at most %s: want 1 to 100 percent and a duration", h.Percent, time.Duration(h.Max))
 	}
-	if p.StaleWhileRevalidate < 0 || p.staleIfError() < 0 || p.VaryBody < 0 {
+	if p.staleWhileRevalidate() < 0 || p.staleIfError() < 0 || p.VaryBody < 0 {
 		return errors.New("stale_while_revalidate, stale_if_error and vary_body must not be negative")
 	}
 	for _, rule := range p.Invalidate {
@@ -368,6 +372,10 @@ func (p *Policy) validate() error {
 // directives may set apart: without vary_body all bodies would share one stored
 // response.
 func (p *Policy) validateMerged() error {
+	if p.Key != nil && p.Key.Exact &&
+		(p.ByUser != "" || p.VaryBody > 0 || p.VaryQuery != nil || len(p.VaryHeader)+len(p.VaryCookie) > 0) {
+		return errors.New("key … exact: the template is the whole key, by_user and vary_* would have no effect")
+	}
 	hasBody := slices.ContainsFunc(p.Methods, isBodyMethod)
 	if hasBody && p.VaryBody == 0 {
 		return errors.New("methods: POST and QUERY need vary_body, so that the body is part of the key")
@@ -511,6 +519,13 @@ func (p *Policy) maxBody() int64 { return cmp.Or(p.MaxBody, defaultMaxBody) }
 func (p *Policy) setCookie() string { return cmp.Or(p.SetCookie, setCookieRefuse) }
 
 func (p *Policy) varyBody() int64 { return cmp.Or(p.VaryBody, defaultVaryBody) }
+
+func (p *Policy) staleWhileRevalidate() time.Duration {
+	if p.StaleWhileRevalidate == nil {
+		return 0
+	}
+	return time.Duration(*p.StaleWhileRevalidate)
+}
 
 func (p *Policy) staleIfError() time.Duration {
 	if p.StaleIfError == nil {

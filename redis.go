@@ -107,6 +107,7 @@ func (c *RedisConfig) tune(opts *redis.Options) (*redis.Options, error) {
 	// retries would multiply it.
 	opts.ContextTimeoutEnabled = true
 	opts.MaxRetries = -1
+	opts.MinIdleConns = 0 // nothing is dialled before the start
 	opts.DialerRetries = 1
 	opts.DisableIdentity = true
 	opts.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}

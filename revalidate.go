@@ -46,7 +46,7 @@ func (x *exchange) fetch() error {
 	if w.retry {
 		// The 304 speaks of a response that is not the stored one.
 		w = newCaptureWriter(x, nil)
-		err = x.callNext(w, x.again(x.r.Context(), w))
+		err = x.callNext(w, x.again(x.r.Context(), w, x.repl))
 	}
 	return x.finish(w, err)
 }
@@ -56,18 +56,25 @@ func (x *exchange) finish(w *captureWriter, err error) error {
 	switch {
 	case w.notModified != nil:
 		return x.serveRevalidated(w)
-	case w.failed || (err != nil && w.status == 0 && x.mayServeOnError() && isFailure(err)):
+	case w.failed || (err != nil && (w.status == 0 || w.pending) && x.mayServeOnError() && isFailure(err)):
+		w.discard()
 		x.rec = x.stored
 		return x.serve(OutcomeStale, ReasonError)
-	case w.status == 0:
+	case w.status == 0 || w.pending:
+		if w.pending {
+			w.discard() // the error route writes another response
+		}
 		x.refuse(ReasonError)
 		x.annotate(w.Header())
 	case w.head:
 		x.freshenByHead(w)
 	}
+	if err != nil {
+		w.drop(ReasonIncomplete)
+	}
 	if rec := w.record(); rec != nil {
 		x.h.node.put(w, rec)
-	} else if x.stored != nil && x.forward == ReasonExpired && w.status < http.StatusInternalServerError && x.reason.byRule() {
+	} else if x.stored != nil && x.forward == ReasonExpired && w.status == http.StatusOK && x.reason.byRule() {
 		// The upstream no longer wants its answer to be stored.
 		x.forget(x.stored)
 	}
@@ -153,10 +160,16 @@ func (x *exchange) freshened(w *captureWriter, header http.Header) *store.Record
 	if len(fresh["Date"]) == 0 {
 		fresh["Date"] = []string{time.Now().UTC().Format(http.TimeFormat)}
 	}
+	rules, _ := w.rulesFor(old.Status, fresh)
 	decision := rfc9111.Decide(rfc9111.Response{
 		Status: old.Status, Header: fresh, RequestTime: x.now, ResponseTime: time.Now(),
-	}, w.rules(old.Status))
-	if !decision.Store || !x.credentials.allowed(&decision.Freshness) {
+	}, rules)
+	if !decision.Store || !x.credentials.allowed(&decision.Freshness) ||
+		w.unwanted(old.Status, fresh) != ReasonNone || w.address(decision.Vary, fresh) != ReasonNone {
+		return nil
+	}
+	tags, ok := x.tags(header)
+	if !ok {
 		return nil
 	}
 	for _, name := range decision.Strip {
@@ -164,6 +177,12 @@ func (x *exchange) freshened(w *captureWriter, header http.Header) *store.Record
 		delete(update, name)
 	}
 	rec := *old
+	rec.Tags = slices.Clone(old.Tags)
+	for _, tag := range tags { // a union can only purge more
+		if !slices.Contains(rec.Tags, tag) {
+			rec.Tags = append(rec.Tags, tag)
+		}
+	}
 	rec.Freshness = decision.Freshness
 	rec.Expires = expires(&decision.Freshness, fresh)
 	rec.Fields = make([]store.Field, 0, len(fresh))
@@ -178,7 +197,6 @@ func (x *exchange) freshened(w *captureWriter, header http.Header) *store.Record
 			rec.Fields = append(rec.Fields, store.Field{Op: ops[name], Name: name, Values: values})
 		}
 	}
-	w.address(decision.Vary, fresh)
 	x.h.node.put(w, &rec)
 	x.storing = true
 	return &rec

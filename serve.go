@@ -130,7 +130,7 @@ func applyFields(header http.Header, fields []store.Field) {
 
 // annotate sets the cache's own fields.
 func (x *exchange) annotate(header http.Header) {
-	level := x.h.policy.diagnosticsFor(x.r)
+	level := x.level
 	if level == diagnosticsOff {
 		return
 	}

@@ -46,12 +46,18 @@ func (x *exchange) removeTagFields(header http.Header) {
 }
 
 // tags are those of the response: from the templates of the route, from the tag
-// fields, and its cache groups, RFC 9875, which belong to its origin.
-func (x *exchange) tags(header http.Header) []string {
+// fields, and its cache groups, RFC 9875, which belong to its origin. It reports
+// whether they are few and short enough: a response that lost a tag could not be
+// purged by it.
+func (x *exchange) tags(header http.Header) (tags []string, ok bool) {
 	p := &x.h.policy
-	var tags []string
+	ok = true
 	add := func(tag string) {
-		if tag != "" && len(tag) <= maxTagLen && len(tags) < maxTags && !slices.Contains(tags, tag) {
+		switch {
+		case tag == "" || slices.Contains(tags, tag):
+		case len(tag) > maxTagLen || len(tags) == maxTags:
+			ok = false
+		default:
 			tags = append(tags, tag)
 		}
 	}
@@ -68,13 +74,12 @@ func (x *exchange) tags(header http.Header) []string {
 	for _, group := range rfc9111.CacheGroups(header["Cache-Groups"]) {
 		add(x.groupTag(group))
 	}
-	return tags
+	return tags, ok
 }
 
 func isTagSeparator(c rune) bool { return c == ',' || c == ' ' || c == '\t' }
 
 // groupTag is the tag of a cache group: two origins may use the same name.
 func (x *exchange) groupTag(group string) string {
-	q := x.keyRequest()
-	return q.scheme + "://" + q.host + "#" + group
+	return x.q.scheme + "://" + x.q.host + "#" + group
 }

@@ -33,7 +33,7 @@ func passThrough(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler)
 // it and nothing has been sent, this is an error like others.
 func (x *exchange) callNext(w *captureWriter, r *http.Request) (err error) {
 	defer func() {
-		if (w.status == 0 || w.pending) && x.mayServeOnError() {
+		if (w.status == 0 || w.pending || w.failed) && x.mayServeOnError() {
 			if recovered := recover(); recovered == http.ErrAbortHandler { //nolint:errorlint // the value itself is what is thrown
 				w.abandon()
 				err = errBrokeOff
@@ -50,12 +50,11 @@ func (x *exchange) callNext(w *captureWriter, r *http.Request) (err error) {
 
 var errBrokeOff = errors.New("the upstream broke off")
 
-// again prepares a request for a further call of the handlers behind: as the
-// client sent it, with the variables and placeholders that the handlers in
-// front have set, and independent of the client's connection.
-func (x *exchange) again(ctx context.Context, w http.ResponseWriter) *http.Request {
-	r := x.r.Clone(context.WithoutCancel(ctx))
-	r.Header = x.reqHead.Clone()
+// again prepares a request for a further call of the handlers behind: as it came
+// in, with the variables and placeholders that the handlers in front have set,
+// but for those of the exchange, which are x's.
+func (x *exchange) again(ctx context.Context, w http.ResponseWriter, outer *caddy.Replacer) *http.Request {
+	r := x.came.Clone(ctx)
 	r.Body = http.NoBody
 	if len(x.body) > 0 {
 		r.Body = io.NopCloser(bytes.NewReader(x.body))
@@ -70,7 +69,8 @@ func (x *exchange) again(ctx context.Context, w http.ResponseWriter) *http.Reque
 	}
 	// In place, because the replacer is bound to the request.
 	*prepared = *prepared.WithContext(context.WithValue(prepared.Context(), caddyhttp.OriginalRequestCtxKey, original))
-	repl.Map(x.repl.Get)
+	repl.Map(x.placeholder)
+	repl.Map(outer.Get)
 	return prepared
 }
 
@@ -91,11 +91,11 @@ func (x *exchange) refresh() {
 	w := &discardWriter{header: x.w.Header().Clone()}
 	y := &exchange{
 		h: x.h, w: w, next: x.next, now: x.now, method: x.method, credentials: x.credentials, userID: x.userID,
-		position: x.h.node.journal.Position(), user: x.user, soft: x.soft,
+		position: x.position, user: x.user, soft: x.soft,
 		key: x.key, base: x.base, stored: x.stored, answered: x.answered, forward: ReasonExpired,
-		reqHead: x.reqHead, url: x.url, ttl: x.ttl, body: x.body,
+		q: x.q, level: x.level, came: x.came, reqHead: x.reqHead, url: x.url, ttl: x.ttl, body: x.body,
 	}
-	y.r = x.again(x.r.Context(), w)
+	y.r = y.again(context.WithoutCancel(x.r.Context()), w, x.repl)
 	y.repl = y.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	go func() {
 		defer x.h.node.refreshes.end(key)

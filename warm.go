@@ -25,6 +25,7 @@ const (
 	defaultWarmConcurrency = 4
 	maxWarmConcurrency     = 64
 	warmTimeout            = time.Minute // for one request
+	maxWarmRequests        = 100_000     // of a job
 	maxWarmJobs            = 16          // whose progress can be asked for
 )
 
@@ -137,6 +138,9 @@ func (a *App) newWarmJob(request *warmRequest) (*warmJob, error) {
 	headers := request.Headers
 	if len(headers) == 0 {
 		headers = []map[string]string{nil}
+	}
+	if n := len(request.URLs) * len(headers); n > maxWarmRequests {
+		return nil, fmt.Errorf("%d requests are more than %d", n, maxWarmRequests)
 	}
 	job := new(warmJob)
 	for _, rawURL := range request.URLs {
