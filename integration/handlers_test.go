@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // handlerFiles are below the root of the sites.
@@ -144,6 +145,10 @@ func handlerNode(t *testing.T, site, cache string) (cached, plain *node, web *or
 		}
 		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
+		}
+		// A Last-Modified of the present second is a weak validator.
+		if old := time.Now().Add(-time.Hour); os.Chtimes(file, old, old) != nil {
+			t.Fatalf("the time of %s cannot be set", file)
 		}
 	}
 	web = newOrigin(t)

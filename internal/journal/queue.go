@@ -175,8 +175,9 @@ func (j *Journal) token() string {
 }
 
 // AppendAsync records a purge that a request has made, and covers matching
-// records of this node at once. It waits for Redis, but not longer than the
-// write timeout, and not for other nodes. While Redis is away the purge is
+// records of this node at once. It waits until this node has read the purge
+// back, so that what is fetched from then on is not covered, but not longer than
+// the write timeout, and not for other nodes. While Redis is away the purge is
 // kept and appended later. A purge that is invalid does nothing.
 func (j *Journal) AppendAsync(p Purge) error {
 	if j.client == nil {
@@ -194,11 +195,20 @@ func (j *Journal) AppendAsync(p Purge) error {
 	for _, it := range items {
 		it.state = itemInFlight
 	}
+	last := items[len(items)-1].token
+	seen := j.sights.expect(last)
+	defer j.sights.forget(last)
 	resets := j.queue.add(j, items)
 	ctx, cancel := context.WithTimeout(context.Background(), j.opts.WriteTimeout)
 	defer cancel()
 	err = j.appendItems(ctx, items)
 	j.queue.land(items, resets, err == nil)
+	if err == nil {
+		select {
+		case <-seen.done:
+		case <-ctx.Done():
+		}
+	}
 	return nil
 }
 

@@ -237,6 +237,18 @@ type NodeInfo struct {
 	Lag      time.Duration // by which its newest entry is older than the newest applied here
 }
 
+// hasOthers reports whether the last read showed a peer that has not left.
+func (r *registry) hasOthers() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range r.peers {
+		if p.present && p.state != stateLeft {
+			return true
+		}
+	}
+	return false
+}
+
 // nodes lists the peers as of the last read, by ID.
 func (r *registry) nodes(own Position) []NodeInfo {
 	r.mu.Lock()

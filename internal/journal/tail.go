@@ -173,6 +173,15 @@ func (j *Journal) register(ctx context.Context) error {
 		return err
 	}
 	j.lineWritten(sent)
+	if err := j.registry.readAfter(ctx); err != nil {
+		j.tail.lineSent = time.Time{} // registers again
+		return err
+	}
+	if j.registry.hasOthers() {
+		// Redis may have lost purges that the others have applied, and will tell of
+		// within a heartbeat.
+		j.tail.proveFrom = sent.Add(j.opts.Heartbeat)
+	}
 	return nil
 }
 
