@@ -50,7 +50,7 @@ type node struct {
 const (
 	// readyTimeout bounds how long a start waits for Redis, so that the first
 	// requests after it already find what is stored there.
-	readyTimeout = 2 * time.Second
+	readyTimeout = 2500 * time.Millisecond
 	// closeTimeout bounds how long a node takes to tell the others that it leaves.
 	closeTimeout = time.Second
 	// maxLifetime is the longest that a purge is remembered, and so the longest

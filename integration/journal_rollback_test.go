@@ -48,8 +48,8 @@ func TestRollback(t *testing.T) {
 	f.check(t, paths[3], f.nodes...)
 }
 
-// TestJoinAfterRollback has a node start after Redis has lost a purge, a moment before those that have
-// applied it have their connections back and can tell: less than a lease, so they are live.
+// TestJoinAfterRollback has a node start after Redis has lost a purge, while those that have
+// applied it find out that their connections are back: they are live, but have not told yet.
 // What it finds in the store, it must not trust yet.
 func TestJoinAfterRollback(t *testing.T) {
 	t.Parallel()
@@ -62,12 +62,12 @@ func TestJoinAfterRollback(t *testing.T) {
 		l.set(linkHangs)
 	}
 	f.rollBack(t)
-	guest := startUnattached(t, f.layout())
-	f.nodes = append(f.nodes, guest)
-	f.check(t, paths[0], f.nodes...)
 	for _, l := range links {
 		l.set(linkPasses)
 	}
+	guest := startUnattached(t, f.layout())
+	f.nodes = append(f.nodes, guest)
+	f.check(t, paths[0], f.nodes...)
 	eventually(t, "all nodes confirm", func() bool {
 		r := guest.api(t, http.MethodPost, "/redis_cache/purge", `{"key":"none:at-all","wait":"10s"}`)
 		return r.status == http.StatusOK

@@ -178,9 +178,9 @@ func (j *Journal) register(ctx context.Context) error {
 		return err
 	}
 	if j.registry.hasOthers() {
-		// Redis may have lost purges that the others have applied, and will tell of
-		// within a heartbeat.
-		j.tail.proveFrom = sent.Add(j.opts.Heartbeat)
+		// Redis may have lost purges that others have applied. Those that live read
+		// the journal within their lease, and begin a new epoch if so.
+		j.tail.proveFrom = sent.Add(j.ownLease())
 	}
 	return nil
 }
