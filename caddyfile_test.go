@@ -114,6 +114,7 @@ func TestAdaptErrors(t *testing.T) {
 		{site("ttl status 5m"), "no status is named"},
 		{site("ttl status 4x4 5m"), "is not a status code"},
 		{site("ttl status 429 5m"), "must not be stored"},
+		{site("ttl status 412 5m"), "must not be stored"},
 		{site("ttl status 101 5m"), "101 is not a final status"},
 		{site("ttl adaptive 1m 1h"), "wrong argument count"},
 		{site("jitter 101"), "not between 0 and 100"},

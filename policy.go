@@ -406,9 +406,9 @@ func (p *Policy) ttls() []TTL {
 }
 
 // neverStored are the statuses that no cache may store, RFC 9111 section 3 and
-// RFC 6585.
+// RFC 6585, and 412, which is about the conditions of one client.
 var neverStored = []int{
-	http.StatusPartialContent, http.StatusNotModified, http.StatusPreconditionRequired, http.StatusTooManyRequests,
+	http.StatusPartialContent, http.StatusNotModified, http.StatusPreconditionFailed, http.StatusPreconditionRequired, http.StatusTooManyRequests,
 	http.StatusRequestHeaderFieldsTooLarge, http.StatusNetworkAuthenticationRequired,
 }
 

@@ -86,7 +86,9 @@ func handleWarm(app *App, w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return apiError(http.StatusBadRequest, err)
 	}
-	remember(job)
+	if !remember(job) {
+		return apiError(http.StatusServiceUnavailable, fmt.Errorf("%d warm jobs are running already", maxWarmJobs))
+	}
 	if request.Wait {
 		job.run(r.Context(), request.Concurrency)
 		return writeJSON(w, http.StatusOK, job.snapshot(true))
@@ -115,13 +117,20 @@ func handleWarmProgress(_ *App, w http.ResponseWriter, r *http.Request) error {
 	return apiError(http.StatusNotFound, fmt.Errorf("no warm job has the id %q", id))
 }
 
-func remember(job *warmJob) {
+// remember lists the job in place of the oldest that is done. It reports whether
+// there was room.
+func remember(job *warmJob) bool {
 	warmJobs.mu.Lock()
 	defer warmJobs.mu.Unlock()
-	warmJobs.list = append(warmJobs.list, job)
-	if surplus := len(warmJobs.list) - maxWarmJobs; surplus > 0 {
-		warmJobs.list = slices.Delete(warmJobs.list, 0, surplus)
+	if len(warmJobs.list) >= maxWarmJobs {
+		done := slices.IndexFunc(warmJobs.list, func(j *warmJob) bool { return !j.snapshot(false).Running })
+		if done < 0 {
+			return false
+		}
+		warmJobs.list = slices.Delete(warmJobs.list, done, done+1)
 	}
+	warmJobs.list = append(warmJobs.list, job)
+	return true
 }
 
 // newWarmJob checks everything before anything is sent.
