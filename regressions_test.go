@@ -98,7 +98,6 @@ func TestRegressionPostBypass(t *testing.T) {
 			t.Errorf("HIT %q", w.Body)
 		}
 		s.close()
-		s.handler.app.poolKey = ""
 	}
 }
 
@@ -343,4 +342,16 @@ func TestRegressionClientPurges(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A client that wants nothing stored must not take from others what is.
+func TestRegressionNoStoreOfOneClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tag := `"1"`
+		s := newSite(t, `{"client_cache_control":"honor"}`, versioned(&tag))
+		s.get("/a")
+		time.Sleep(11 * time.Second)
+		expect(t, s.get("/a", "Cache-Control", "no-store"), OutcomeRevalidated, "fwd-status=304")
+		expect(t, s.get("/a"), OutcomeRevalidated, "fwd=stale; fwd-status=304")
+	})
 }

@@ -131,11 +131,12 @@ var conditionFields = []string{
 // serveRevalidated answers from the stored response, which the upstream has
 // confirmed, RFC 9111 section 4.3.3.
 func (x *exchange) serveRevalidated(w *captureWriter) error {
-	x.rec = x.freshened(w, w.notModified)
-	if x.rec == nil {
-		// What the 304 says forbids to keep the response, not to answer with it.
-		x.forget(x.stored)
+	var forbidden bool
+	if x.rec, forbidden = x.freshened(w, w.notModified); x.rec == nil {
 		x.rec = x.stored
+	}
+	if forbidden { // to keep the response, not to answer with it
+		x.forget(x.stored)
 	}
 	if cookies := w.notModified["Set-Cookie"]; len(cookies) > 0 {
 		x.w.Header()["Set-Cookie"] = cookies // of this client
@@ -144,8 +145,10 @@ func (x *exchange) serveRevalidated(w *captureWriter) error {
 }
 
 // freshened is the stored response with the header of a 304, or of an answer to
-// HEAD, RFC 9111 section 3.2. It is stored, too, or nil when it may not be.
-func (x *exchange) freshened(w *captureWriter, header http.Header) *store.Record {
+// HEAD, RFC 9111 section 3.2. It is stored, too, or nil when it may not be. What
+// this one client or its answer brings may keep it from being stored; only what
+// the origin forbids makes the old response wrong, too.
+func (x *exchange) freshened(w *captureWriter, header http.Header) (rec *store.Record, forbidden bool) {
 	old := x.stored
 	update := make(http.Header)
 	ops := make(map[string]store.FieldOp)
@@ -164,19 +167,20 @@ func (x *exchange) freshened(w *captureWriter, header http.Header) *store.Record
 	decision := rfc9111.Decide(rfc9111.Response{
 		Status: old.Status, Header: fresh, RequestTime: x.now, ResponseTime: time.Now(),
 	}, rules)
-	if !decision.Store || !x.credentials.allowed(&decision.Freshness) ||
-		w.unwanted(old.Status, fresh) != ReasonNone || w.address(decision.Vary, fresh) != ReasonNone {
-		return nil
+	if !decision.Store {
+		return nil, true
 	}
 	tags, ok := x.tags(header)
-	if !ok {
-		return nil
+	if !ok || !x.credentials.allowed(&decision.Freshness) ||
+		w.unwanted(old.Status, fresh) != ReasonNone || w.address(decision.Vary, fresh) != ReasonNone {
+		return nil, false
 	}
 	for _, name := range decision.Strip {
 		delete(fresh, name)
 		delete(update, name)
 	}
-	rec := *old
+	rec = new(store.Record)
+	*rec = *old
 	rec.Tags = slices.Clone(old.Tags)
 	for _, tag := range tags { // a union can only purge more
 		if !slices.Contains(rec.Tags, tag) {
@@ -197,9 +201,9 @@ func (x *exchange) freshened(w *captureWriter, header http.Header) *store.Record
 			rec.Fields = append(rec.Fields, store.Field{Op: ops[name], Name: name, Values: values})
 		}
 	}
-	x.h.node.put(w, &rec)
+	x.h.node.put(w, rec)
 	x.storing = true
-	return &rec
+	return rec, false
 }
 
 // freshenByHead compares the answer to HEAD with the stored response: one that
@@ -207,10 +211,13 @@ func (x *exchange) freshened(w *captureWriter, header http.Header) *store.Record
 // 4.3.5.
 func (x *exchange) freshenByHead(w *captureWriter) {
 	header := w.upstreamHeader
-	if rfc9111.HeadAgrees(header, x.storedHeader()) && x.freshened(w, header) != nil {
-		return
+	wrong := !rfc9111.HeadAgrees(header, x.storedHeader())
+	if !wrong {
+		_, wrong = x.freshened(w, header)
 	}
-	x.forget(x.stored)
+	if wrong {
+		x.forget(x.stored)
+	}
 }
 
 // refreshes are the keys that are being refreshed in the background. mu guards

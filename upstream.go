@@ -25,9 +25,7 @@ func passThrough(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler)
 	return next.ServeHTTP(w, r)
 }
 
-// callNext calls the handlers behind the cache with a request. When they return
-// an error nothing has been written, and an error route will answer; its
-// response gets the fields of the cache, too.
+// callNext calls the handlers behind the cache with a request.
 //
 // An upstream that breaks off panics. Where a stale response may stand in for
 // it and nothing has been sent, this is an error like others.
