@@ -73,7 +73,7 @@ func (o *policyParser) parse() error {
 func (o *policyParser) parseSingle(option string) (err error) {
 	d, p := o.d, o.policy
 	switch option {
-	case "jitter", "by_user", "max_body", "set_cookie",
+	case "jitter", "by_user", "max_body", "set_cookie", "coalesce",
 		"stale_while_revalidate", "stale_if_error", "client_cache_control":
 	default:
 		return d.Errf("unrecognized option of redis_cache: %s", option)
@@ -97,6 +97,9 @@ func (o *policyParser) parseSingle(option string) (err error) {
 	case "set_cookie":
 		p.SetCookie = value
 		return o.wrap(oneOf(option, value, setCookieModes))
+	case "coalesce":
+		p.Coalesce = value
+		return o.wrap(oneOf(option, value, coalesceModes))
 	case "client_cache_control":
 		p.ClientCacheControl = value
 		return o.wrap(oneOf(option, value, clientModes))

@@ -27,14 +27,23 @@ import (
 // response in place of which the stored one is answered: a 304 to the
 // conditions of the cache, and a failure that a stale response stands in for.
 //
+// A response that others may have, too, takes off: its body goes into the
+// flight, from where its own client and all followers are served (flight.go).
+//
 // Only the goroutine of the handlers behind it uses it.
 type captureWriter struct {
 	*caddyhttp.ResponseWriterWrapper
 	x *exchange
 
 	// The header as the outer handlers prepared it, so that only what the
-	// upstream made of it is stored; nil when nothing will be.
-	before       http.Header
+	// upstream made of it is stored, and the one that the upstream works on; nil
+	// when nothing will be stored, and the upstream works on the client's.
+	before, header http.Header
+
+	flight *flight // that this fetch leads; nil when it answers one client only
+	ready  bool    // to take off: the header is shared with the first of the body
+	pump   *pump   // writes to the client, once the flight has taken off
+
 	stored       http.Header // of the response that is being revalidated
 	revalidating bool        // the conditions of the request are the cache's
 
@@ -65,16 +74,70 @@ func newPassWriter(x *exchange) *captureWriter {
 // stored response that may be answered instead, or nil.
 func newCaptureWriter(x *exchange, stored http.Header) *captureWriter {
 	c := newPassWriter(x)
-	c.before = x.w.Header().Clone()
+	c.before = x.w.Header()
+	c.header = c.before.Clone()
 	c.stored = stored
 	return c
+}
+
+// Header returns the header that the upstream works on. The client's is left
+// alone until the response is passed on, and then belongs to whoever writes to
+// the client.
+func (c *captureWriter) Header() http.Header {
+	if c.header != nil {
+		return c.header
+	}
+	return c.ResponseWriter.Header()
+}
+
+// passHeader makes the client's header what the upstream made of it.
+func (c *captureWriter) passHeader() {
+	if c.header != nil {
+		client := c.ResponseWriter.Header()
+		clear(client)
+		maps.Copy(client, c.header.Clone())
+	}
+}
+
+// passInterim passes a 1xx response on with the fields that it has now.
+func (c *captureWriter) passInterim(status int) {
+	client := c.ResponseWriter.Header()
+	was := maps.Clone(client)
+	c.passHeader()
+	c.ResponseWriter.WriteHeader(status)
+	if c.header != nil {
+		clear(client)
+		maps.Copy(client, was)
+	}
+}
+
+// passTrailers gives the client the trailers that the upstream has set since the
+// header was passed on.
+func (c *captureWriter) passTrailers() {
+	if c.header == nil || c.status == 0 || c.withheld || c.pending {
+		return
+	}
+	client := c.ResponseWriter.Header()
+	for name, values := range c.header {
+		if strings.HasPrefix(name, http.TrailerPrefix) {
+			client[name] = values
+		}
+	}
+	for _, line := range c.header["Trailer"] {
+		for name := range strings.SplitSeq(line, ",") {
+			name = http.CanonicalHeaderKey(strings.TrimSpace(name))
+			if values, ok := c.header[name]; ok {
+				client[name] = values
+			}
+		}
+	}
 }
 
 // WriteHeader decides about the response. Of several final headers only the
 // first counts, as everywhere in Caddy.
 func (c *captureWriter) WriteHeader(status int) {
 	if status >= 100 && status < 200 && status != http.StatusSwitchingProtocols {
-		c.ResponseWriter.WriteHeader(status)
+		c.passInterim(status)
 		return
 	}
 	if c.status != 0 {
@@ -98,22 +161,36 @@ func (c *captureWriter) commit() {
 		c.pending = false
 		c.pass()
 	}
+	if c.ready {
+		c.takeOff()
+	}
 }
 
-// pass decides about the response and passes its header on.
+// pass decides about the response and passes its header on. Placeholders see the
+// client's header, so that this one changes first.
 func (c *captureWriter) pass() {
-	status, header := c.status, c.Header()
-	c.x.invalidate(status, header)
 	if c.before != nil {
-		c.head = c.stored != nil && c.x.stored.Status == http.StatusOK && c.x.method == http.MethodHead && status == http.StatusOK
+		c.before = maps.Clone(c.before)
+		c.passHeader()
+	}
+	c.x.invalidate(c.status, c.Header())
+	if c.before != nil {
+		c.head = c.stored != nil && c.x.stored.Status == http.StatusOK && c.x.method == http.MethodHead && c.status == http.StatusOK
 		if c.head {
-			c.upstreamHeader = header.Clone()
+			c.upstreamHeader = c.header.Clone()
 		}
 		c.decide()
-		c.x.removeTagFields(header)
+		c.x.removeTagFields(c.ResponseWriter.Header())
 	}
-	c.x.annotate(header)
-	c.ResponseWriter.WriteHeader(status)
+	if c.ready = c.shareable(); !c.ready {
+		c.passAlone()
+	}
+}
+
+// passAlone passes the header on to the one client.
+func (c *captureWriter) passAlone() {
+	c.x.annotate(c.ResponseWriter.Header())
+	c.ResponseWriter.WriteHeader(c.status)
 }
 
 // withhold reports whether the stored response is answered in place of this
@@ -143,13 +220,8 @@ func (c *captureWriter) abandon() {
 	c.discard()
 }
 
-// discard brings the header back to what the outer handlers prepared.
-func (c *captureWriter) discard() {
-	c.withheld = true
-	header := c.Header()
-	clear(header)
-	maps.Copy(header, c.before.Clone())
-}
+// discard lets nothing of the response reach the client.
+func (c *captureWriter) discard() { c.withheld = true }
 
 func (c *captureWriter) Write(p []byte) (int, error) {
 	if c.status == 0 {
@@ -159,6 +231,9 @@ func (c *captureWriter) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	c.commit()
+	if c.pump != nil {
+		return c.fly(p)
+	}
 	n, err := c.ResponseWriter.Write(p)
 	if c.rec != nil {
 		c.capture(p[:n], err)
@@ -174,7 +249,7 @@ func (c *captureWriter) ReadFrom(r io.Reader) (int64, error) {
 	if c.status == 0 {
 		c.WriteHeader(http.StatusOK)
 	}
-	if !c.pending && c.rec == nil && !c.withheld {
+	if !c.pending && c.rec == nil && !c.withheld && c.pump == nil {
 		return c.ResponseWriterWrapper.ReadFrom(r)
 	}
 	return io.Copy(writerOnly{c}, r)
@@ -192,8 +267,16 @@ func (c *captureWriter) FlushError() error {
 		// The body has yet to begin. reverse_proxy flushes, too, before it breaks off.
 		return nil
 	}
-	c.commit()
+	if c.pending {
+		c.pending = false
+		c.pass()
+	}
 	c.keepUntyped()
+	c.commit()
+	if c.pump != nil {
+		c.flight.Flush()
+		return nil
+	}
 	//nolint:bodyclose // there is no body
 	return http.NewResponseController(c.ResponseWriter).Flush()
 }
@@ -201,13 +284,14 @@ func (c *captureWriter) FlushError() error {
 // keepUntyped notes that the header goes out before any of the body, so that the
 // server cannot guess a Content-Type from it; on a hit it must not either.
 func (c *captureWriter) keepUntyped() {
-	if _, typed := c.Header()["Content-Type"]; c.rec != nil && len(c.body) == 0 && !typed {
+	if _, typed := c.Header()["Content-Type"]; c.rec != nil && len(c.body) == 0 && c.pump == nil && !typed {
 		c.rec.Fields = append(c.rec.Fields, store.Field{Op: store.FieldSet, Name: "Content-Type"})
 	}
 }
 
 // Hijack gives the connection away; what is sent over it is no response.
 func (c *captureWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	c.stayGrounded()
 	c.commit()
 	//nolint:bodyclose // there is no body
 	conn, rw, err := http.NewResponseController(c.ResponseWriter).Hijack()
@@ -235,6 +319,7 @@ func (c *captureWriter) drop(reason Reason) {
 	if c.rec != nil {
 		c.rec, c.body = nil, nil
 		c.x.refuse(reason)
+		c.x.noteUnshared(c.status)
 	}
 }
 
@@ -279,13 +364,16 @@ func (c *captureWriter) decide() {
 	}
 	if len(header["Date"]) == 0 {
 		header["Date"] = []string{response.ResponseTime.UTC().Format(http.TimeFormat)}
+		c.ResponseWriter.Header()["Date"] = header["Date"]
 	}
 	c.rec = &store.Record{
 		Namespace: x.h.Namespace, Identifier: x.key.identifier, Tags: tags,
 		Freshness: decision.Freshness, Expires: expires(&decision.Freshness, header),
 		Status: c.status, Fields: c.fields(header, decision.Strip),
 	}
-	c.body = make([]byte, 0, max(c.declared, 0))
+	if c.flight == nil {
+		c.body = make([]byte, 0, max(c.declared, 0))
+	}
 	x.storing, x.freshness, x.now = true, &c.rec.Freshness, response.ResponseTime
 }
 
@@ -434,8 +522,12 @@ func (c *captureWriter) record() *store.Record {
 	if c.rec == nil {
 		return nil
 	}
+	body := c.body
+	if c.pump != nil {
+		body = c.flight.Body()
+	}
 	switch {
-	case c.declared >= 0 && c.declared != int64(len(c.body)), c.declared < 0 && c.x.r.Context().Err() != nil:
+	case c.declared >= 0 && c.declared != int64(len(body)), c.declared < 0 && c.x.r.Context().Err() != nil:
 		c.drop(ReasonIncomplete)
 		return nil
 	case hasTrailers(c.Header()):
@@ -443,9 +535,9 @@ func (c *captureWriter) record() *store.Record {
 		return nil
 	}
 	rec := c.rec
-	rec.Body = slices.Clip(c.body)
-	if cap(c.body) > len(c.body)+len(c.body)/8 {
-		rec.Body = slices.Clone(c.body)
+	rec.Body = slices.Clip(body)
+	if cap(body) > len(body)+len(body)/8 {
+		rec.Body = slices.Clone(body)
 	}
 	if c.status != http.StatusNoContent {
 		rec.Fields = append(rec.Fields, store.Field{

@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/coalesce"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
@@ -43,6 +44,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return x.serveStale()
 	case x.onlyIfCached:
 		return x.serveNothing()
+	case x.backsOff():
+		return x.serveFailed()
 	}
 	return x.fetch()
 }
@@ -90,6 +93,15 @@ type exchange struct {
 	noStore      bool                // the request forbids to store, section 5.2.1.5
 	asGet        bool                // a POST whose response may answer GET
 
+	// See flight.go.
+	ended      uint64          // flights before the lookup
+	id         coalesce.ID     // of what is fetched
+	shares     bool            // the fetch may answer others, or another one this
+	collapsed  bool            // another request's fetch has answered this one
+	background bool            // there is no client
+	lease      *coalesce.Lease // in the fleet, while this request fetches
+	attach     func()          // ties the fetch to its client again; nil unless it is detached
+
 	outcome Outcome
 	reason  Reason // why it is no hit, or is not stored
 	forward Reason // why it went upstream
@@ -115,6 +127,7 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	repl := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	x := &exchange{h: h, w: w, r: r, next: next, repl: repl, now: time.Now(), method: r.Method}
 	x.position = h.node.journal.Position()
+	x.ended = h.node.flights.Ended()
 	x.q = x.keyRequest()
 	x.level = h.policy.diagnosticsFor(r)
 	repl.Map(x.placeholder)
@@ -124,6 +137,9 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 // count adds the request to the statistics. Hit rates leave out what the cache
 // took no part in.
 func (x *exchange) count() {
+	if x.collapsed {
+		x.h.node.coalesced.Add(1)
+	}
 	x.h.counter.Add(uint8(x.outcome))
 	if x.outcome != OutcomeBypass {
 		x.h.node.window.Add(x.now, x.outcome != OutcomeMiss)
@@ -242,7 +258,9 @@ func (x *exchange) lookup() {
 		x.forward, x.reason = ReasonUnproven, ReasonUnproven
 		return
 	}
-	rec, tier := x.find()
+	rec, tier := x.find(func(key store.Key) (*store.Record, store.TierName, bool) {
+		return x.h.node.store.Lookup(x.r.Context(), key, x.now)
+	})
 	if rec == nil {
 		x.reason = x.forward
 		return
@@ -270,9 +288,8 @@ func (x *exchange) lookup() {
 
 // find finds what is stored for the URL and, where responses vary, for the
 // fields of this request.
-func (x *exchange) find() (*store.Record, store.TierName) {
-	ctx := x.r.Context()
-	rec, tier, soft := x.h.node.store.Lookup(ctx, x.key.Key, x.now)
+func (x *exchange) find(look func(store.Key) (*store.Record, store.TierName, bool)) (*store.Record, store.TierName) {
+	rec, tier, soft := look(x.key.Key)
 	x.soft = soft
 	x.forward = ReasonAbsent
 	if rec == nil || !rec.IsBase() {
@@ -281,7 +298,7 @@ func (x *exchange) find() (*store.Record, store.TierName) {
 	x.base = rec
 	x.answered, _ = variantKey(x.key, rec.Vary, x.r.Header)
 	x.forward = ReasonVariant
-	rec, tier, x.soft = x.h.node.store.Lookup(ctx, x.answered, x.now)
+	rec, tier, x.soft = look(x.answered)
 	return rec, tier
 }
 

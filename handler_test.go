@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -20,9 +21,11 @@ type site struct {
 	t       testing.TB
 	handler *Handler
 	origin  http.HandlerFunc
-	err     error          // of the handlers behind, in place of the origin
-	vars    map[string]any // that the handlers in front set
-	fetches int
+	err     error // of the handlers behind, in place of the origin
+	// errAfter is what they return after the origin has answered.
+	errAfter error
+	vars     map[string]any // that the handlers in front set
+	fetches  atomic.Int32
 }
 
 var notPrefix = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
@@ -73,12 +76,12 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		caddyhttp.SetVar(r.Context(), name, value)
 	}
 	next := caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
-		s.fetches++
+		s.fetches.Add(1)
 		if s.err != nil {
 			return s.err
 		}
 		s.origin(w, r)
-		return nil
+		return s.errAfter
 	})
 	if err := s.handler.ServeHTTP(w, r, next); err != nil {
 		w.WriteHeader(http.StatusBadGateway)
@@ -138,8 +141,8 @@ func testMissThenHit(t *testing.T) {
 	s := newSite(t, `{"ttl":{"duration":60000000000},"jitter":0}`, answer("hello", "Content-Type", "text/plain"))
 	miss := expect(t, s.get("/a"), OutcomeMiss, "fwd=uri-miss; fwd-status=200; stored; ttl=60")
 	hit := expect(t, s.get("/a"), OutcomeHit, "redis_cache; hit; ttl=60; detail=memory")
-	if s.fetches != 1 || hit.Body.String() != "hello" || hit.Code != 200 {
-		t.Errorf("%d fetches, then %d %q", s.fetches, hit.Code, hit.Body)
+	if s.fetches.Load() != 1 || hit.Body.String() != "hello" || hit.Code != 200 {
+		t.Errorf("%d fetches, then %d %q", s.fetches.Load(), hit.Code, hit.Body)
 	}
 	for _, name := range []string{"X-Cache-Key", "X-Cache-Ttl-Remaining", "X-Cache-Date", "Date", "Content-Type", "Server"} {
 		if miss.Header().Get(name) == "" || miss.Header().Get(name) != hit.Header().Get(name) {
@@ -192,8 +195,8 @@ func TestNotStored(t *testing.T) {
 			s := newSite(t, c.config, c.origin)
 			s.do(c.method, "/a", c.request...)
 			expect(t, s.do(c.method, "/a", c.request...), c.outcome, c.detail)
-			if s.fetches != 2 {
-				t.Errorf("%d fetches", s.fetches)
+			if s.fetches.Load() != 2 {
+				t.Errorf("%d fetches", s.fetches.Load())
 			}
 		})
 	}

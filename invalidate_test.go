@@ -77,7 +77,7 @@ func TestPurgeSelectors(t *testing.T) {
 func TestPurgeDuringFetch(t *testing.T) {
 	s := newSite(t, `{}`, nil)
 	s.origin = func(w http.ResponseWriter, _ *http.Request) {
-		if s.fetches == 1 {
+		if s.fetches.Load() == 1 {
 			s.purge(hard(journal.KindAll, ""))
 		}
 		answer("x", "Cache-Control", "max-age=60")(w, nil)

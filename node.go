@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/coalesce"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/stats"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
@@ -43,7 +44,12 @@ type node struct {
 	running   sync.WaitGroup
 
 	emissions    chan emission
+	flights      coalesce.Group[share]
+	leases       *coalesce.Leases // nil with `redis off`
+	misses       *coalesce.Misses
+	failures     *coalesce.Failures
 	refreshes    refreshes
+	coalesced    atomic.Uint64  // requests that another one's fetch has answered
 	variantLocks [64]sync.Mutex // see variantLock
 }
 
@@ -71,6 +77,7 @@ func (discardLogger) Printf(context.Context, string, ...any) {}
 
 func newNode(opts *redis.Options, app *App) *node {
 	n := &node{prefix: app.Prefix, refused: make(chan struct{}), emissions: make(chan emission, maxEmissions)}
+	n.misses, n.failures = coalesce.NewMisses(), coalesce.NewFailures()
 	n.app.Store(app)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	var readTimeout, writeTimeout time.Duration
@@ -78,6 +85,7 @@ func newNode(opts *redis.Options, app *App) *node {
 		readTimeout, writeTimeout = opts.ReadTimeout, opts.WriteTimeout
 		n.client = redis.NewClient(opts)
 		n.redis = store.NewRedis(n.client, app.Prefix)
+		n.leases = coalesce.NewLeases(coalesce.LeaseOptions{Client: n.client, Prefix: app.Prefix, Timeout: readTimeout})
 		own := *opts
 		own.ReadTimeout, own.WriteTimeout = journalTimeout, journalTimeout
 		n.log = redis.NewClient(&own)
@@ -127,6 +135,7 @@ func (n *node) start(app *App) {
 		if n.client == nil {
 			return
 		}
+		n.leases.Start()
 		n.running.Go(n.sweep)
 		select {
 		case <-n.journal.Ready():
@@ -149,6 +158,7 @@ func (n *node) Destruct() error {
 	if n.client == nil {
 		return nil
 	}
+	n.leases.Close()
 	if err := n.log.Close(); err != nil {
 		return err
 	}

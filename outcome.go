@@ -1,6 +1,10 @@
 package rediscache
 
-import "github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
+import (
+	"slices"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
+)
 
 // Outcome says how a request was answered. Header, statistics and placeholders
 // read the same value.
@@ -82,4 +86,15 @@ func (r Reason) String() string {
 // one are not to be stored, whoever asks.
 func (r Reason) byRule() bool {
 	return r == ReasonNoStoreRule || r == refused(rfc9111.RefusalNoStore) || r == refused(rfc9111.RefusalPrivate)
+}
+
+// unshared reports whether the reason tells that other requests could not have
+// the response either, so that they need not wait for the next one.
+func (r Reason) unshared() bool {
+	return r >= firstRefusal || slices.Contains(unsharedReasons, r)
+}
+
+var unsharedReasons = []Reason{
+	ReasonCredentials, ReasonIdentityBelow, ReasonNoStoreRule, ReasonTypeMismatch, ReasonSetCookie, ReasonTooLarge,
+	ReasonStreaming, ReasonTrailers, ReasonTagLimit, ReasonVariantLimit,
 }

@@ -83,6 +83,10 @@ type Policy struct {
 	// `diagnostics`. Handlers only.
 	DiagnosticsRules []*DiagnosticsRule `json:"diagnostics_rules,omitempty"`
 
+	// Whether concurrent requests for one key wait for one fetch, in the process
+	// and across nodes: `on` or `off`. Default: on.
+	Coalesce string `json:"coalesce,omitempty"`
+
 	// What becomes of a response with Set-Cookie: `refuse` does not store it,
 	// `strip` stores it without the field, `store` stores it whole. Default:
 	// refuse.
@@ -238,6 +242,7 @@ func (p Policy) merge(ns Policy) Policy {
 	p.MaxBody = cmp.Or(p.MaxBody, ns.MaxBody)
 	p.Diagnostics = cmp.Or(p.Diagnostics, ns.Diagnostics)
 	p.SetCookie = cmp.Or(p.SetCookie, ns.SetCookie)
+	p.Coalesce = cmp.Or(p.Coalesce, ns.Coalesce)
 	p.StaleWhileRevalidate = cmp.Or(p.StaleWhileRevalidate, ns.StaleWhileRevalidate)
 	p.StaleIfError = cmp.Or(p.StaleIfError, ns.StaleIfError)
 	p.Heuristic = cmp.Or(p.Heuristic, ns.Heuristic)
@@ -364,6 +369,7 @@ func (p *Policy) validate() error {
 	return errors.Join(
 		oneOf("diagnostics", cmp.Or(p.Diagnostics, diagnosticsFull), diagnosticLevels),
 		oneOf("set_cookie", cmp.Or(p.SetCookie, setCookieRefuse), setCookieModes),
+		oneOf("coalesce", cmp.Or(p.Coalesce, coalesceOn), coalesceModes),
 		oneOf("client_cache_control", cmp.Or(p.ClientCacheControl, clientIgnore), clientModes),
 	)
 }
@@ -440,7 +446,7 @@ func oneOf(option, value string, allowed []string) error {
 	return fmt.Errorf("%s: unknown value %q, want one of %v", option, value, allowed)
 }
 
-// The levels of the option diagnostics and the modes of set_cookie.
+// The values of options.
 const (
 	diagnosticsFull    = "full"
 	diagnosticsMinimal = "minimal"
@@ -452,11 +458,15 @@ const (
 
 	clientIgnore = "ignore"
 	clientHonor  = "honor"
+
+	coalesceOn  = "on"
+	coalesceOff = "off"
 )
 
 var (
 	diagnosticLevels = []string{diagnosticsFull, diagnosticsMinimal, diagnosticsOff}
 	clientModes      = []string{clientIgnore, clientHonor}
+	coalesceModes    = []string{coalesceOn, coalesceOff}
 	setCookieModes   = []string{setCookieRefuse, setCookieStrip, setCookieStore}
 )
 

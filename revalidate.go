@@ -7,8 +7,11 @@ import (
 	"sync"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/coalesce"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
@@ -33,50 +36,55 @@ func (x *exchange) mayServeOnError() bool {
 	return x.stored != nil && x.stored.Status < http.StatusInternalServerError && x.stored.Freshness.ServeOnError(x.now)
 }
 
-// fetch answers from upstream and stores the response if it may be. What is
-// stored already is revalidated, and stands in for an upstream that fails.
-func (x *exchange) fetch() error {
-	x.outcome = OutcomeMiss
-	x.remember()
-	stored := x.storedHeader()
-	w := newCaptureWriter(x, stored)
-	restore := x.addConditions(w, stored)
-	err := x.callNext(w, x.r)
-	restore()
-	if w.retry {
-		// The 304 speaks of a response that is not the stored one.
-		w = newCaptureWriter(x, nil)
-		err = x.callNext(w, x.again(x.r.Context(), w, x.repl))
-	}
-	return x.finish(w, err)
-}
-
 // finish does what is left when the upstream is through.
 func (x *exchange) finish(w *captureWriter, err error) error {
+	n := x.h.node
 	switch {
 	case w.notModified != nil:
 		return x.serveRevalidated(w)
 	case w.failed || (err != nil && (w.status == 0 || w.pending) && x.mayServeOnError() && isFailure(err)):
-		w.discard()
-		x.rec = x.stored
-		return x.serve(OutcomeStale, ReasonError)
+		n.failures.Add(x.id, time.Now())
+		return x.serveFailed()
 	case w.status == 0 || w.pending:
-		if w.pending {
-			w.discard() // the error route writes another response
+		if w.status == 0 {
+			w.passHeader() // the error route writes the response
 		}
 		x.refuse(ReasonError)
-		x.annotate(w.Header())
+		x.annotate(x.w.Header())
 	case w.head:
 		x.freshenByHead(w)
 	}
 	if err != nil {
 		w.drop(ReasonIncomplete)
 	}
-	if rec := w.record(); rec != nil {
-		x.h.node.put(w, rec)
-	} else if x.stored != nil && x.forward == ReasonExpired && w.status == http.StatusOK && x.reason.byRule() {
+	rec := w.record()
+	switch {
+	case rec != nil:
+		n.put(w, rec)
+		n.failures.Remove(x.id)
+		if rec.Freshness.Fresh(x.now) {
+			n.misses.Remove(x.id)
+		}
+	case x.stored != nil && x.forward == ReasonExpired && w.status == http.StatusOK && x.reason.byRule():
 		// The upstream no longer wants its answer to be stored.
 		x.forget(x.stored)
+	}
+	return x.close(w, err)
+}
+
+// close lets the client have the end of the response.
+func (x *exchange) close(w *captureWriter, err error) error {
+	flown := w.pump != nil
+	how := coalesce.Complete
+	if err != nil || x.reason == ReasonIncomplete {
+		how = coalesce.Broken
+	}
+	w.land(how)
+	w.passTrailers()
+	if flown && err != nil {
+		// The header is out: an error route would write a second one.
+		x.h.logger.Debug("the upstream broke off", zap.Error(err))
+		panic(http.ErrAbortHandler)
 	}
 	return err
 }
@@ -137,6 +145,13 @@ func (x *exchange) serveRevalidated(w *captureWriter) error {
 	}
 	if forbidden { // to keep the response, not to answer with it
 		x.forget(x.stored)
+	}
+	if w.flight != nil {
+		if x.storing && x.rec.Freshness.Fresh(time.Now()) {
+			x.shareWhole(w.flight, OutcomeRevalidated)
+		} else {
+			w.flight.End(coalesce.Alone)
+		}
 	}
 	if cookies := w.notModified["Set-Cookie"]; len(cookies) > 0 {
 		x.w.Header()["Set-Cookie"] = cookies // of this client
@@ -224,24 +239,24 @@ func (x *exchange) freshenByHead(w *captureWriter) {
 // keys.
 type refreshes struct {
 	mu   sync.Mutex
-	keys map[string]struct{}
+	keys map[coalesce.ID]struct{}
 }
 
 // begin reports whether the caller is to refresh the key.
-func (f *refreshes) begin(key string) bool {
+func (f *refreshes) begin(key coalesce.ID) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if _, running := f.keys[key]; running || len(f.keys) >= maxRefreshes {
 		return false
 	}
 	if f.keys == nil {
-		f.keys = make(map[string]struct{})
+		f.keys = make(map[coalesce.ID]struct{})
 	}
 	f.keys[key] = struct{}{}
 	return true
 }
 
-func (f *refreshes) end(key string) {
+func (f *refreshes) end(key coalesce.ID) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.keys, key)

@@ -89,8 +89,8 @@ func TestRevalidationMismatch(t *testing.T) {
 		time.Sleep(11 * time.Second)
 		tag = `"2"`
 		w := expect(t, s.get("/a"), OutcomeMiss, "fwd-status=200; stored")
-		if w.Code != 200 || w.Body.String() != `body "2"` || s.fetches != 3 {
-			t.Errorf("%d %q after %d fetches", w.Code, w.Body, s.fetches)
+		if w.Code != 200 || w.Body.String() != `body "2"` || s.fetches.Load() != 3 {
+			t.Errorf("%d %q after %d fetches", w.Code, w.Body, s.fetches.Load())
 		}
 	})
 }
@@ -224,8 +224,8 @@ func TestStaleWhileRevalidate(t *testing.T) {
 			t.Errorf("got %q %v", w.Body, w.Header())
 		}
 		synctest.Wait()
-		if w := expect(t, get(), OutcomeHit, "hit"); w.Body.String() != "two/x/red" || s.fetches != 2 {
-			t.Errorf("got %q after %d fetches", w.Body, s.fetches)
+		if w := expect(t, get(), OutcomeHit, "hit"); w.Body.String() != "two/x/red" || s.fetches.Load() != 2 {
+			t.Errorf("got %q after %d fetches", w.Body, s.fetches.Load())
 		}
 		time.Sleep(2 * time.Minute)
 		expect(t, get(), OutcomeMiss, "fwd=stale")
@@ -246,8 +246,8 @@ func TestRefreshes(t *testing.T) {
 			expect(t, s.get("/a"), OutcomeStale, "hit")
 		}
 		synctest.Wait()
-		if s.fetches != 2 {
-			t.Errorf("%d fetches", s.fetches)
+		if s.fetches.Load() != 2 {
+			t.Errorf("%d fetches", s.fetches.Load())
 		}
 		time.Sleep(2 * time.Second)
 		s.origin = answer("y", "Cache-Control", "max-age=10")

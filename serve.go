@@ -177,7 +177,7 @@ func (x *exchange) cacheStatus() string {
 	}
 	s.Hit = x.outcome == OutcomeHit || (x.outcome == OutcomeStale && x.reason != ReasonError)
 	if !s.Hit {
-		s.Fwd, s.FwdStatus, s.Stored, s.Detail = x.fwd(), x.status, x.storing, x.reasonText()
+		s.Fwd, s.FwdStatus, s.Stored, s.Collapsed, s.Detail = x.fwd(), x.status, x.storing, x.collapsed, x.reasonText()
 	}
 	var stack [128]byte
 	return string(s.Append(stack[:0]))

@@ -23,7 +23,8 @@ type statistics struct {
 	Partial    bool                            `json:"partial,omitempty"` // keys and bytes were not all counted
 	Namespaces map[string]*namespaceStatistics `json:"namespaces"`
 	Memory     *memoryStatistics               `json:"memory,omitempty"`
-	Redis      string                          `json:"redis"` // up, down or off
+	Redis      string                          `json:"redis"`     // up, down or off
+	Coalesced  uint64                          `json:"coalesced"` // requests that another request's fetch has answered
 	Errors     map[string]uint64               `json:"errors"`
 }
 
@@ -69,6 +70,7 @@ func (n *node) statistics(ctx context.Context) *statistics {
 		"redis": counters.RedisErrors, "dropped_writes": counters.DroppedWrites, "corrupt": counters.Corrupt,
 		"other_version": counters.OtherVersion,
 	}
+	s.Coalesced = n.coalesced.Load()
 	if n.client != nil {
 		s.Redis = "down"
 		if n.store.Up() {

@@ -13,6 +13,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/coalesce"
 )
 
 // This file is the only place that calls the handlers behind the cache. They
@@ -78,10 +80,12 @@ const (
 )
 
 // refresh fetches the stored response anew in the background, once at a time
-// for each key. The client that triggered it has been answered by then.
+// for each key and fleet, unless the upstream has failed lately. The client that
+// triggered it is not kept waiting.
 func (x *exchange) refresh() {
-	key := x.answered.Full
-	if !x.h.node.refreshes.begin(key) {
+	n := x.h.node
+	id := coalesce.IDOf(x.answered.Full)
+	if n.failures.Recent(id, x.now) || !n.refreshes.begin(id) {
 		return
 	}
 	// What the outer handlers prepared is still untouched, and only what the
@@ -89,14 +93,14 @@ func (x *exchange) refresh() {
 	w := &discardWriter{header: x.w.Header().Clone()}
 	y := &exchange{
 		h: x.h, w: w, next: x.next, now: x.now, method: x.method, credentials: x.credentials, userID: x.userID,
-		position: x.position, user: x.user, soft: x.soft,
+		position: x.position, user: x.user, soft: x.soft, tier: x.tier, ended: x.ended, id: id, background: true,
 		key: x.key, base: x.base, stored: x.stored, answered: x.answered, forward: ReasonExpired,
 		q: x.q, level: x.level, came: x.came, reqHead: x.reqHead, url: x.url, ttl: x.ttl, body: x.body,
 	}
 	y.r = y.again(context.WithoutCancel(x.r.Context()), w, x.repl)
 	y.repl = y.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	go func() {
-		defer x.h.node.refreshes.end(key)
+		defer n.refreshes.end(id)
 		defer func() {
 			if recovered := recover(); recovered != nil && recovered != http.ErrAbortHandler { //nolint:errorlint // see callNext
 				x.h.logger.Error("a background refresh panicked", zap.Any("panic", recovered))
@@ -105,8 +109,24 @@ func (x *exchange) refresh() {
 		ctx, cancel := context.WithTimeout(y.r.Context(), refreshTimeout)
 		defer cancel()
 		*y.r = *y.r.WithContext(ctx)
-		if err := y.fetch(); err != nil {
+		if err := y.renew(); err != nil {
 			x.h.logger.Debug("a background refresh failed", zap.Error(err))
 		}
 	}()
+}
+
+// renew fetches in the background what is stored, unless somebody else does.
+func (x *exchange) renew() error {
+	x.outcome = OutcomeMiss
+	if !x.mayFollow() {
+		return x.fetchFor(nil)
+	}
+	f, leads := x.h.node.flights.Join(x.id, true)
+	if leads {
+		return x.lead(f)
+	}
+	if f != nil {
+		f.Leave()
+	}
+	return nil
 }

@@ -71,20 +71,28 @@ func roomFor(base *store.Record, hash string, names []string, now time.Time) boo
 	return live < maxVariants
 }
 
+// identify says what a record is of.
+func (x *exchange) identify(rec *store.Record) {
+	rec.Key, rec.BaseKey, rec.URL, rec.User, rec.Position = x.answered, x.key.Full, x.url, x.user, x.position
+}
+
 // put stores a complete response, and with a variant the base record that lists
-// it.
+// it. Other nodes that wait for it are told once it is in Redis.
 func (n *node) put(c *captureWriter, rec *store.Record) {
 	x := c.x
-	rec.Key, rec.BaseKey, rec.URL, rec.User, rec.Position = x.answered, x.key.Full, x.url, x.user, x.position
+	lease := x.lease
+	x.lease = nil
+	stored := func() { lease.Release(nil) }
+	x.identify(rec)
 	if c.variantHash == "" {
-		n.store.Put(rec)
+		n.store.PutThen(stored, rec)
 		return
 	}
 	lock := n.variantLock(x.key.Full)
 	lock.Lock()
 	defer lock.Unlock()
 	base, _, _ := n.store.Lookup(x.r.Context(), x.key.Key, x.now)
-	n.store.Put(rec, baseWith(base, c, rec))
+	n.store.PutThen(stored, rec, baseWith(base, c, rec))
 }
 
 // baseWith is the base record of a new variant. One that selected by other

@@ -87,7 +87,7 @@ func TestBadCaddyfiles(t *testing.T) {
 		{"", "set_cookie eat!", "eat"},
 		// Options of later versions are unknown, not ignored.
 		{"", "esi on!", "esi"},
-		{"", "coalesce on!", "coalesce"},
+		{"", "coalesce sometimes!", "sometimes"},
 		{"consistency strong!", "", "consistency"},
 		{"circuit_breaker {!\nfailures 5\n}", "", "circuit_breaker"},
 		{"on changed {\nwarm all!\n}", "", "unrecognized action"},

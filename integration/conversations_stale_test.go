@@ -10,17 +10,27 @@ func staleConversations() []conversation {
 			< gone
 			> GET => STALE | = 1 | asked 1 | Age: 100..115 | X-Cache-TTL-Remaining: 0
 			> GET => STALE | = 1`},
-		{rule: "RFC 5861 §4 each 5xx that means failure", script: `
+		{rule: "RFC 5861 §4 500 is a failure", script: `
 			< ` + old + `
 			> GET => MISS
 			< 500
-			> GET => STALE | = 1 | asked 1
+			> GET => STALE | = 1 | asked 1`},
+		{rule: "RFC 5861 §4 502 is a failure", script: `
+			< ` + old + `
+			> GET => MISS
 			< 502
-			> GET => STALE | = 1 | asked 1
+			> GET => STALE | = 1 | asked 1`},
+		{rule: "RFC 5861 §4 503 is a failure", script: `
+			< ` + old + `
+			> GET => MISS
 			< 503
-			> GET => STALE | = 1 | asked 1
+			> GET => STALE | = 1 | asked 1`},
+		{rule: "RFC 5861 §4 504 is a failure, and the origin is left alone for a while", script: `
+			< ` + old + `
+			> GET => MISS
 			< 504
-			> GET => STALE | = 1 | asked 1 | cs fwd=stale | cs fwd-status=504 | cs !hit`},
+			> GET => STALE | = 1 | asked 1 | cs fwd=stale | cs fwd-status=504 | cs !hit
+			> GET => STALE | = 1 | asked 0 | cs fwd=stale | cs !fwd-status | cs !hit`},
 		{rule: "RFC 5861 §4 4xx is no failure", script: `
 			< ` + old + `
 			> GET => MISS

@@ -62,6 +62,20 @@ type Position struct {
 	ID    ID
 }
 
+// String returns the position as ParsePosition reads it.
+func (p Position) String() string { return formatEpoch(p.Epoch) + "/" + p.ID.String() }
+
+// ParsePosition reads what String returned.
+func ParsePosition(s string) (Position, error) {
+	epoch, id, _ := strings.Cut(s, "/")
+	p := Position{Epoch: parseEpoch(epoch)}
+	var err error
+	if p.ID, err = ParseID(id); err == nil && p.Epoch == 0 {
+		err = fmt.Errorf("journal: %q has no epoch", s)
+	}
+	return p, err
+}
+
 func formatEpoch(epoch uint64) string { return fmt.Sprintf("%016x", epoch) }
 
 // parseEpoch returns 0 for what is no epoch.

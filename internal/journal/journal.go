@@ -272,6 +272,9 @@ func (j *Journal) leave(ctx context.Context) {
 // lookup whose miss leads to a fetch.
 func (j *Journal) Position() Position { return j.state.Load().position }
 
+// HasPeers reports whether other nodes are there.
+func (j *Journal) HasPeers() bool { return j.registry.hasOthers() }
+
 // Check tells what purges say about a record. upTo is what an earlier check of
 // the same record returned with Valid, or zero; up to there it is not searched
 // again. It neither locks nor allocates when nothing newer has been applied.

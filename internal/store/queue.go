@@ -7,8 +7,12 @@ package store
 
 import "sync"
 
-// job is a group of records that are written in one round trip.
-type job struct{ records []*Record }
+// job is a group of records that are written in one round trip. done is called
+// once, without mu, after they have been written or dropped.
+type job struct {
+	records []*Record
+	done    func()
+}
 
 // queue is bounded in records and in their weight.
 type queue struct {
@@ -38,15 +42,16 @@ func weight(records []*Record) (n int64) {
 	return n
 }
 
-// push reports whether there was room for the records.
-func (q *queue) push(records []*Record) bool {
+// push reports whether there was room for a job.
+func (q *queue) push(j *job) bool {
+	records := j.records
 	bytes := weight(records)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed || q.records+len(records) > q.maxRecords || q.bytes+bytes > q.maxBytes {
 		return false
 	}
-	q.pending = append(q.pending, &job{records})
+	q.pending = append(q.pending, j)
 	for _, r := range records {
 		q.latest[r.Key.Full] = r
 	}
@@ -100,17 +105,25 @@ func (q *queue) release(records []*Record) {
 // close drops what is pending, makes next return nil, and returns the number of
 // records dropped.
 func (q *queue) close() int {
+	dropped := q.shut()
+	n := 0
+	for _, j := range dropped {
+		n += len(j.records)
+		j.done()
+	}
+	return n
+}
+
+func (q *queue) shut() (dropped []*job) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	n := 0
 	for _, j := range q.pending {
-		n += len(j.records)
 		q.release(j.records)
 	}
-	q.pending = nil
+	dropped, q.pending = q.pending, nil
 	q.closed = true
 	q.ready.Broadcast()
-	return n
+	return dropped
 }
 
 // size returns what is pending and busy.

@@ -5,10 +5,12 @@ import (
 	"testing"
 )
 
-func queued(id int) []*Record { return []*Record{{Identifier: fmt.Sprint(id), Status: 200}} }
+func queued(id int) *job {
+	return &job{[]*Record{{Identifier: fmt.Sprint(id), Status: 200}}, func() {}}
+}
 
 func TestQueueBounds(t *testing.T) {
-	size := weight(queued(0))
+	size := weight(queued(0).records)
 	for _, c := range []struct {
 		name    string
 		records int

@@ -167,6 +167,31 @@ func (t *Tiered) Lookup(ctx context.Context, key Key, now time.Time) (r *Record,
 			return r, TierMemory, soft
 		}
 	}
+	return t.lookupRedis(ctx, key, now, nil)
+}
+
+// Recheck is the second lookup of a caller that is about to fetch. Memory has
+// what this process has stored meanwhile. With fleet, Redis is asked as well,
+// whatever memory has, and the newer response wins.
+func (t *Tiered) Recheck(ctx context.Context, key Key, now time.Time, fleet bool) (r *Record, tier TierName, soft bool) {
+	if t.memory == nil {
+		return t.lookupRedis(ctx, key, now, nil)
+	}
+	if r, soft = t.memory.Lookup(key.Full, now); r != nil {
+		tier = TierMemory
+	}
+	if !fleet || (r != nil && r.IsBase()) {
+		return r, tier, soft
+	}
+	if newer, _, isSoft := t.lookupRedis(ctx, key, now, r); newer != nil {
+		return newer, TierRedis, isSoft
+	}
+	return r, tier, soft
+}
+
+// lookupRedis looks for a record that is newer than the one in memory, if there
+// is one.
+func (t *Tiered) lookupRedis(ctx context.Context, key Key, now time.Time, than *Record) (r *Record, tier TierName, soft bool) {
 	period, up := t.health.period()
 	if !up {
 		return nil, TierNone, false
@@ -179,7 +204,7 @@ func (t *Tiered) Lookup(ctx context.Context, key Key, now time.Time) (r *Record,
 		r, err = t.read(ctx, key)
 		t.note(period, err, true)
 	}
-	if r == nil || !now.Before(r.Expires) {
+	if r == nil || !now.Before(r.Expires) || (than != nil && !r.Freshness.ResponseTime.After(than.Freshness.ResponseTime)) {
 		return nil, TierNone, false
 	}
 	verdict, _ := t.opts.Check(r, journal.ID{})
@@ -201,27 +226,35 @@ func (t *Tiered) read(ctx context.Context, key Key) (*Record, error) {
 // Put stores the records in memory at once and in Redis soon, in one round
 // trip. What a purge covers by now is not stored. Where Redis is down or behind,
 // that write is dropped and counted.
-func (t *Tiered) Put(records ...*Record) {
+func (t *Tiered) Put(records ...*Record) { t.PutThen(func() {}, records...) }
+
+// PutThen is Put, and calls done once the records are in Redis or will not be.
+func (t *Tiered) PutThen(done func(), records ...*Record) {
 	records = slices.DeleteFunc(slices.Clone(records), func(r *Record) bool {
 		verdict, _ := t.opts.Check(r, journal.ID{})
 		return verdict >= journal.Covered
 	})
-	if len(records) == 0 {
+	if len(records) == 0 || !t.remember(records) || t.redis == nil {
+		done()
 		return
 	}
-	if t.memory != nil {
-		// What memory refuses, no tier can hold; it is no hit anywhere.
-		if err := t.memory.Put(context.Background(), records...); err != nil {
-			t.droppedWrites.Add(uint64(len(records)))
-			return
-		}
-	}
-	if t.redis == nil {
-		return
-	}
-	if !t.Up() || !t.queue.push(records) {
+	if !t.Up() || !t.queue.push(&job{records, done}) {
 		t.droppedWrites.Add(uint64(len(records)))
+		done()
 	}
+}
+
+// remember stores records in memory. What memory refuses, no tier can hold; it is
+// no hit anywhere.
+func (t *Tiered) remember(records []*Record) bool {
+	if t.memory == nil {
+		return true
+	}
+	if err := t.memory.Put(context.Background(), records...); err != nil {
+		t.droppedWrites.Add(uint64(len(records)))
+		return false
+	}
+	return true
 }
 
 func (t *Tiered) write(ctx context.Context) {
@@ -230,6 +263,7 @@ func (t *Tiered) write(ctx context.Context) {
 			t.droppedWrites.Add(uint64(len(j.records)))
 		}
 		t.queue.finish(j)
+		j.done()
 	}
 }
 

@@ -1,0 +1,576 @@
+package rediscache
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/coalesce"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
+)
+
+// This file lets one fetch answer many requests. The leader of a flight fetches
+// with a context that is not its client's, into memory; its client is served from
+// there by a pump, and followers serve theirs. So no client slows another one, the
+// upstream or what is stored.
+//
+// Until the header has shown that others may have the response, followers wait;
+// what they may not have ends the flight at that moment. A response that a purge
+// covers by the time a follower sees its header is not for this follower.
+
+// flight is a fetch that may have followers.
+type flight = coalesce.Flight[share]
+
+// share is what followers get before the body.
+type share struct {
+	rec     *store.Record // without its body, which the flight brings, unless whole
+	whole   bool
+	names   []string // the request fields that select the variant, when it is one
+	length  int64    // of the body; -1 while unknown
+	outcome Outcome  // of the leader
+}
+
+const (
+	// maxJoins is how many flights a request takes part in before it goes alone.
+	maxJoins = 2
+	// followLimit is how long a follower waits for a header.
+	followLimit = 10 * time.Second
+	// strayLimit is how long a fetch goes on for nobody but the store.
+	strayLimit = time.Minute
+	// statusClientGone is the status that Caddy notes for a client that has left.
+	statusClientGone = 499
+)
+
+// fetch answers from upstream, by a fetch of another request where that will do.
+func (x *exchange) fetch() error {
+	x.outcome = OutcomeMiss
+	x.remember()
+	for range maxJoins {
+		x.id = coalesce.IDOf(x.answered.Full)
+		if !x.mayFollow() {
+			break
+		}
+		f, leads := x.h.node.flights.Join(x.id, x.mayLead())
+		if leads {
+			return x.lead(f)
+		}
+		if f == nil {
+			break
+		}
+		next, err := x.follow(f)
+		if next == stepDone {
+			return err
+		}
+		if next == stepAlone {
+			break
+		}
+	}
+	return x.fetchFor(nil)
+}
+
+// fetchFor answers from upstream and stores the response if it may be; followers
+// of the flight, if there is one, get it, too. What is stored already is
+// revalidated, and stands in for an upstream that fails.
+func (x *exchange) fetchFor(f *flight) error {
+	stored := x.storedHeader()
+	w := newCaptureWriter(x, stored)
+	if f != nil {
+		w.flight = f
+		defer x.detach(f)()
+		defer func() { w.land(coalesce.Broken) }() // if it has not landed yet, the upstream panics
+	}
+	restore := x.addConditions(w, stored)
+	err := x.callNext(w, x.r)
+	restore()
+	if w.retry {
+		// The 304 speaks of a response that is not the stored one.
+		w = newCaptureWriter(x, nil)
+		w.flight = f
+		err = x.callNext(w, x.again(x.r.Context(), w, x.repl))
+	}
+	return x.finish(w, err)
+}
+
+// mayFollow reports whether another request's fetch could answer this one.
+func (x *exchange) mayFollow() bool {
+	x.shares = x.h.policy.Coalesce != coalesceOff && x.method != http.MethodHead && len(x.reqHead["Range"]) == 0 &&
+		x.directives == nil && !x.noStore && (x.forward == ReasonAbsent || x.forward == ReasonVariant || x.forward == ReasonExpired)
+	if !x.shares {
+		return false
+	}
+	miss, known := x.h.node.misses.Get(x.id, x.now)
+	return !known || !x.holds(miss)
+}
+
+// mayLead reports whether the answer to this request could be another one's: not
+// if it may be about the conditions of this client.
+func (x *exchange) mayLead() bool {
+	if x.stored != nil && rfc9111.HasValidator(x.storedHeader()) {
+		return true // the conditions will be the cache's
+	}
+	return !slices.ContainsFunc(conditionFields, func(name string) bool { return len(x.reqHead[name]) > 0 })
+}
+
+// holds reports whether a key that could not be shared still cannot, as far as
+// this request is concerned.
+func (x *exchange) holds(m coalesce.Miss) bool {
+	if m.Credentialed && x.credentials == (credentials{}) {
+		return false
+	}
+	verdict, _ := x.h.node.journal.Check(&journal.Subject{
+		Position: m.Position, Namespace: x.h.Namespace, Identifier: x.key.identifier, Key: x.answered.Full,
+		BaseKey: x.key.Full, URL: x.url, User: x.user,
+	}, journal.ID{})
+	return verdict == journal.Valid
+}
+
+// noteMiss is holds, and remembers what another node has found out.
+func (x *exchange) noteMiss(m coalesce.Miss) bool {
+	if !x.holds(m) {
+		return false
+	}
+	x.h.node.misses.Add(x.id, m, x.now)
+	return true
+}
+
+// step says how a request goes on that has followed a flight.
+type step uint8
+
+const (
+	stepDone  step = iota // it has been answered
+	stepAgain             // by another flight, or by one of its own
+	stepAlone             // by a fetch for itself alone
+)
+
+// follow answers from a flight that another request leads.
+func (x *exchange) follow(f *flight) (step, error) {
+	defer f.Leave()
+	s, how, err := f.Header(x.r.Context(), followLimit)
+	x.now = time.Now()
+	switch {
+	case errors.Is(err, coalesce.ErrTooSlow):
+		return x.standIn(stepAlone)
+	case err != nil:
+		x.refuse(ReasonIncomplete)
+		return stepDone, caddyhttp.Error(statusClientGone, err)
+	case s == nil && how == coalesce.Again:
+		return x.standIn(stepAgain)
+	case s == nil:
+		return stepAlone, nil
+	}
+	if next := x.accept(f, s); next != stepDone {
+		return next, nil
+	}
+	return stepDone, x.serveShared(f, s)
+}
+
+// standIn answers with what is stored where the leader has got nothing.
+func (x *exchange) standIn(otherwise step) (step, error) {
+	if !x.backsOff() {
+		return otherwise, nil
+	}
+	return stepDone, x.serveFailed()
+}
+
+// backsOff reports whether the upstream has failed lately and the stored response
+// can stand in for it.
+func (x *exchange) backsOff() bool {
+	return x.forward == ReasonExpired && x.mayServeOnError() &&
+		x.h.node.failures.Recent(coalesce.IDOf(x.answered.Full), x.now)
+}
+
+// serveFailed answers with the stored response in place of an upstream that fails.
+func (x *exchange) serveFailed() error {
+	x.rec = x.stored
+	return x.serve(OutcomeStale, ReasonError)
+}
+
+// accept reports whether the response of a flight is good for this request.
+func (x *exchange) accept(f *flight, s *share) step {
+	rec := s.rec
+	answered := x.key.Key
+	if len(s.names) > 0 {
+		answered, _ = variantKey(x.key, s.names, x.reqHead)
+	}
+	if rec.Key.Full != answered.Full {
+		x.answered, x.forward = answered, ReasonVariant
+		return stepAgain
+	}
+	if rec.User != x.user || !x.credentials.allowed(&rec.Freshness) {
+		return stepAlone
+	}
+	if verdict, _ := x.h.node.check(rec, journal.ID{}); verdict != journal.Valid || !rec.Freshness.Fresh(x.now) {
+		f.Retire() // a newer one can begin
+		return stepAgain
+	}
+	x.answered = answered
+	return stepDone
+}
+
+// serveShared answers a follower.
+func (x *exchange) serveShared(f *flight, s *share) error {
+	x.rec, x.collapsed, x.status = s.rec, true, s.rec.Status
+	if s.whole {
+		return x.serve(s.outcome, x.forward)
+	}
+	x.outcome, x.reason, x.freshness = s.outcome, x.forward, &s.rec.Freshness
+	header := x.w.Header()
+	applyFields(header, s.rec.Fields)
+	header["Age"] = x.single(valueAge, seconds(x.freshness.CurrentAge(x.now)))
+	if s.length >= 0 {
+		header["Content-Length"] = []string{strconv.FormatInt(s.length, 10)}
+	}
+	x.annotate(header)
+	if s.rec.Status == http.StatusOK && rfc9111.NotModified(x.r.Header, header, x.now) {
+		return x.serveNotModified(header)
+	}
+	x.w.WriteHeader(s.rec.Status)
+	body := f.Reader()
+	how, err := copyBody(x.r.Context(), x.w, body)
+	switch {
+	case err != nil:
+		return nil // the client has left
+	case how == coalesce.TooLarge:
+		return x.resume(s.rec.Status, f.Body())
+	case how != coalesce.Complete:
+		panic(http.ErrAbortHandler)
+	}
+	return nil
+}
+
+// copyBody writes the body of a flight as it comes, until the flight has ended or
+// the client is gone.
+func copyBody(ctx context.Context, w http.ResponseWriter, r *coalesce.Reader[share]) (coalesce.Ending, error) {
+	for {
+		body, flush, how, err := r.Next(ctx)
+		if err == nil && len(body) > 0 {
+			_, err = w.Write(body) //nolint:gosec // it is the response of the upstream
+		}
+		if err == nil && flush {
+			// A writer that cannot flush has passed everything on.
+			//nolint:bodyclose // there is no body
+			_ = http.NewResponseController(w).Flush()
+		}
+		if err != nil || how != coalesce.Flying {
+			return how, err
+		}
+	}
+}
+
+// pump writes a flight to the client of its leader.
+type pump struct {
+	done     chan struct{}
+	err      error
+	panicked any
+}
+
+func startPump(w http.ResponseWriter, status int, f *flight) *pump {
+	p := &pump{done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		defer func() { p.panicked = recover() }()
+		w.WriteHeader(status)
+		_, p.err = copyBody(context.Background(), w, f.Reader())
+	}()
+	return p
+}
+
+// wait returns when everything has been written, or the client is gone. It throws
+// what the writer threw.
+func (p *pump) wait() error {
+	<-p.done
+	if p.panicked != nil {
+		panic(p.panicked)
+	}
+	return p.err
+}
+
+// lead fetches for a flight.
+func (x *exchange) lead(f *flight) error {
+	defer func() {
+		f.End(coalesce.Again)
+		x.releaseLease(nil)
+	}()
+	n := x.h.node
+	if (n.flights.Ended() != x.ended || x.staleInMemory()) && x.lookAgain(false) {
+		return x.serveFound(f, OutcomeHit)
+	}
+	if n.leases != nil && n.journal.HasPeers() && n.store.Up() {
+		lease, verdict := n.leases.Acquire(x.r.Context(), coalesce.Query{
+			ID: x.id, Patient: !x.background, Stored: func() bool { return x.lookAgain(true) }, Holds: x.noteMiss,
+		})
+		x.lease = lease
+		switch verdict {
+		case coalesce.Found:
+			return x.serveFound(f, OutcomeHit)
+		case coalesce.Followed:
+			x.collapsed, x.status = true, x.rec.Status
+			return x.serveFound(f, OutcomeMiss)
+		case coalesce.Unshared:
+			f.End(coalesce.Alone)
+			return x.fetchFor(nil)
+		case coalesce.Busy:
+			if x.background {
+				return nil // another node refreshes it
+			}
+		case coalesce.Granted, coalesce.Unanswered:
+		}
+	}
+	return x.fetchFor(f)
+}
+
+// staleInMemory reports whether what was found is stale and Redis was not asked,
+// where another node may have stored a newer response.
+func (x *exchange) staleInMemory() bool {
+	return x.stored != nil && x.tier == store.TierMemory && x.h.node.redis != nil
+}
+
+// lookAgain is the second lookup: a fetch that was quick has ended since the first
+// one. It reports whether there is an answer now. With fleet, another node may
+// have stored it.
+func (x *exchange) lookAgain(fleet bool) bool {
+	n := x.h.node
+	ctx := context.WithoutCancel(x.r.Context())
+	if !n.usable(ctx, x.h.app.Consistency == consistencyStrict) {
+		return false
+	}
+	forward := x.forward
+	x.position = n.journal.Position()
+	now := time.Now()
+	fleet = fleet || x.staleInMemory()
+	rec, tier := x.find(func(key store.Key) (*store.Record, store.TierName, bool) {
+		return n.store.Recheck(ctx, key, now, fleet)
+	})
+	x.forward = forward
+	if x.stored != nil {
+		if verdict, _ := n.check(x.stored, journal.ID{}); verdict >= journal.Covered {
+			x.stored, x.forward = nil, ReasonAbsent
+		}
+	}
+	if rec == nil || x.soft || !rec.Freshness.Fresh(now) || rec.User != x.user || !x.credentials.allowed(&rec.Freshness) ||
+		(x.stored != nil && !rec.Freshness.ResponseTime.After(x.stored.Freshness.ResponseTime)) {
+		return false
+	}
+	x.rec, x.tier, x.now = rec, tier, now
+	return true
+}
+
+// serveFound ends a flight with what the second lookup has found.
+func (x *exchange) serveFound(f *flight, outcome Outcome) error {
+	x.shareWhole(f, OutcomeMiss)
+	reason := ReasonNone
+	if outcome != OutcomeHit {
+		reason = x.forward
+	}
+	return x.serve(outcome, reason)
+}
+
+// shareWhole ends a flight with x.rec, which is complete.
+func (x *exchange) shareWhole(f *flight, outcome Outcome) {
+	s := &share{rec: x.rec, whole: true, outcome: outcome}
+	if x.base != nil {
+		s.names = x.base.Vary
+	}
+	f.Share(s, 0)
+	f.End(coalesce.Complete)
+}
+
+// detach lets the fetch of a flight go on without the client that triggered it.
+// The request is changed in place, because its placeholders are bound to it; the
+// result puts it back.
+func (x *exchange) detach(f *flight) (restore func()) {
+	if x.background {
+		return func() {} // it has no client
+	}
+	client := x.r.Context()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(client))
+	*x.r = *x.r.WithContext(ctx)
+	unwatch := context.AfterFunc(client, func() {
+		for {
+			timer := time.NewTimer(strayLimit)
+			select {
+			case <-ctx.Done():
+				timer.Stop()
+				return
+			case <-timer.C:
+				if f.Followers() == 0 {
+					cancel()
+					return
+				}
+			}
+		}
+	})
+	attached := func() bool { return true }
+	x.attach = func() { attached = context.AfterFunc(client, cancel) }
+	return func() {
+		*x.r = *x.r.WithContext(client)
+		x.attach = nil
+		unwatch()
+		attached()
+		cancel()
+	}
+}
+
+// shareable reports whether followers may have the response, at its header. If
+// not, nobody waits any longer.
+func (c *captureWriter) shareable() bool {
+	x := c.x
+	if c.rec != nil && c.rec.Freshness.Fresh(x.now) {
+		return c.flight != nil
+	}
+	x.noteUnshared(c.status)
+	if c.flight != nil {
+		how := coalesce.Alone
+		if x.reason == ReasonCredentials {
+			how = coalesce.Again // of other requests it may be shared
+		}
+		c.flight.End(how)
+		c.ground()
+	}
+	return false
+}
+
+// ground ties the fetch to its client again.
+func (c *captureWriter) ground() {
+	c.flight = nil
+	if c.x.attach != nil {
+		c.x.attach()
+	}
+}
+
+// noteUnshared remembers that nobody needs to wait for responses of this key, if
+// what was decided about this one tells.
+func (x *exchange) noteUnshared(status int) {
+	tells := x.storing || x.reason.unshared()
+	if !tells || !x.shares || !x.mayLead() || status >= http.StatusInternalServerError {
+		return
+	}
+	miss := coalesce.Miss{Credentialed: x.reason == ReasonCredentials, Position: x.position}
+	x.h.node.misses.Add(x.id, miss, x.now)
+	x.releaseLease(&miss)
+}
+
+// releaseLease tells other nodes that they need not wait.
+func (x *exchange) releaseLease(miss *coalesce.Miss) {
+	x.lease.Release(miss)
+	x.lease = nil
+}
+
+// takeOff shares the header and starts to serve the client from the flight.
+func (c *captureWriter) takeOff() {
+	x := c.x
+	c.ready = false
+	rec := *c.rec
+	rec.Fields = slices.Clip(rec.Fields)
+	x.identify(&rec)
+	c.flight.Share(&share{rec: &rec, names: c.varyNames, length: c.declared, outcome: OutcomeMiss}, c.declared)
+	x.annotate(x.w.Header())
+	c.pump = startPump(x.w, c.status, c.flight)
+}
+
+// stayGrounded lets a response that was about to be shared go to its client only.
+func (c *captureWriter) stayGrounded() {
+	if c.ready {
+		c.ready = false
+		c.flight.End(coalesce.Alone)
+		c.ground()
+		c.passAlone()
+	}
+}
+
+// fly takes a piece of the body into the flight. When it grows too large to be
+// stored, the flight ends: what is left goes to the client as it comes.
+func (c *captureWriter) fly(p []byte) (int, error) {
+	if int64(c.flight.Len()+len(p)) <= c.x.h.policy.maxBody() {
+		c.flight.Write(p)
+		return len(p), nil
+	}
+	c.drop(ReasonTooLarge)
+	c.flight.End(coalesce.TooLarge)
+	pump := c.pump
+	c.pump = nil
+	c.ground()
+	if err := pump.wait(); err != nil {
+		return 0, err
+	}
+	return c.ResponseWriter.Write(p)
+}
+
+// land ends a flight that has taken off, and waits for the client.
+func (c *captureWriter) land(how coalesce.Ending) {
+	if c.pump == nil {
+		return
+	}
+	pump := c.pump
+	c.pump = nil
+	c.flight.End(how)
+	_ = pump.wait() // a client that has left is no error
+}
+
+// resumeWriter goes on with a response of which the client has a part already. It
+// lets through what follows the part, if the new response begins with it.
+type resumeWriter struct {
+	*caddyhttp.ResponseWriterWrapper
+	header http.Header
+	status int
+	part   []byte // still to be compared
+}
+
+func (w *resumeWriter) Header() http.Header { return w.header }
+
+func (w *resumeWriter) WriteHeader(status int) {
+	if status >= http.StatusOK && status != w.status {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func (w *resumeWriter) Write(p []byte) (int, error) {
+	n := min(len(p), len(w.part))
+	if !bytes.Equal(p[:n], w.part[:n]) {
+		panic(http.ErrAbortHandler)
+	}
+	w.part = w.part[n:]
+	if n == len(p) {
+		return n, nil
+	}
+	m, err := w.ResponseWriter.Write(p[n:])
+	return n + m, err
+}
+
+func (w *resumeWriter) ReadFrom(r io.Reader) (int64, error) { return io.Copy(writerOnly{w}, r) }
+
+func (w *resumeWriter) FlushError() error {
+	if len(w.part) > 0 {
+		return nil
+	}
+	//nolint:bodyclose // there is no body
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// resume fetches for a follower whose flight ended because the body was too large
+// to be kept. The client has the part of it that was kept.
+func (x *exchange) resume(status int, part []byte) error {
+	w := &resumeWriter{
+		ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: x.w},
+		header:                make(http.Header), status: status, part: part,
+	}
+	err := passThrough(w, x.r, x.next)
+	if err != nil {
+		x.h.logger.Debug("a response could not be resumed", zap.Error(err))
+	}
+	if err != nil || len(w.part) > 0 {
+		panic(http.ErrAbortHandler)
+	}
+	return nil
+}

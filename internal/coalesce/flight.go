@@ -1,0 +1,248 @@
+package coalesce
+
+// A flight is one fetch and whoever waits for it. Its leader fetches; followers
+// wait for the header, and then read the body while it grows. Nobody waits for
+// anybody else's client: the leader writes into memory only.
+//
+// A flight goes through open → shared → ended, or from open to ended at once.
+// The header is set once, before the flight is shared. The body only grows, so
+// that what a reader was given stays as it is. A flight leaves its group when it
+// ends or is retired: whoever joins later starts another one.
+//
+// Group.mu guards which flights there are and the numbers of followers; Flight.mu
+// guards everything else. No two are held at a time.
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Ending says how a flight ended.
+type Ending uint8
+
+const (
+	Flying   Ending = iota // it has not ended
+	Complete               // the body is complete
+	Alone                  // the response is not for others: each fetches for itself
+	Again                  // nothing came of it, which says nothing about other fetches
+	Broken                 // the body broke off after the header had been shared
+	TooLarge               // the body outgrew its bound after the header had been shared
+)
+
+// maxFollowers bounds the followers of a group.
+const maxFollowers = 1 << 16
+
+// Group is the flights of a node. Its zero value is ready for use.
+type Group[H any] struct {
+	mu        sync.Mutex
+	flights   map[ID]*Flight[H]
+	followers int
+	ended     atomic.Uint64
+}
+
+// Ended returns how many flights have ended. A fetch may have been stored since a
+// lookup only if it has changed since before that lookup.
+func (g *Group[H]) Ended() uint64 { return g.ended.Load() }
+
+// Join returns the flight of a key, and whether the caller leads it. A leader
+// must end it, whatever happens; a follower must leave it. The flight is nil if
+// there is none and the caller may not lead, or if it has too many followers.
+func (g *Group[H]) Join(id ID, mayLead bool) (f *Flight[H], leads bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if f = g.flights[id]; f == nil {
+		if !mayLead {
+			return nil, false
+		}
+		f = &Flight[H]{group: g, id: id}
+		if g.flights == nil {
+			g.flights = make(map[ID]*Flight[H])
+		}
+		g.flights[id] = f
+		return f, true
+	}
+	if g.followers >= maxFollowers {
+		return nil, false
+	}
+	g.followers++
+	f.followers++
+	return f, false
+}
+
+// Len returns the number of flights.
+func (g *Group[H]) Len() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.flights)
+}
+
+// Flight is one fetch.
+type Flight[H any] struct {
+	group     *Group[H]
+	id        ID
+	followers int // Group.mu guards it
+
+	mu      sync.Mutex
+	changed chan struct{} // closed at the next change; nil while nobody waits
+	header  *H
+	body    []byte
+	flushes int // requests to flush what has been written
+	ending  Ending
+}
+
+// Followers returns how many follow the flight.
+func (f *Flight[H]) Followers() int {
+	f.group.mu.Lock()
+	defer f.group.mu.Unlock()
+	return f.followers
+}
+
+// Leave is called by a follower that is done.
+func (f *Flight[H]) Leave() {
+	f.group.mu.Lock()
+	defer f.group.mu.Unlock()
+	f.followers--
+	f.group.followers--
+}
+
+// wake tells whoever waits that something has changed. f.mu is held.
+func (f *Flight[H]) wake() {
+	if f.changed != nil {
+		close(f.changed)
+		f.changed = nil
+	}
+}
+
+// change returns a channel that is closed at the next change. f.mu is held.
+func (f *Flight[H]) change() <-chan struct{} {
+	if f.changed == nil {
+		f.changed = make(chan struct{})
+	}
+	return f.changed
+}
+
+// Share lets followers have the header. size is the length of the body where it
+// is known.
+func (f *Flight[H]) Share(header *H, size int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.header = header
+	f.body = make([]byte, 0, max(size, 0))
+	f.wake()
+}
+
+// Write appends to the body. It never fails.
+func (f *Flight[H]) Write(p []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.body = append(f.body, p...)
+	f.wake()
+}
+
+// Flush asks readers to flush what has been written so far.
+func (f *Flight[H]) Flush() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.flushes++
+	f.wake()
+}
+
+// Body returns the body as far as it has come.
+func (f *Flight[H]) Body() []byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clip(f.body)
+}
+
+// Retire lets nobody join any more, so that the next one starts a flight anew.
+func (f *Flight[H]) Retire() {
+	f.group.mu.Lock()
+	defer f.group.mu.Unlock()
+	if f.group.flights[f.id] == f {
+		delete(f.group.flights, f.id)
+	}
+}
+
+// Len returns the length of the body as far as it has come.
+func (f *Flight[H]) Len() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.body)
+}
+
+// End ends the flight, unless it has ended already.
+func (f *Flight[H]) End(how Ending) {
+	f.group.ended.Add(1) // before another one can start
+	f.Retire()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.ending == Flying {
+		f.ending = how
+		f.wake()
+	}
+}
+
+// ErrTooSlow is returned to a follower that has waited long enough.
+var ErrTooSlow = errors.New("coalesce: the leader is too slow")
+
+// Header waits for the header, or for the end of a flight without one: header is
+// nil then. The error is ErrTooSlow after limit, or that of ctx.
+func (f *Flight[H]) Header(ctx context.Context, limit time.Duration) (header *H, how Ending, err error) {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	for {
+		f.mu.Lock()
+		if f.header != nil || f.ending != Flying {
+			defer f.mu.Unlock()
+			return f.header, f.ending, nil
+		}
+		changed := f.change()
+		f.mu.Unlock()
+		select {
+		case <-changed:
+		case <-timer.C:
+			return nil, Flying, ErrTooSlow
+		case <-ctx.Done():
+			return nil, Flying, ctx.Err()
+		}
+	}
+}
+
+// Reader reads the body of a flight. It belongs to one goroutine.
+type Reader[H any] struct {
+	f       *Flight[H]
+	read    int // bytes
+	flushes int // requests to flush that were passed on
+}
+
+// Reader returns a reader from the start.
+func (f *Flight[H]) Reader() *Reader[H] { return &Reader[H]{f: f} }
+
+// Read returns how much was read.
+func (r *Reader[H]) Read() int { return r.read }
+
+// Next waits for more of the body. flush asks to flush once it has been written.
+// After an ending other than Flying nothing follows. The error is that of ctx.
+func (r *Reader[H]) Next(ctx context.Context) (body []byte, flush bool, how Ending, err error) {
+	f := r.f
+	for {
+		f.mu.Lock()
+		body, flush, how = f.body[r.read:len(f.body):len(f.body)], f.flushes > r.flushes, f.ending
+		if len(body) > 0 || flush || how != Flying {
+			r.read, r.flushes = len(f.body), f.flushes
+			f.mu.Unlock()
+			return body, flush, how, nil
+		}
+		changed := f.change()
+		f.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, false, Flying, ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,248 @@
+package coalesce
+
+import (
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/redistest"
+)
+
+// fleetNode is the leases of one node, and what it finds in the store that all
+// nodes share.
+type fleetNode struct {
+	*Leases
+	stored *atomic.Bool
+	looked atomic.Int32
+}
+
+func newFleetNode(t *testing.T, s *redistest.Server, stored *atomic.Bool) *fleetNode {
+	t.Helper()
+	n := &fleetNode{stored: stored, Leases: NewLeases(LeaseOptions{
+		Client: s.Client(), Prefix: "cache", Timeout: 5 * time.Second, Limit: 20 * time.Second, Expiry: 10 * time.Second,
+	})}
+	n.Start()
+	t.Cleanup(n.Close)
+	return n
+}
+
+func (n *fleetNode) query() Query {
+	return Query{
+		ID: someID, Patient: true,
+		Stored: func() bool { n.looked.Add(1); return n.stored.Load() },
+		Holds:  func(m Miss) bool { return !m.Credentialed },
+	}
+}
+
+// acquire asks on a goroutine of its own, and returns once it waits.
+func (n *fleetNode) acquire(t *testing.T, s *redistest.Server) (verdict func() Verdict) {
+	t.Helper()
+	done := make(chan Verdict, 1)
+	go func() {
+		lease, v := n.Acquire(t.Context(), n.query())
+		lease.Release(nil)
+		done <- v
+	}()
+	client := s.Client()
+	for {
+		select {
+		case v := <-done:
+			return func() Verdict { return v }
+		default:
+		}
+		if n.isWaiting() && client.Exists(t.Context(), n.key("wait", someID)).Val() == 1 {
+			return func() Verdict { return <-done }
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func (n *fleetNode) isWaiting() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.waiting) > 0
+}
+
+func (n *fleetNode) mustAcquire(t *testing.T) *Lease {
+	t.Helper()
+	lease, v := n.Acquire(t.Context(), n.query())
+	if v != Granted {
+		t.Fatalf("verdict %d, want it granted", v)
+	}
+	return lease
+}
+
+// listening waits until a release reaches the node.
+func (n *fleetNode) listening(t *testing.T, s *redistest.Server) {
+	t.Helper()
+	client := s.Client()
+	for client.PubSubNumSub(t.Context(), n.channel).Val()[n.channel] == 0 {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func TestLeaseIsFollowed(t *testing.T) {
+	s := redistest.Start(t)
+	var stored atomic.Bool
+	a, b := newFleetNode(t, s, &stored), newFleetNode(t, s, &stored)
+	b.listening(t, s)
+	lease := a.mustAcquire(t)
+	verdict := b.acquire(t, s)
+	start := time.Now()
+	stored.Store(true)
+	lease.Release(nil)
+	if v := verdict(); v != Followed {
+		t.Errorf("verdict %d, want it followed", v)
+	}
+	if waited := time.Since(start); waited > 5*time.Second {
+		t.Errorf("woken after %s: want it told, not found out", waited)
+	}
+	if _, v := a.Acquire(t.Context(), a.query()); v != Found {
+		t.Errorf("verdict %d, want it found", v)
+	}
+	noKeysLeft(t, s)
+}
+
+// noKeysLeft waits until releases are through.
+func noKeysLeft(t *testing.T, s *redistest.Server) {
+	t.Helper()
+	client := s.Client()
+	deadline := time.Now().Add(5 * time.Second)
+	for {
+		keys := client.Keys(t.Context(), "cache::lease:*").Val()
+		keys = append(keys, client.Keys(t.Context(), "cache::wait:*").Val()...)
+		if len(keys) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("keys left: %v", keys)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func TestLeaseIsTakenOver(t *testing.T) {
+	s := redistest.Start(t)
+	var stored atomic.Bool
+	a, b := newFleetNode(t, s, &stored), newFleetNode(t, s, &stored)
+	b.listening(t, s)
+	lease := a.mustAcquire(t)
+	verdict := b.acquire(t, s)
+	lease.Release(nil) // it failed
+	if v := verdict(); v != Granted {
+		t.Errorf("verdict %d, want it granted to who has waited", v)
+	}
+	noKeysLeft(t, s)
+}
+
+// A node that dies takes its lease along only until it runs out.
+func TestLeaseOfTheDead(t *testing.T) {
+	s := redistest.Start(t)
+	var stored atomic.Bool
+	a, b := newFleetNode(t, s, &stored), newFleetNode(t, s, &stored)
+	a.opts.Expiry = 200 * time.Millisecond
+	b.opts.Expiry = a.opts.Expiry
+	dead := a.mustAcquire(t)
+	dead.mu.Lock()
+	dead.timer.Stop()
+	dead.mu.Unlock()
+	if lease, v := b.Acquire(t.Context(), b.query()); v != Granted {
+		t.Errorf("verdict %d, want it granted", v)
+	} else {
+		lease.Release(nil)
+	}
+	dead.Release(nil) // too late to do harm
+	noKeysLeft(t, s)
+}
+
+func TestLeaseIsExtended(t *testing.T) {
+	s := redistest.Start(t)
+	var stored atomic.Bool
+	a, b := newFleetNode(t, s, &stored), newFleetNode(t, s, &stored)
+	a.opts.Expiry = 200 * time.Millisecond
+	b.opts.Limit = time.Second
+	lease := a.mustAcquire(t)
+	if _, v := b.Acquire(t.Context(), b.query()); v != Busy {
+		t.Errorf("verdict %d, want it busy for as long as it waits", v)
+	}
+	if looked := b.looked.Load(); looked > 20 {
+		t.Errorf("looked %d times while waiting", looked)
+	}
+	lease.Release(nil)
+	noKeysLeft(t, s)
+}
+
+func TestImpatient(t *testing.T) {
+	s := redistest.Start(t)
+	var stored atomic.Bool
+	a := newFleetNode(t, s, &stored)
+	lease := a.mustAcquire(t)
+	q := a.query()
+	q.Patient = false
+	if _, v := a.Acquire(t.Context(), q); v != Busy || a.looked.Load() != 1 {
+		t.Errorf("verdict %d, looked %d times: want it busy at once", v, a.looked.Load())
+	}
+	lease.Release(nil)
+	lease.Release(nil) // a second time does nothing
+	noKeysLeft(t, s)
+}
+
+func TestMissIsTold(t *testing.T) {
+	s := redistest.Start(t)
+	var stored atomic.Bool
+	a, b := newFleetNode(t, s, &stored), newFleetNode(t, s, &stored)
+	b.listening(t, s)
+	at := journal.Position{Epoch: 1, ID: journal.ID{Ms: 2}}
+	lease := a.mustAcquire(t)
+	verdict := b.acquire(t, s)
+	lease.Release(&Miss{Position: at})
+	if v := verdict(); v != Unshared {
+		t.Errorf("verdict %d, want it unshared", v)
+	}
+	if _, v := a.Acquire(t.Context(), a.query()); v != Unshared {
+		t.Errorf("verdict %d, want it unshared for the next one, too", v)
+	}
+	q := a.query()
+	q.Holds = func(m Miss) bool {
+		if m.Position != at {
+			t.Errorf("the miss is at %s, want %s", m.Position, at)
+		}
+		return false
+	}
+	lease, v := a.Acquire(t.Context(), q)
+	if v != Granted {
+		t.Errorf("verdict %d, want a miss that no longer holds to be ignored", v)
+	}
+	lease.Release(nil)
+	if ttl := s.Client().PTTL(t.Context(), a.key("miss", someID)).Val(); ttl <= 0 || ttl > MissLifetime {
+		t.Errorf("a miss lives for %s", ttl)
+	}
+	noKeysLeft(t, s)
+}
+
+func TestRedisAway(t *testing.T) {
+	s := redistest.Start(t)
+	var stored atomic.Bool
+	a := newFleetNode(t, s, &stored)
+	lease := a.mustAcquire(t)
+	s.Kill()
+	if _, v := a.Acquire(t.Context(), a.query()); v != Unanswered {
+		t.Errorf("verdict %d, want it unanswered", v)
+	}
+	lease.Release(nil)
+}
+
+// The keys of a lease lie in one slot, and all below the prefix.
+func TestLeaseKeys(t *testing.T) {
+	l := NewLeases(LeaseOptions{Prefix: "cache"})
+	for _, kind := range []string{"lease", "wait", "miss"} {
+		key := l.key(kind, someID)
+		if !strings.HasPrefix(key, "cache::"+kind+":{") || !strings.HasSuffix(key, "}") || len(key) != len("cache::"+kind+":{}")+32 {
+			t.Errorf("key %s", key)
+		}
+	}
+	var none *Lease
+	none.Release(nil)
+}
