@@ -1,0 +1,207 @@
+package journal
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+)
+
+var (
+	linearRounds = flag.Int("linear.rounds", 3, "how many histories TestG1IsLinearizable checks")
+	linearSeed   = flag.Uint64("linear.seed", 1, "seed of the first of them; each other has the next one")
+)
+
+// TestG1IsLinearizable lets a small fleet read and purge at random while nodes
+// join, leave and sleep and while Redis stops or loses everything. Whatever
+// happens, what was answered must be something that G1 allows.
+func TestG1IsLinearizable(t *testing.T) {
+	t.Parallel()
+	for i := range *linearRounds {
+		seed := *linearSeed + uint64(i)
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			t.Parallel()
+			f := newLinearFleet(t, seed)
+			f.run()
+			f.want(t, porcupine.Ok)
+			if f.final.Load() == 0 || f.cached.Load() == 0 {
+				t.Errorf("%d purges were final and %d reads were answered from a store, want some of both", f.final.Load(), f.cached.Load())
+			}
+		})
+	}
+}
+
+const (
+	linearNodes   = 3
+	linearReaders = 5
+	linearPurgers = 2
+)
+
+// linearFleet is a fleet on which everything happens at random. Nodes are
+// replaced when they leave.
+type linearFleet struct {
+	*cacheWorld
+	nodes         [linearNodes]atomic.Pointer[cacheNode]
+	final, cached atomic.Int64
+	over          chan struct{}
+
+	diceMu sync.Mutex
+	dice   *rand.Rand
+}
+
+func newLinearFleet(t testing.TB, seed uint64) *linearFleet {
+	f := &linearFleet{cacheWorld: newCacheWorld(t), over: make(chan struct{})}
+	f.dice = rand.New(rand.NewPCG(seed, 0))
+	f.onAsk = func(int, int) bool {
+		f.pause(12)
+		return f.roll(3) > 0
+	}
+	for i := range f.nodes {
+		f.join(i)
+	}
+	for i := range f.nodes {
+		f.nodes[i].Load().waitFor(t, Leased)
+	}
+	f.nodes[0].Load().settled(t)
+	return f
+}
+
+func (f *linearFleet) roll(n int) int {
+	f.diceMu.Lock()
+	defer f.diceMu.Unlock()
+	return f.dice.IntN(n)
+}
+
+// pause waits for some milliseconds, mostly few.
+func (f *linearFleet) pause(limit int) {
+	pause(f.t.Context(), time.Duration(f.roll(1+f.roll(limit*1000)))*time.Microsecond)
+}
+
+func (f *linearFleet) join(i int) {
+	n := f.newNode()
+	f.t.Cleanup(func() { n.Close(context.Background()) })
+	n.Start()
+	f.nodes[i].Store(n)
+}
+
+func (f *linearFleet) node() *cacheNode { return f.nodes[f.roll(linearNodes)].Load() }
+
+func (f *linearFleet) run() {
+	var clients sync.WaitGroup
+	for range linearReaders {
+		clients.Go(func() { f.until(f.readOnce) })
+	}
+	for range linearPurgers {
+		clients.Go(func() { f.until(f.purgeOnce) })
+	}
+	f.disturb()
+	close(f.over)
+	clients.Wait()
+}
+
+func (f *linearFleet) until(do func()) {
+	for {
+		select {
+		case <-f.over:
+			return
+		default:
+			do()
+		}
+	}
+}
+
+func (f *linearFleet) readOnce() {
+	f.pause(30)
+	n, resource := f.node(), f.roll(len(resources))
+	if f.roll(40) == 0 {
+		n.purgeHere(f.target(), f.roll(2) == 0)
+		return
+	}
+	f.mu.Lock()
+	before := f.asked[resource]
+	f.mu.Unlock()
+	if n.read(resource, f.roll(5) == 0).confirmed <= before {
+		f.cached.Add(1)
+	}
+}
+
+func (f *linearFleet) purgeOnce() {
+	f.pause(150)
+	if f.node().purgeAll(f.target(), f.roll(5) < 2, 2*time.Second) {
+		f.final.Add(1)
+	}
+}
+
+func (f *linearFleet) target() target { return targets[f.roll(len(targets))] }
+
+// disturb does each of its evils once, in a random order. Whether a command of
+// it reaches Redis is not asked: no answer depends on it.
+func (f *linearFleet) disturb() {
+	client := f.s.client()
+	evils := []func(){
+		func() { // a node sleeps for longer than a lease
+			f.asleep(func() { f.pause(50) })
+		},
+		func() { // Redis loses everything while a node sleeps
+			f.asleep(func() {
+				f.pause(50)
+				client.FlushAll(f.t.Context())
+				f.node().purgeAll(f.target(), false, time.Second)
+			})
+		},
+		func() {
+			client.FlushAll(f.t.Context())
+			f.node().purgeAll(f.target(), false, time.Second)
+		},
+		func() { client.Del(f.t.Context(), f.nodes[0].Load().keys.stream) },
+		func() { client.XTrimMaxLen(f.t.Context(), f.nodes[0].Load().keys.stream, 1) },
+		func() { // a node leaves, another one joins
+			i := f.roll(linearNodes)
+			f.nodes[i].Load().Close(context.Background())
+			f.pause(100)
+			f.join(i)
+		},
+		func() { // a node joins, and the one before it leaves later
+			i := f.roll(linearNodes)
+			old := f.nodes[i].Load()
+			f.join(i)
+			f.pause(300)
+			old.Close(context.Background())
+		},
+		func() { // Redis stops
+			f.signal(syscall.SIGSTOP)
+			pause(f.t.Context(), time.Duration(20+f.roll(700))*time.Millisecond)
+			f.signal(syscall.SIGCONT)
+		},
+	}
+	for len(evils) > 0 {
+		f.pause(400)
+		i := f.roll(len(evils))
+		evils[i]()
+		evils = slices.Delete(evils, i, i+1)
+	}
+	f.pause(400)
+}
+
+// asleep lets a node do nothing for as long as it takes others to notice.
+func (f *linearFleet) asleep(meanwhile func()) {
+	n := f.node()
+	n.cycle.Lock()
+	defer n.cycle.Unlock()
+	meanwhile()
+	pause(f.t.Context(), testLease+time.Duration(f.roll(200))*time.Millisecond)
+}
+
+func (f *linearFleet) signal(s syscall.Signal) {
+	if err := f.s.cmd.Process.Signal(s); err != nil {
+		f.t.Error(err)
+	}
+}

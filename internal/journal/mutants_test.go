@@ -1,0 +1,287 @@
+package journal
+
+// Each scenario forces one interleaving, with the protocol and with a mutant of
+// it: the mutant must be caught, and nothing else.
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+	"github.com/redis/go-redis/v9"
+)
+
+// caught runs a scenario as it is, and with the mutant.
+func caught(t *testing.T, scenario func(w *cacheWorld, mutant bool)) {
+	t.Helper()
+	t.Parallel()
+	for name, mutant := range map[string]bool{"protocol": false, "mutant": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newCacheWorld(t)
+			scenario(w, mutant)
+			want := porcupine.Ok
+			if mutant {
+				want = porcupine.Illegal
+			}
+			w.want(t, want)
+		})
+	}
+}
+
+// first is the resource that the scenarios are about.
+const first = 0
+
+var (
+	ofFirst = target{Selector{KindNamespace, "pickup"}, []int{first, 1}}
+	ofNone  = target{Selector{KindTag, "nobody"}, nil}
+)
+
+// running returns a node that can confirm purges.
+func (w *cacheWorld) running(change ...func(*Options)) *cacheNode {
+	n := w.newNode(change...)
+	w.t.Cleanup(func() { n.Close(context.Background()) })
+	n.Start()
+	n.waitFor(w.t, Leased)
+	n.settled(w.t)
+	return n
+}
+
+// byHand returns a node that holds a lease and sleeps but for what the test does.
+func (w *cacheWorld) byHand(change ...func(*Options)) *cacheNode {
+	n := w.newNode(change...)
+	w.t.Cleanup(func() { n.Close(context.Background()) })
+	n.turnUntilLeased(func() { n.turn(w.t.Context()) })
+	return n
+}
+
+func (n *cacheNode) turnUntilLeased(turn func()) {
+	n.w.t.Helper()
+	eventually(n.w.t, n.opts.NodeID+" holds a lease", func() bool {
+		turn()
+		return n.leased()
+	})
+}
+
+func (n *cacheNode) purgeFinally(tgt target, soft bool) {
+	n.w.t.Helper()
+	if !n.purgeAll(tgt, soft, 10*time.Second) {
+		n.w.t.Errorf("the purge of %s was not final", tgt.selector)
+	}
+}
+
+// A node sleeps through a purge and the loss of the journal. What is appended
+// from then on has lower IDs than what it has applied, because somebody's clock
+// was ahead: XREAD waits for ever, as if there were nothing to read.
+func TestMutantPlainXREAD(t *testing.T) {
+	caught(t, func(w *cacheWorld, mutant bool) {
+		a := w.running()
+		ahead := ID{Ms: uint64(time.Now().Add(time.Hour).UnixMilli())}
+		w.s.do("xadd", a.keys.stream, ahead.String(), "op", "purge", "tag", "nobody")
+		b := w.byHand()
+		b.read(first, false)
+
+		w.s.do("flushall")
+		a.purgeFinally(ofFirst, false)
+		if mutant {
+			b.turnUntilLeased(func() { b.plainTurn(t) })
+		} else {
+			b.turnUntilLeased(func() { b.turn(t.Context()) })
+		}
+		b.read(first, false)
+	})
+}
+
+// plainTurn is a cycle that believes XREAD.
+func (n *cacheNode) plainTurn(t *testing.T) {
+	n.cycle.Lock()
+	defer n.cycle.Unlock()
+	sent := time.Now()
+	args := redis.XReadArgs{Streams: []string{n.keys.stream, n.tail.anchor.ID}, Block: -1}
+	streams, err := n.client.XRead(t.Context(), &args).Result()
+	if err != nil && err != redis.Nil {
+		t.Error(err)
+	}
+	for _, s := range streams {
+		n.settle(&n.tail.progress, n.apply(&n.tail.progress, s.Messages, false))
+	}
+	if err := n.beat(t.Context(), sent); err != nil {
+		t.Error(err)
+	}
+}
+
+// A node sleeps through a purge. When it wakes, its heartbeat is the first to
+// run.
+func TestMutantHeartbeatBesideTheTail(t *testing.T) {
+	caught(t, func(w *cacheWorld, mutant bool) {
+		a, b := w.running(), w.byHand()
+		b.read(first, false)
+		a.purgeFinally(ofFirst, false)
+		if mutant {
+			b.beatBeside(t)
+		}
+		b.read(first, false)
+		b.turnUntilLeased(func() { b.turn(t.Context()) })
+		b.read(first, false)
+	})
+}
+
+// beatBeside renews the lease because Redis answers.
+func (n *cacheNode) beatBeside(t *testing.T) {
+	n.cycle.Lock()
+	defer n.cycle.Unlock()
+	sent := time.Now()
+	if err := n.sendLine(t.Context(), stateLive, sent); err != nil {
+		t.Error(err)
+	}
+	n.grant(sent)
+}
+
+// A request that begins after a purge finds a fetch that began before it.
+func TestMutantFollowerWithoutCheck(t *testing.T) {
+	caught(t, func(w *cacheWorld, mutant bool) {
+		asked, answered := make(chan struct{}), make(chan struct{})
+		w.onAsk = func(_, number int) bool {
+			if number == 1 {
+				close(asked)
+				<-answered
+			}
+			return false
+		}
+		a := w.running()
+		a.followsBlindly = mutant
+		leader := start(func() { a.read(first, false) })
+		<-asked
+		a.purgeFinally(ofFirst, false)
+		a.mu.Lock()
+		f := a.flights[first]
+		a.mu.Unlock()
+		follower := start(func() { a.read(first, false) })
+		eventually(t, "a request follows", func() bool { return f.waiting.Load() == 1 })
+		close(answered)
+		<-leader
+		<-follower
+	})
+}
+
+// start runs f beside the test. The channel is closed when it has ended.
+func start(f func()) <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	return done
+}
+
+// A soft purge follows a hard one. The origin would confirm what must be gone.
+func TestMutantSoftOverridesHard(t *testing.T) {
+	caught(t, func(w *cacheWorld, mutant bool) {
+		a := w.running()
+		if mutant {
+			a.check = a.newestWins
+		}
+		a.read(first, false)
+		a.purgeFinally(ofFirst, false)
+		a.purgeFinally(target{Selector{KindTag, "red"}, []int{first, 2}}, true)
+		a.read(first, false)
+	})
+}
+
+// newestWins lets the newest purge of a record decide alone.
+func (n *cacheNode) newestWins(s *Subject, upTo ID) (Verdict, ID) {
+	verdict := Valid
+	for _, e := range n.entries() {
+		covers, err := n.Matcher(Purge{Selectors: e.Selectors})
+		if err != nil || !covers(s) || !s.Position.ID.Before(e.ID) {
+			continue
+		}
+		verdict = Covered
+		if e.Soft() {
+			verdict = SoftCovered
+		}
+	}
+	return verdict, upTo
+}
+
+// A purge comes between the lookup of a stale response and its revalidation.
+func TestMutantPositionAfterLookup(t *testing.T) {
+	caught(t, func(w *cacheWorld, mutant bool) {
+		a := w.running()
+		a.notesLate = mutant
+		a.read(first, false)
+		a.afterLookup = func() {
+			a.afterLookup = func() {}
+			a.purgeFinally(ofFirst, false)
+		}
+		a.read(first, true)
+		a.read(first, false)
+	})
+}
+
+// A node joins just before a purge, and is slow to read it.
+func TestMutantRegistryReadBeforeXADD(t *testing.T) {
+	// Here the joiner must act within its lease.
+	long := func(o *Options) { o.Lease = 2 * testLease }
+	caught(t, func(w *cacheWorld, mutant bool) {
+		a := w.running(long)
+		peers := a.peersNow(t)
+		b := w.byHand(long)
+		b.read(first, false)
+		b.turn(t.Context())
+
+		before := a.Position()
+		purge := start(func() {
+			if mutant {
+				a.purgeBy(ofFirst, false, 0, func(p Purge) bool { return a.confirmedBy(t, p, peers) })
+			} else {
+				a.purgeFinally(ofFirst, false)
+			}
+		})
+		eventually(t, "the purge is appended", func() bool { return a.Position() != before })
+		if mutant {
+			<-purge
+		}
+		b.read(first, false)
+		b.turn(t.Context())
+		<-purge
+		b.read(first, false)
+	})
+}
+
+// peersNow returns the peers that a purge has to wait for.
+func (n *cacheNode) peersNow(t *testing.T) []string {
+	if err := n.registry.readAfter(t.Context()); err != nil {
+		t.Error(err)
+	}
+	return n.registry.tally(Position{ID: maxID}).pending
+}
+
+// confirmedBy appends a purge and waits for this node and for peers that were
+// known before.
+func (n *cacheNode) confirmedBy(t *testing.T, p Purge, peers []string) bool {
+	items, err := n.newItems(p)
+	if err != nil {
+		t.Error(err)
+		return false
+	}
+	token := items[len(items)-1].token
+	seen := n.sights.expect(token)
+	defer n.sights.forget(token)
+	id, err := n.appendOn(t.Context(), n.client, items)
+	if err != nil {
+		t.Error(err)
+		return false
+	}
+	<-seen.done
+	pending := func() []string { return n.registry.tally(Position{seen.epoch, id}).pending }
+	for slices.ContainsFunc(pending(), func(id string) bool { return slices.Contains(peers, id) }) {
+		if err := n.registry.readAfter(t.Context()); err != nil {
+			t.Error(err)
+			return false
+		}
+	}
+	return true
+}
