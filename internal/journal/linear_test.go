@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
+	"github.com/redis/go-redis/v9"
 )
 
 var (
@@ -49,6 +50,7 @@ const (
 // replaced when they leave.
 type linearFleet struct {
 	*cacheWorld
+	client        *redis.Client
 	nodes         [linearNodes]atomic.Pointer[cacheNode]
 	final, cached atomic.Int64
 	over          chan struct{}
@@ -59,6 +61,7 @@ type linearFleet struct {
 
 func newLinearFleet(t testing.TB, seed uint64) *linearFleet {
 	f := &linearFleet{cacheWorld: newCacheWorld(t), over: make(chan struct{})}
+	f.client = f.s.client()
 	f.dice = rand.New(rand.NewPCG(seed, 0))
 	f.onAsk = func(int, int) bool {
 		f.pause(12)
@@ -145,24 +148,29 @@ func (f *linearFleet) target() target { return targets[f.roll(len(targets))] }
 // disturb does each of its evils once, in a random order. Whether a command of
 // it reaches Redis is not asked: no answer depends on it.
 func (f *linearFleet) disturb() {
-	client := f.s.client()
+	ctx, stream := f.t.Context(), f.nodes[0].Load().keys.stream
 	evils := []func(){
-		func() { // a node sleeps for longer than a lease
-			f.asleep(func() { f.pause(50) })
-		},
+		func() { f.asleep(func() { pause(ctx, testLease+f.upTo(200)) }) },
 		func() { // Redis loses everything while a node sleeps
 			f.asleep(func() {
-				f.pause(50)
-				client.FlushAll(f.t.Context())
+				f.node().purgeAll(f.target(), false, 2*time.Second)
+				f.client.FlushAll(ctx)
 				f.node().purgeAll(f.target(), false, time.Second)
 			})
 		},
+		func() { f.asleep(f.fallBack) },
+		func() { // the node that joins sees only what Redis has fallen back to
+			i := f.roll(linearNodes)
+			f.nodes[i].Load().Close(context.Background())
+			f.fallBack()
+			f.join(i)
+		},
 		func() {
-			client.FlushAll(f.t.Context())
+			f.client.FlushAll(ctx)
 			f.node().purgeAll(f.target(), false, time.Second)
 		},
-		func() { client.Del(f.t.Context(), f.nodes[0].Load().keys.stream) },
-		func() { client.XTrimMaxLen(f.t.Context(), f.nodes[0].Load().keys.stream, 1) },
+		func() { f.client.Del(ctx, stream) },
+		func() { f.client.XTrimMaxLen(ctx, stream, 1) },
 		func() { // a node leaves, another one joins
 			i := f.roll(linearNodes)
 			f.nodes[i].Load().Close(context.Background())
@@ -178,7 +186,7 @@ func (f *linearFleet) disturb() {
 		},
 		func() { // Redis stops
 			f.signal(syscall.SIGSTOP)
-			pause(f.t.Context(), time.Duration(20+f.roll(700))*time.Millisecond)
+			pause(ctx, f.upTo(700))
 			f.signal(syscall.SIGCONT)
 		},
 	}
@@ -191,17 +199,50 @@ func (f *linearFleet) disturb() {
 	f.pause(400)
 }
 
-// asleep lets a node do nothing for as long as it takes others to notice.
+// asleep lets a node do nothing meanwhile. It wakes at once when that has ended.
 func (f *linearFleet) asleep(meanwhile func()) {
 	n := f.node()
 	n.cycle.Lock()
 	defer n.cycle.Unlock()
 	meanwhile()
-	pause(f.t.Context(), testLease+time.Duration(f.roll(200))*time.Millisecond)
 }
+
+// fallBack lets Redis lose a purge that was answered, as if a replica took over
+// that lagged behind.
+func (f *linearFleet) fallBack() {
+	ctx, stream := f.t.Context(), f.nodes[0].Load().keys.stream
+	dump := f.client.Dump(ctx, stream).Val()
+	f.node().purgeAll(f.target(), false, 2*time.Second)
+	f.client.RestoreReplace(ctx, stream, 0, dump)
+}
+
+func (f *linearFleet) upTo(ms int) time.Duration { return time.Duration(f.roll(ms)) * time.Millisecond }
 
 func (f *linearFleet) signal(s syscall.Signal) {
 	if err := f.s.cmd.Process.Signal(s); err != nil {
 		f.t.Error(err)
 	}
+}
+
+// A node sleeps through a purge and returns just when Redis has lost it. The
+// other node that has applied it is live, but will notice the loss only later.
+func TestReturningNodeWaitsForThoseWhoNotice(t *testing.T) {
+	t.Parallel()
+	w := newCacheWorld(t)
+	long := func(o *Options) { o.Lease = 2 * testLease }
+	a, b := w.running(long), w.byHand(long)
+	b.read(first, false)
+	before := w.s.do("dump", a.keys.stream)
+	a.purgeFinally(ofFirst, false)
+
+	a.cycle.Lock()
+	w.s.do("restore", a.keys.stream, 0, before, "replace")
+	b.turn(t.Context())
+	pause(t.Context(), testHeartbeat)
+	b.turn(t.Context())
+	b.read(first, false)
+	a.cycle.Unlock()
+	b.turnUntilLeased(func() { b.turn(t.Context()) })
+	b.read(first, false)
+	w.want(t, porcupine.Ok)
 }

@@ -34,10 +34,7 @@ func caught(t *testing.T, scenario func(w *cacheWorld, mutant bool)) {
 // first is the resource that the scenarios are about.
 const first = 0
 
-var (
-	ofFirst = target{Selector{KindNamespace, "pickup"}, []int{first, 1}}
-	ofNone  = target{Selector{KindTag, "nobody"}, nil}
-)
+var ofFirst = target{Selector{KindNamespace, "pickup"}, []int{first, 1}}
 
 // running returns a node that can confirm purges.
 func (w *cacheWorld) running(change ...func(*Options)) *cacheNode {

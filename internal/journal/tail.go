@@ -187,12 +187,15 @@ func (j *Journal) register(ctx context.Context) error {
 
 // lineWritten notes that the own line was sent. If the one before is too old,
 // purges may have been confirmed without this node. Those after the new line
-// wait for it; those before it are found by a read that follows, which is put
-// off for a heartbeat so that whoever noticed a loss has told.
+// wait for it; those before it are found by a read that follows. That is put off
+// as for a joiner: what Redis has lost meanwhile, others may have yet to notice.
 func (j *Journal) lineWritten(sent time.Time) {
 	t := &j.tail
 	if !t.lineSent.IsZero() && elapsed(t.lineSent, time.Now()) >= j.unbroken() {
 		t.proveFrom = sent.Add(j.opts.Heartbeat)
+		if j.registry.hasOthers() {
+			t.proveFrom = sent.Add(j.ownLease())
+		}
 	}
 	t.lineSent = sent
 }
