@@ -10,7 +10,7 @@ SUDO          := $(if $(filter-out 0,$(shell id -u)),sudo)
 # Only tests need these: a Redis server, and a C compiler for the race detector.
 PACKAGES       = $(if $(shell command -v redis-server 2>/dev/null),,redis-server) $(if $(shell command -v cc 2>/dev/null),,gcc libc6-dev)
 
-.PHONY: run test lint fmt fuzz bench xcaddy example tools system
+.PHONY: run test lint fmt fuzz check-journal bench xcaddy example tools system
 
 run: ## the example, without Redis if there is none
 	go run ./cmd/caddy run --config Caddyfile.example
@@ -27,6 +27,9 @@ fmt: $(LINT_STAMP) ## gofumpt and gci
 fuzz: ## each fuzz target for $(FUZZTIME)
 	@grep -rlE --include='*_test.go' '^func Fuzz' . | while read -r file; do grep -oE '^func Fuzz\w+' "$$file" | while read -r _ name; do \
 		echo "$$(dirname "$$file") $$name"; go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" || exit 1; done || exit 1; done
+
+check-journal: system ## the linearizability check of purges, many rounds
+	go test -race -timeout 30m -run '^TestG1IsLinearizable$$' ./internal/journal -linear.rounds 100
 
 bench: ## benchmarks, with allocations
 	go test -run '^$$' -bench . -benchmem ./...

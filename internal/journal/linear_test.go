@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	linearRounds = flag.Int("linear.rounds", 3, "how many histories TestG1IsLinearizable checks")
+	linearRounds = flag.Int("linear.rounds", 2, "how many histories TestG1IsLinearizable checks")
 	linearSeed   = flag.Uint64("linear.seed", 1, "seed of the first of them; each other has the next one")
 )
 
