@@ -250,7 +250,7 @@ func (j *Journal) Close(ctx context.Context) {
 	j.stop()
 	j.leave(ctx)
 	j.running.Wait()
-	j.registry.running.Wait()
+	j.registry.close()
 }
 
 // leave appends what the queue still holds and tells others that this node need

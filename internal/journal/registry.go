@@ -12,6 +12,7 @@ package journal
 import (
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strconv"
@@ -87,7 +88,11 @@ type registry struct {
 
 	current, next *registryRead
 	running       sync.WaitGroup // of run
+	closed        bool
 }
+
+// errClosed is the error of a read after close.
+var errClosed = errors.New("journal: closed")
 
 // registryRead is one read of all lines, and what it showed when it is done.
 type registryRead struct {
@@ -102,6 +107,9 @@ func (r *registry) readAfter(ctx context.Context) error {
 	r.mu.Lock()
 	var read *registryRead
 	switch {
+	case r.closed:
+		r.mu.Unlock()
+		return errClosed
 	case r.current == nil:
 		read = &registryRead{done: make(chan struct{})}
 		r.current = read
@@ -119,6 +127,14 @@ func (r *registry) readAfter(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// close waits for the reads that have begun. No other begins.
+func (r *registry) close() {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	r.running.Wait()
 }
 
 // run reads until nobody waits for another read.

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -109,4 +110,14 @@ func TestReadAfter(t *testing.T) {
 		}
 		r.running.Wait()
 	})
+}
+
+// What Close waits for must not begin while it waits, or later.
+func TestClosedRegistryReadsNothing(t *testing.T) {
+	s := newServer(t)
+	a := startNode(t, s.client(), named("a"))
+	a.Close(context.Background())
+	if _, err := a.Nodes(t.Context()); !errors.Is(err, errClosed) {
+		t.Errorf("%v, want a closed node to read no more", err)
+	}
 }
