@@ -218,6 +218,7 @@ type entry struct {
 	Data      json.RawMessage    `json:"data,omitempty"`
 	By        string             `json:"by,omitempty"`
 	Reason    string             `json:"reason,omitempty"`
+	Removed   *int64             `json:"removed,omitempty"` // stored responses, once it is known
 }
 
 const (
@@ -244,7 +245,7 @@ func handleJournal(app *App, w http.ResponseWriter, r *http.Request) error {
 	for _, e := range entries {
 		lines = append(lines, entry{
 			ID: e.ID.String(), Time: time.UnixMilli(int64(e.ID.Ms)).UTC(), Op: e.Op, Selectors: e.Selectors,
-			Event: e.Event, Data: e.Data, By: e.By, Reason: e.Reason,
+			Event: e.Event, Data: e.Data, By: e.By, Reason: e.Reason, Removed: e.Removed,
 		})
 	}
 	return writeJSON(w, http.StatusOK, map[string]any{"entries": lines})

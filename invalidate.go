@@ -319,6 +319,7 @@ func (h eventHandler) Handle(_ context.Context, event caddy.Event) error {
 // onEntry reports a purge that has been applied. What is replayed has been
 // reported before.
 func (n *node) onEntry(e journal.Entry) {
+	n.sweeper.note(&e)
 	switch {
 	case e.Replayed:
 		return

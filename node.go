@@ -43,6 +43,7 @@ type node struct {
 	cancel    context.CancelFunc
 	running   sync.WaitGroup
 
+	sweeper      sweeper
 	emissions    chan emission
 	flights      coalesce.Group[share]
 	leases       *coalesce.Leases // nil with `redis off`
@@ -76,8 +77,10 @@ type discardLogger struct{}
 func (discardLogger) Printf(context.Context, string, ...any) {}
 
 func newNode(opts *redis.Options, app *App) *node {
-	n := &node{prefix: app.Prefix, refused: make(chan struct{}), emissions: make(chan emission, maxEmissions)}
-	n.misses, n.failures = coalesce.NewMisses(), coalesce.NewFailures()
+	n := &node{
+		prefix: app.Prefix, refused: make(chan struct{}), emissions: make(chan emission, maxEmissions), sweeper: newSweeper(),
+		misses: coalesce.NewMisses(), failures: coalesce.NewFailures(),
+	}
 	n.app.Store(app)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	var readTimeout, writeTimeout time.Duration
@@ -99,9 +102,11 @@ func newNode(opts *redis.Options, app *App) *node {
 	if app.Memory != memoryOff {
 		n.memory = store.NewMemory(app.Memory, n.check)
 	}
-	n.store = store.NewTiered(n.memory, n.redis, store.Options{
-		ReadTimeout: readTimeout, Check: n.check, OnHealth: n.onHealth,
-	})
+	options := store.Options{ReadTimeout: readTimeout, Check: n.check, OnHealth: n.onHealth}
+	if n.redis == nil {
+		options.OnSwept = n.onSwept
+	}
+	n.store = store.NewTiered(n.memory, n.redis, options)
 	return n
 }
 
@@ -132,11 +137,11 @@ func (n *node) start(app *App) {
 		n.running.Go(n.sendEvents)
 		n.store.Start()
 		n.journal.Start()
+		n.running.Go(n.sweep)
 		if n.client == nil {
 			return
 		}
 		n.leases.Start()
-		n.running.Go(n.sweep)
 		select {
 		case <-n.journal.Ready():
 		case <-n.refused:
@@ -258,55 +263,5 @@ func (n *node) sendEvents() {
 			app := n.app.Load()
 			app.events.Emit(app.ctx, appID+"."+e.name, e.data)
 		}
-	}
-}
-
-const (
-	sweepInterval = 5 * time.Minute
-	sweepTimeout  = time.Hour
-)
-
-// sweep removes what purges cover from Redis, for economy only: every answer is
-// the same without it. The live node with the lowest ID does it.
-func (n *node) sweep() {
-	ticker := time.NewTicker(sweepInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-n.ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		if n.journal.Trust(n.ctx) == journal.Leased && n.isSweeper() {
-			n.sweepOnce()
-		}
-	}
-}
-
-func (n *node) isSweeper() bool {
-	list, err := n.journal.Nodes(n.ctx)
-	if err != nil {
-		return false
-	}
-	for _, node := range list {
-		if node.State == "live" {
-			return node.Self
-		}
-	}
-	return false
-}
-
-func (n *node) sweepOnce() {
-	ctx, cancel := context.WithTimeout(n.ctx, sweepTimeout)
-	defer cancel()
-	removed, err := n.redis.Delete(ctx, func(r *store.Record) bool {
-		verdict, _ := n.check(r, journal.ID{})
-		return verdict >= journal.Covered
-	})
-	if err != nil && n.ctx.Err() == nil {
-		n.logger().Debug("a sweep ended early", zap.Error(err))
-	}
-	if removed > 0 {
-		n.logger().Debug("swept purged responses from redis", zap.Int("count", removed))
 	}
 }

@@ -56,6 +56,9 @@ type Entry struct {
 	// Replayed is set for what the journal held when the node read it from its
 	// first entry, at the start or after a gap.
 	Replayed bool
+	// Removed is how many stored responses were removed because of the entry: in
+	// a listing, once it is known.
+	Removed *int64
 
 	epoch uint64
 	token string

@@ -150,6 +150,7 @@ type Journal struct {
 	queue    queue
 	sights   sights
 	tokens   atomic.Uint64
+	removals removals // without Redis
 
 	state   atomic.Pointer[state]
 	stateMu sync.Mutex
@@ -177,11 +178,12 @@ type Journal struct {
 
 // keys are the Redis keys of a journal. All lie in the slot of the stream, which
 // Redis Cluster finds by hashing the whole name, braces being absent.
-type keys struct{ stream, epoch, nodes string }
+type keys struct{ stream, epoch, nodes, removed string }
 
 func newKeys(prefix string) keys {
 	stream := prefix + "::journal"
-	return keys{stream, prefix + "::epoch:{" + stream + "}", prefix + "::nodes:{" + stream + "}"}
+	name := func(of string) string { return prefix + "::" + of + ":{" + stream + "}" }
+	return keys{stream, name("epoch"), name("nodes"), name("removed")}
 }
 
 // New returns a journal that does nothing by itself before Start.

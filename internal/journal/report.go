@@ -69,13 +69,14 @@ func (j *Journal) lag() time.Duration {
 }
 
 // Entries lists the newest entries, newest first. Malformed ones are listed
-// without Op.
+// without Op. Removed is filled in.
 func (j *Journal) Entries(ctx context.Context, limit int) ([]Entry, error) {
 	if limit <= 0 {
 		return nil, nil
 	}
 	if j.client == nil {
-		return j.localEntries(limit), nil
+		list := j.localEntries(limit)
+		return list, j.fillRemoved(ctx, list)
 	}
 	messages, err := j.client.XRevRangeN(ctx, j.keys.stream, "+", "-", int64(limit)).Result()
 	if err != nil {
@@ -88,7 +89,7 @@ func (j *Journal) Entries(ctx context.Context, limit int) ([]Entry, error) {
 			entries = append(entries, e)
 		}
 	}
-	return entries, nil
+	return entries, j.fillRemoved(ctx, entries)
 }
 
 func (j *Journal) localEntries(limit int) []Entry {

@@ -262,11 +262,17 @@ func prefixGroup(prefix string) string {
 // check returns what the table says about a record for which everything up to
 // the ID after is known not to concern it.
 func (t *table) check(s *Subject, after ID) Verdict {
+	verdict, _ := t.find(s, after)
+	return verdict
+}
+
+// find is check with, for Covered, the ID of a purge that covers the record.
+func (t *table) find(s *Subject, after ID) (Verdict, ID) {
 	key := strings.TrimPrefix(s.Key, t.prefix)
 	c := check{t: t, after: after, subject: s, key: key, named: identified(key, s)}
 	c.locked()
 	c.matchRanges()
-	return c.verdict
+	return c.verdict, c.by
 }
 
 // check is one check of a record.
@@ -276,6 +282,7 @@ type check struct {
 	subject    *Subject
 	key, named string // what keys and patterns are compared with
 	verdict    Verdict
+	by         ID             // the hard purge that was found
 	patterns   [2][]rangeMark // those that may match
 	prefixes   [2][]rangeMark
 }
@@ -354,8 +361,8 @@ func (c *check) mark(kind markKind, value string) {
 	}
 	h := hashOf(kind, value)
 	for severity := range c.t.marks {
-		if c.after.Before(c.t.marks[severity][h]) {
-			c.cover(severity)
+		if id := c.t.marks[severity][h]; c.after.Before(id) {
+			c.cover(severity, id)
 		}
 	}
 }
@@ -375,15 +382,15 @@ func (c *check) matchRanges() {
 func (c *check) match(list []rangeMark, matches func(string) bool) {
 	for i := len(list) - 1; i >= 0 && c.verdict < Covered && c.after.Before(list[i].id); i-- {
 		if matches(list[i].text) {
-			c.cover(list[i].severity)
+			c.cover(list[i].severity, list[i].id)
 		}
 	}
 }
 
 // cover lets hard win over soft.
-func (c *check) cover(severity int) {
+func (c *check) cover(severity int, id ID) {
 	if severity == hard {
-		c.verdict = Covered
+		c.verdict, c.by = Covered, id
 	} else if c.verdict == Valid {
 		c.verdict = SoftCovered
 	}

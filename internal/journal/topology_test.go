@@ -44,7 +44,7 @@ func TestCluster(t *testing.T) {
 	t.Cleanup(func() { cluster.Close() })
 	a := startNode(t, cluster, named("a"), func(o *Options) { o.Replicated = true })
 	slot := s.do("cluster", "keyslot", a.keys.stream)
-	for _, key := range []string{a.keys.epoch, a.keys.nodes} {
+	for _, key := range []string{a.keys.epoch, a.keys.nodes, a.keys.removed} {
 		if got := s.do("cluster", "keyslot", key); got != slot {
 			t.Errorf("%s is in slot %v, the stream in %v", key, got, slot)
 		}
@@ -62,12 +62,14 @@ func TestKeys(t *testing.T) {
 	s.do("set", "tenant", "x")
 	a := startNode(t, s.client(), named("a"))
 	a.settled(t)
-	a.purge(t, all)
+	if err := a.AddRemoved(t.Context(), map[ID]int64{a.purge(t, all).ID: 1}); err != nil {
+		t.Fatal(err)
+	}
 	for _, key := range s.do("keys", "*").([]any) {
 		ttl := s.do("ttl", key).(int64)
 		switch key {
 		case "cache::journal", "tenant":
-		case "cache::epoch:{cache::journal}", "cache::nodes:{cache::journal}":
+		case "cache::epoch:{cache::journal}", "cache::nodes:{cache::journal}", "cache::removed:{cache::journal}":
 			if ttl <= 0 {
 				t.Errorf("%s has no TTL", key)
 			}

@@ -153,12 +153,15 @@ func (m *Memory) Delete(ctx context.Context, match func(*Record) bool) (int, err
 }
 
 // Sweep removes the records that have expired at now, or that a purge covers,
-// and returns how many.
-func (m *Memory) Sweep(now time.Time) int {
+// and returns how many. It calls removed with each; nil means nobody is told.
+func (m *Memory) Sweep(now time.Time, removed func(*Record)) int {
 	n := 0
 	for _, e := range m.cache.All() {
 		if (!now.Before(e.record.Expires) || m.verdict(e) >= journal.Covered) && m.remove(e) {
 			n++
+			if removed != nil {
+				removed(&e.record)
+			}
 		}
 	}
 	return n

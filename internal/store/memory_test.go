@@ -45,8 +45,9 @@ func TestMemoryRemovesExpired(t *testing.T) {
 	if n := m.Len(); n != 9 {
 		t.Errorf("%d records after the lookup of an expired one, want 9", n)
 	}
-	if n := m.Sweep(now.Add(4 * time.Minute)); n != 5 || m.Len() != 4 {
-		t.Errorf("swept %d, %d left; want 5 and 4", n, m.Len())
+	told := 0
+	if n := m.Sweep(now.Add(4*time.Minute), func(*store.Record) { told++ }); n != 5 || told != 5 || m.Len() != 4 {
+		t.Errorf("swept %d, told of %d, %d left; want 5, 5 and 4", n, told, m.Len())
 	}
 }
 

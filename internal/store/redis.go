@@ -143,35 +143,47 @@ func (r *Redis) encode(rec *Record) ([]byte, error) {
 // Delete removes every record that matches, by walking all of them: its time
 // grows with what is stored. Values that are no records stay until they expire.
 func (r *Redis) Delete(ctx context.Context, match func(*Record) bool) (int, error) {
-	removed := 0
+	n := 0
 	err := r.steps(ctx, func(step []entry) (bool, error) {
-		n, err := r.unlink(ctx, step, match)
-		removed += n
+		return true, r.unlink(ctx, step, match, func(*Record) { n++ })
+	})
+	return n, err
+}
+
+// Sweep is Delete at leisure: it rests after each step as long as that step
+// took, so that Redis has time for others. It calls removed with the metadata of
+// each record that is gone by its doing.
+func (r *Redis) Sweep(ctx context.Context, match func(*Record) bool, removed func(*Record)) error {
+	begun := time.Now()
+	return r.steps(ctx, func(step []entry) (bool, error) {
+		err := r.unlink(ctx, step, match, removed)
+		sleep(ctx, time.Since(begun))
+		begun = time.Now()
 		return true, err
 	})
-	return removed, err
 }
 
 // unlink removes the matching entries of a step. Each key has a command of its
 // own, since those of one step may lie in different slots of a cluster.
-func (r *Redis) unlink(ctx context.Context, step []entry, match func(*Record) bool) (int, error) {
+func (r *Redis) unlink(ctx context.Context, step []entry, match func(*Record) bool, removed func(*Record)) error {
 	pipe := r.client.Pipeline()
+	var asked []*Record
 	for _, e := range step {
 		if e.head != nil && match(e.head) {
 			pipe.Unlink(ctx, e.name)
+			asked = append(asked, e.head)
 		}
 	}
 	if pipe.Len() == 0 {
-		return 0, nil
+		return nil
 	}
 	cmds, err := pipe.Exec(ctx)
-	n := 0
-	for _, cmd := range cmds {
-		if c, ok := cmd.(*redis.IntCmd); ok {
-			n += int(c.Val())
+	for i, cmd := range cmds {
+		if c, ok := cmd.(*redis.IntCmd); ok && c.Val() > 0 {
+			removed(asked[i])
 		}
 	}
-	return n, err
+	return err
 }
 
 // Walk calls f with the metadata and the stored size of every record until f
@@ -252,10 +264,8 @@ func (r *Redis) scan(ctx context.Context, node redis.Cmdable, f func([]entry) er
 		if err != nil {
 			return fmt.Errorf("read heads: %w", err)
 		}
-		if len(step) > 0 {
-			if err := f(step); err != nil {
-				return err
-			}
+		if err := f(step); err != nil {
+			return err
 		}
 		if next == 0 {
 			return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -178,6 +179,34 @@ func TestRedisLeavesOtherKeysAlone(t *testing.T) {
 		if _, err := r.Get(t.Context(), rec.Key); !errors.Is(err, store.ErrForeignKey) {
 			t.Errorf("Get(%q) = %v, want ErrForeignKey", name, err)
 		}
+	}
+}
+
+// A sweep tells of what it removed itself.
+func TestRedisSweep(t *testing.T) {
+	r, server := newRedis(t)
+	for i := range 1200 { // several steps
+		if err := r.Put(t.Context(), storetest.Response("shop", strconv.Itoa(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	removed := make(map[string]bool)
+	err := r.Sweep(t.Context(), func(rec *store.Record) bool {
+		if rec.Identifier == "7" {
+			server.Del(rec.Key.Name) // somebody else was faster
+		}
+		return strings.HasSuffix(rec.Identifier, "7")
+	}, func(rec *store.Record) { removed[rec.Identifier] = true })
+	if err != nil || len(removed) != 119 || removed["7"] || !removed["17"] {
+		t.Errorf("%d removed, %v; want 119", len(removed), err)
+	}
+	if n := len(server.Keys()); n != 1080 {
+		t.Errorf("%d keys left, want 1080", n)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := r.Sweep(ctx, func(*store.Record) bool { return true }, func(*store.Record) {}); !errors.Is(err, context.Canceled) {
+		t.Errorf("a cancelled sweep ends with %v", err)
 	}
 }
 

@@ -60,6 +60,10 @@ type Options struct {
 	// with true when Redis is up, with false and the reason when it is down. Redis
 	// counts as down until the first ping; if that one fails, this is reported too.
 	OnHealth func(up bool, err error)
+
+	// OnSwept is called with each record that was removed from memory because it
+	// has expired or is covered. It may be nil.
+	OnSwept func(*Record)
 }
 
 func (o Options) withDefaults() Options {
@@ -303,7 +307,7 @@ func broken(err error, read bool) bool {
 // sweep removes expired records from memory now and then.
 func (t *Tiered) sweep(ctx context.Context) {
 	for sleep(ctx, sweepEvery) {
-		t.memory.Sweep(time.Now())
+		t.memory.Sweep(time.Now(), t.opts.OnSwept)
 	}
 }
 
