@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 	"time"
 	"unsafe"
@@ -111,25 +110,28 @@ func Encode(dst []byte, r *Record) []byte {
 // Decode returns the record in data. The record's strings and body are parts of
 // data, which must not change as long as the record is in use.
 func Decode(data []byte) (*Record, error) {
+	r, _, err := decode(data)
+	return r, err
+}
+
+// decode is Decode, with the record as memory keeps it.
+func decode(data []byte) (*Record, packed, error) {
 	h, err := decodeHead(data)
 	if err != nil {
-		return nil, err
+		return nil, packed{}, err
 	}
 	if len(data) != h.size() {
-		return nil, ErrLength
+		return nil, packed{}, ErrLength
 	}
-	body := data[headSize+h.metaLen:]
-	if xxhash.Sum64(body) != h.bodySum {
-		return nil, ErrChecksum
+	if xxhash.Sum64(data[headSize+h.metaLen:]) != h.bodySum {
+		return nil, packed{}, ErrChecksum
 	}
-	r, err := h.record(data)
-	if err != nil {
-		return nil, err
+	if xxhash.Sum64(data[12:headSize+h.metaLen]) != h.metaSum {
+		return nil, packed{}, ErrChecksum
 	}
-	if len(body) > 0 {
-		r.Body = slices.Clip(body)
-	}
-	return r, nil
+	p := packedFrom(data[headSize:], h.metaLen)
+	r, err := p.record()
+	return r, p, err
 }
 
 // DecodeHead returns the record without its body from a prefix of its encoded
@@ -197,32 +199,35 @@ func (h head) record(data []byte) (*Record, error) {
 	return decodeMeta(data[headSize:end])
 }
 
-// copiedBody is the largest body that compact copies.
+// packed is a record as memory keeps it: its encoded metadata, and its body as
+// hits write it.
+type packed struct{ meta, body string }
+
+// copiedBody is the largest body that pack copies.
 const copiedBody = 32 << 10
 
-// compact returns a copy of the record in one allocation that aliases nothing
-// that the caller keeps alive, but for a large body, which stays where it is.
-func compact(r *Record) (*Record, error) {
+// pack returns the record in one allocation that aliases nothing that the caller
+// keeps alive, but for a large body, which stays where it is.
+func pack(r *Record) packed {
 	var scratch [4 << 10]byte
 	buf := appendMeta(scratch[:0], r)
 	metaLen := len(buf)
 	body := r.Body
-	if len(body) <= copiedBody {
-		buf = append(buf, body...)
+	if len(body) > copiedBody {
+		return packed{string(buf), asString(trim(body))}
 	}
-	own := bytes.Clone(buf)
-	c, err := decodeMeta(own[:metaLen])
-	if err != nil {
-		return nil, err
-	}
-	switch {
-	case len(body) > copiedBody:
-		c.Body = slices.Clip(trim(body))
-	case len(body) > 0:
-		c.Body = slices.Clip(own[metaLen:])
-	}
-	return c, nil
+	own := string(append(buf, body...))
+	return packed{own[:metaLen], own[metaLen:]}
 }
+
+// packedFrom is what Decode read from data, which it shares.
+func packedFrom(data []byte, metaLen int) packed {
+	return packed{asString(data[:metaLen]), asString(data[metaLen:])}
+}
+
+// asString and asBytes are for data that nobody changes any more.
+func asString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+func asBytes(s string) []byte  { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
 // trim copies a body whose buffer is much larger than it.
 func trim(body []byte) []byte {
@@ -230,6 +235,21 @@ func trim(body []byte) []byte {
 		return bytes.Clone(body)
 	}
 	return body
+}
+
+// record returns the record, whose strings and body are parts of p.
+func (p packed) record() (*Record, error) {
+	r, err := decodeMeta(asBytes(p.meta))
+	if err == nil && p.body != "" {
+		r.Body = asBytes(p.body)
+	}
+	return r, err
+}
+
+// key returns the full key, without which there are no metadata.
+func (p packed) key() string {
+	d := decoder{rest: asBytes(p.meta)}
+	return d.string()
 }
 
 // metaSize is about the length of the encoded metadata.
@@ -431,7 +451,7 @@ func (d *decoder) take(n uint64) string {
 		d.fail(ErrFormat)
 		return ""
 	}
-	s := unsafe.String(unsafe.SliceData(d.rest), int(n))
+	s := asString(d.rest[:n])
 	d.rest = d.rest[n:]
 	return s
 }

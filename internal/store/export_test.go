@@ -15,3 +15,13 @@ func (t *Tiered) Flush(ctx context.Context) error {
 	}
 	return ctx.Err()
 }
+
+// Unpack unpacks the record of a full key, whether or not that was done before.
+func (m *Memory) Unpack(key string) bool {
+	e, ok := m.cache.GetIfPresent(key)
+	if !ok {
+		return false
+	}
+	e.seen.Store(nil)
+	return e.view() != nil
+}

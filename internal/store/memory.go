@@ -4,6 +4,11 @@ package store
 // replaced or removed as a whole and never changed, so readers need no lock
 // after they have it.
 //
+// Records are kept packed, which halves what the metadata of a small response
+// cost. A lookup unpacks them without touching the body; the result is shared by
+// all lookups until the collector takes it, so that what is in demand is
+// unpacked about once in a cycle of the collector.
+//
 // What purges say about a record is asked at every lookup. An entry remembers up
 // to which purge its record was searched, so that the answer is cheap while
 // nothing new has been purged.
@@ -19,6 +24,8 @@ import (
 	"math"
 	"sync/atomic"
 	"time"
+	"unsafe"
+	"weak"
 
 	"github.com/maypok86/otter/v2"
 
@@ -33,10 +40,48 @@ type Memory struct {
 	evicted atomic.Uint64
 }
 
-// held is a record in memory with the ID up to which no purge covers it.
+// held is a record in memory: packed, and unpacked while it is in use.
 type held struct {
-	record  Record
-	checked atomic.Pointer[journal.ID]
+	packed
+	expires int64 // Unix time in milliseconds, as records keep it
+	seen    atomic.Pointer[seen]
+}
+
+// seen is what lookups of a record found out. It is replaced, never changed.
+type seen struct {
+	upTo journal.ID           // no purge up to this one covers the record
+	view weak.Pointer[Record] // nil once the collector has taken it
+}
+
+// record returns the record, or nil for one that cannot be read.
+func (e *held) record() *Record {
+	if s := e.seen.Load(); s != nil {
+		if r := s.view.Value(); r != nil {
+			return r
+		}
+	}
+	r, err := e.packed.record()
+	if err != nil {
+		return nil
+	}
+	return r
+}
+
+// view is record, and remembers what it returns.
+func (e *held) view() *Record {
+	var s seen
+	if known := e.seen.Load(); known != nil {
+		s = *known
+	}
+	if r := s.view.Value(); r != nil {
+		return r
+	}
+	r, err := e.packed.record()
+	if err != nil {
+		return nil
+	}
+	e.seen.Store(&seen{s.upTo, weak.Make(r)})
+	return r
 }
 
 // NewMemory returns a tier that holds records of maxBytes in all. check is asked
@@ -54,7 +99,21 @@ func NewMemory(maxBytes int64, check Check) *Memory {
 // bound keeps a maximum of 0 from meaning "unbounded", which it does to otter.
 func bound(maxBytes int64) uint64 { return uint64(max(maxBytes, 1)) }
 
-func weigh(_ string, e *held) uint32 { return uint32(min(e.record.Weight(), math.MaxUint32)) }
+func weigh(_ string, e *held) uint32 {
+	return uint32(min(weightOf(len(e.meta), len(e.body)), math.MaxUint32))
+}
+
+// entryOverhead is what an entry costs beyond metadata and body: itself, what
+// its lookups found out, otter's node and its share of the hash table and the
+// frequency sketch. TestWeight compares it with the real heap.
+const entryOverhead = int64(unsafe.Sizeof(held{})+unsafe.Sizeof(seen{})) + 100
+
+// weightOf is what a record costs in this tier.
+func weightOf(meta, body int) int64 {
+	size := int64(meta + body)
+	// The allocator rounds sizes up to classes that lie at most an eighth apart.
+	return size + size/16 + entryOverhead
+}
 
 func (m *Memory) deleted(e otter.DeletionEvent[string, *held]) {
 	if e.Cause == otter.CauseOverflow {
@@ -70,23 +129,29 @@ func (m *Memory) Lookup(key string, now time.Time) (r *Record, soft bool) {
 	if !ok {
 		return nil, false
 	}
-	verdict := m.verdict(e)
-	if !now.Before(e.record.Expires) || verdict >= journal.Covered {
+	r = e.view()
+	if r == nil || now.UnixMilli() >= e.expires {
 		m.remove(e)
 		return nil, false
 	}
-	return &e.record, verdict == journal.SoftCovered
+	verdict := m.verdict(e, r)
+	if verdict >= journal.Covered {
+		m.remove(e)
+		return nil, false
+	}
+	return r, verdict == journal.SoftCovered
 }
 
-func (m *Memory) verdict(e *held) journal.Verdict {
-	var upTo journal.ID
-	if known := e.checked.Load(); known != nil {
-		upTo = *known
+// verdict asks about the record of an entry. What two lookups find out at once
+// only one of them remembers.
+func (m *Memory) verdict(e *held, r *Record) journal.Verdict {
+	var s seen
+	if known := e.seen.Load(); known != nil {
+		s = *known
 	}
-	verdict, proved := m.check(&e.record, upTo)
-	if verdict == journal.Valid && upTo.Before(proved) {
-		known := proved // on the heap only here
-		e.checked.Store(&known)
+	verdict, proved := m.check(r, s.upTo)
+	if verdict == journal.Valid && s.upTo.Before(proved) {
+		e.seen.Store(&seen{proved, s.view})
 	}
 	return verdict
 }
@@ -94,7 +159,7 @@ func (m *Memory) verdict(e *held) journal.Verdict {
 // remove removes exactly this entry: a newer one of the same key stays.
 func (m *Memory) remove(e *held) bool {
 	removed := false
-	m.cache.ComputeIfPresent(e.record.Key.Full, func(present *held) (*held, otter.ComputeOp) {
+	m.cache.ComputeIfPresent(e.key(), func(present *held) (*held, otter.ComputeOp) {
 		if present != e {
 			return present, otter.CancelOp
 		}
@@ -112,25 +177,27 @@ func (m *Memory) Get(_ context.Context, key Key) (*Record, error) {
 
 // Put stores copies of the records, so that what they weigh is what they cost:
 // a header value may be a small part of a large buffer. Large bodies are shared.
-// It fails only for a record that could not be read again.
+// It never fails.
 func (m *Memory) Put(_ context.Context, records ...*Record) error {
 	for _, r := range records {
-		c, err := compact(r)
-		if err != nil {
-			return err
-		}
-		m.insert(c)
+		m.insert(r, &held{packed: pack(r), expires: r.Expires.UnixMilli()})
 	}
 	return nil
 }
 
-// insert stores a record that is compact already. One whose fetch began later
-// stays: it has seen more. Without the clean-up, writes that otter has not
-// weighed yet, hundreds of them, would come on top of the maximum.
-func (m *Memory) insert(r *Record) {
-	e := &held{record: *r}
-	m.cache.Compute(r.Key.Full, func(present *held, found bool) (*held, otter.ComputeOp) {
-		if found && present.record.Position.Epoch == r.Position.Epoch && r.Position.ID.Before(present.record.Position.ID) {
+// putDecoded stores a record that was decoded from p.
+func (m *Memory) putDecoded(r *Record, p packed) {
+	e := &held{packed: p, expires: r.Expires.UnixMilli()}
+	e.seen.Store(&seen{view: weak.Make(r)})
+	m.insert(r, e)
+}
+
+// insert stores the entry of a record. One whose fetch began later stays: it has
+// seen more. Without the clean-up, writes that otter has not weighed yet,
+// hundreds of them, would come on top of the maximum.
+func (m *Memory) insert(r *Record, e *held) {
+	m.cache.Compute(e.key(), func(present *held, found bool) (*held, otter.ComputeOp) {
+		if found && present.fetchedAfter(r.Position) {
 			return present, otter.CancelOp
 		}
 		return e, otter.WriteOp
@@ -138,11 +205,16 @@ func (m *Memory) insert(r *Record) {
 	m.cache.CleanUp()
 }
 
+func (e *held) fetchedAfter(position journal.Position) bool {
+	r := e.record()
+	return r != nil && r.Position.Epoch == position.Epoch && position.ID.Before(r.Position.ID)
+}
+
 // Delete removes every record that matches.
 func (m *Memory) Delete(ctx context.Context, match func(*Record) bool) (int, error) {
 	n := 0
 	for _, e := range m.cache.All() {
-		if match(&e.record) && m.remove(e) {
+		if r := e.record(); r != nil && match(r) && m.remove(e) {
 			n++
 		}
 		if ctx.Err() != nil {
@@ -157,21 +229,29 @@ func (m *Memory) Delete(ctx context.Context, match func(*Record) bool) (int, err
 func (m *Memory) Sweep(now time.Time, removed func(*Record)) int {
 	n := 0
 	for _, e := range m.cache.All() {
-		if (!now.Before(e.record.Expires) || m.verdict(e) >= journal.Covered) && m.remove(e) {
+		if m.useless(e, now) && m.remove(e) {
 			n++
-			if removed != nil {
-				removed(&e.record)
+			if r := e.record(); r != nil && removed != nil {
+				removed(r)
 			}
 		}
 	}
 	return n
 }
 
+func (m *Memory) useless(e *held, now time.Time) bool {
+	if now.UnixMilli() >= e.expires {
+		return true
+	}
+	r := e.record()
+	return r == nil || m.verdict(e, r) >= journal.Covered
+}
+
 // Walk calls f with every record, in no order, until f returns false. A record
 // that comes or goes meanwhile may or may not be seen.
 func (m *Memory) Walk(f func(*Record) bool) {
 	for _, e := range m.cache.All() {
-		if !f(&e.record) {
+		if r := e.record(); r != nil && !f(r) {
 			return
 		}
 	}

@@ -200,3 +200,20 @@ func BenchmarkMemoryPut(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkMemoryUnpack is the first lookup of a record after the collector has
+// taken what the last one unpacked.
+func BenchmarkMemoryUnpack(b *testing.B) {
+	m := store.NewMemory(ample, nil)
+	defer m.Close()
+	r := sized(1, 1<<10)
+	if err := m.Put(b.Context(), r); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if !m.Unpack(r.Key.Full) {
+			b.Fatal("absent")
+		}
+	}
+}

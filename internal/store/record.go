@@ -7,7 +7,6 @@ package store
 import (
 	"context"
 	"time"
-	"unsafe"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
@@ -78,26 +77,9 @@ func (c Check) orValid() Check {
 // IsBase reports whether the record only lists the variants of a URL.
 func (r *Record) IsBase() bool { return r.Status == 0 }
 
-// tierOverhead is what one entry costs in the memory tier beyond the record:
-// otter's node and its share of the hash table and the frequency sketch.
-// TestWeight compares it with the real heap.
-const tierOverhead = 100
-
-// Weight returns the bytes the record costs in the memory tier, which keeps the
-// metadata in one allocation whatever the record was built from.
-func (r *Record) Weight() int64 {
-	strings := len(r.Tags) + len(r.Vary)
-	for i := range r.Fields {
-		strings += len(r.Fields[i].Values)
-	}
-	heap := int(unsafe.Sizeof(*r)) +
-		len(r.Fields)*int(unsafe.Sizeof(Field{})) +
-		len(r.Variants)*int(unsafe.Sizeof(Variant{})) +
-		strings*int(unsafe.Sizeof("")) +
-		metaSize(r) + len(r.Body)
-	// The allocator rounds sizes up to classes that lie at most an eighth apart.
-	return int64(heap+heap/16) + tierOverhead
-}
+// Weight returns the bytes the record costs in the memory tier, which packs the
+// metadata whatever the record was built from.
+func (r *Record) Weight() int64 { return weightOf(metaSize(r), len(r.Body)) }
 
 // Tier is one place where stored responses live.
 type Tier interface {

@@ -70,25 +70,31 @@ func (r *Redis) Ping(ctx context.Context) error {
 
 // Get returns the record of key. What cannot be decoded is absent and counted.
 func (r *Redis) Get(ctx context.Context, key Key) (*Record, error) {
+	rec, _, err := r.get(ctx, key)
+	return rec, err
+}
+
+// get is Get, with the record as memory keeps it.
+func (r *Redis) get(ctx context.Context, key Key) (*Record, packed, error) {
 	if !r.owns(key.Name) {
-		return nil, ErrForeignKey
+		return nil, packed{}, ErrForeignKey
 	}
 	data, err := r.client.Get(ctx, key.Name).Bytes()
 	if errors.Is(err, redis.Nil) {
-		return nil, nil
+		return nil, packed{}, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, packed{}, err
 	}
-	rec, err := Decode(data)
+	rec, p, err := decode(data)
 	if err != nil {
 		r.count(err)
-		return nil, nil
+		return nil, packed{}, nil
 	}
 	if rec.Key.Full != key.Full || !time.Now().Before(rec.Expires) {
-		return nil, nil
+		return nil, packed{}, nil
 	}
-	return rec, nil
+	return rec, p, nil
 }
 
 func (r *Redis) count(err error) {

@@ -128,12 +128,13 @@ func NewTiered(m *Memory, r *Redis, opts Options) *Tiered {
 	return t
 }
 
-// Start launches the probe, the writers and the sweeper. It is called once.
+// Start launches the probe, the writers, the sweeper and what tunes the collector. It is called once.
 func (t *Tiered) Start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.stop = cancel
 	if t.memory != nil {
 		t.running.Go(func() { t.sweep(ctx) })
+		t.running.Go(func() { t.tune(ctx) })
 	}
 	if t.redis == nil {
 		return
@@ -200,12 +201,13 @@ func (t *Tiered) lookupRedis(ctx context.Context, key Key, now time.Time, than *
 	if !up {
 		return nil, TierNone, false
 	}
+	var p packed
 	if t.memory == nil {
 		r = t.queue.find(key.Full) // who has stored it must find it
 	}
 	if r == nil {
 		var err error
-		r, err = t.read(ctx, key)
+		r, p, err = t.read(ctx, key)
 		t.note(period, err, true)
 	}
 	if r == nil || !now.Before(r.Expires) || (than != nil && !r.Freshness.ResponseTime.After(than.Freshness.ResponseTime)) {
@@ -216,15 +218,15 @@ func (t *Tiered) lookupRedis(ctx context.Context, key Key, now time.Time, than *
 		return nil, TierNone, false
 	}
 	if t.memory != nil {
-		t.memory.insert(r) // its metadata are compact, being decoded
+		t.memory.putDecoded(r, p)
 	}
 	return r, TierRedis, verdict == journal.SoftCovered
 }
 
-func (t *Tiered) read(ctx context.Context, key Key) (*Record, error) {
+func (t *Tiered) read(ctx context.Context, key Key) (*Record, packed, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), t.opts.ReadTimeout)
 	defer cancel()
-	return t.redis.Get(ctx, key)
+	return t.redis.get(ctx, key)
 }
 
 // Put stores the records in memory at once and in Redis soon, in one round
@@ -238,7 +240,10 @@ func (t *Tiered) PutThen(done func(), records ...*Record) {
 		verdict, _ := t.opts.Check(r, journal.ID{})
 		return verdict >= journal.Covered
 	})
-	if len(records) == 0 || !t.remember(records) || t.redis == nil {
+	if len(records) > 0 && t.memory != nil {
+		_ = t.memory.Put(context.Background(), records...) // it never fails
+	}
+	if len(records) == 0 || t.redis == nil {
 		done()
 		return
 	}
@@ -246,19 +251,6 @@ func (t *Tiered) PutThen(done func(), records ...*Record) {
 		t.droppedWrites.Add(uint64(len(records)))
 		done()
 	}
-}
-
-// remember stores records in memory. What memory refuses, no tier can hold; it is
-// no hit anywhere.
-func (t *Tiered) remember(records []*Record) bool {
-	if t.memory == nil {
-		return true
-	}
-	if err := t.memory.Put(context.Background(), records...); err != nil {
-		t.droppedWrites.Add(uint64(len(records)))
-		return false
-	}
-	return true
 }
 
 func (t *Tiered) write(ctx context.Context) {
@@ -308,6 +300,15 @@ func broken(err error, read bool) bool {
 func (t *Tiered) sweep(ctx context.Context) {
 	for sleep(ctx, sweepEvery) {
 		t.memory.Sweep(time.Now(), t.opts.OnSwept)
+	}
+}
+
+// tune keeps the collector in line with what memory holds.
+func (t *Tiered) tune(ctx context.Context) {
+	collector.join(t.memory)
+	defer collector.leave(t.memory)
+	for sleep(ctx, tuneEvery) {
+		collector.adjust()
 	}
 }
 
