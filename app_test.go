@@ -45,6 +45,9 @@ func TestAppErrors(t *testing.T) {
 		`{"namespaces":{"a":{"bypass":[{}]}}}`:   "belong into the handler",
 		`{"namespaces":{"a":{"jitter":200}}}`:    "jitter",
 		`{"namespaces":{"a":{"max_body":-1}}}`:   "max_body",
+
+		`{"namespaces":{"a":{"encode":{"min_size":-1}}}}`:   "negative",
+		`{"namespaces":{"a":{"encode":{"format":"gzip"}}}}`: "unknown value",
 	} {
 		if _, err := load(t, config); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v, want %q", config, err, want)
@@ -138,7 +141,8 @@ func TestPolicyMerge(t *testing.T) {
 	var ns, directive Policy
 	for into, config := range map[*Policy]string{
 		&ns: `{"ttl":{"duration":1},"ttl_status":[{"duration":1,"status":[404]}],"vary_query":{"mode":"none"},
-			"ignore_cookies":["a"],"no_store":[{"status_code":[500]}],"tags":["a"],"max_body":1,"by_user":"x"}`,
+			"ignore_cookies":["a"],"no_store":[{"status_code":[500]}],"tags":["a"],"max_body":1,"by_user":"x",
+			"encode":{"format":"off"}}`,
 		&directive: `{"ttl":{"duration":2},"vary_header":["accept"],"ignore_cookies":["b"],"no_store":[{"status_code":[501]}],"tags":["b"]}`,
 	} {
 		if err := json.Unmarshal([]byte(config), into); err != nil {
@@ -151,7 +155,7 @@ func TestPolicyMerge(t *testing.T) {
 	}
 	want := `{"ttl":{"duration":2},"ttl_status":[{"duration":1,"status":[404]}],"vary_query":{"mode":"none"},` +
 		`"vary_header":["accept"],"by_user":"x","ignore_cookies":["a","b"],"no_store":[{"status_code":[500]},{"status_code":[501]}],` +
-		`"max_body":1,"tags":["a","b"]}`
+		`"max_body":1,"tags":["a","b"],"encode":{"format":"off"}}`
 	if string(merged) != want {
 		t.Errorf("merged to %s\nwant %s", merged, want)
 	}

@@ -55,6 +55,8 @@ func (o *policyParser) parse() error {
 		return o.parseHeuristic()
 	case "vary_body":
 		return o.parseVaryBody()
+	case "encode":
+		return o.parseEncode()
 	case "vary_query":
 		return o.parseVaryQuery()
 	case "key":

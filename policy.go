@@ -127,6 +127,9 @@ type Policy struct {
 	// removed from answers.
 	TagHeader *TagHeader `json:"tag_header,omitempty"`
 
+	// How stored responses are compressed in Redis. Default: zstd, from 1 KiB.
+	Encode *Encode `json:"encode,omitempty"`
+
 	// What a successful answer purges, in addition to what HTTP says an unsafe
 	// method changes. Default: none.
 	Invalidate []*InvalidateRule `json:"invalidate,omitempty"`
@@ -251,6 +254,7 @@ func (p Policy) merge(ns Policy) Policy {
 	p.VaryBody = cmp.Or(p.VaryBody, ns.VaryBody)
 	p.Tags = slices.Concat(ns.Tags, p.Tags)
 	p.TagHeader = cmp.Or(p.TagHeader, ns.TagHeader)
+	p.Encode = cmp.Or(p.Encode, ns.Encode)
 	p.Invalidate = slices.Concat(ns.Invalidate, p.Invalidate)
 	return p
 }
@@ -367,6 +371,7 @@ func (p *Policy) validate() error {
 		}
 	}
 	return errors.Join(
+		p.Encode.validate(),
 		oneOf("diagnostics", cmp.Or(p.Diagnostics, diagnosticsFull), diagnosticLevels),
 		oneOf("set_cookie", cmp.Or(p.SetCookie, setCookieRefuse), setCookieModes),
 		oneOf("coalesce", cmp.Or(p.Coalesce, coalesceOn), coalesceModes),

@@ -32,7 +32,13 @@ import (
 //     the other's records for absent, and the origin is asked once by each
 //     until the deploy is through.
 //  5. Keep the record in TestGolden as it is and add one of the new form.
-const version = 1
+//
+// A record is written in the lowest version that can hold it, so that an older
+// binary takes only the others for absent.
+const (
+	version           = 1
+	versionCompressed = 2
+)
 
 // The envelope is a head of fixed size, the metadata and the body:
 //
@@ -46,8 +52,18 @@ const version = 1
 //
 // With a checksum of its own, metadata can be trusted without the body. The
 // integers of the head are little endian, all others varints.
+//
+// In a compressed record, lengths and the checksum of the body are those of what
+// comes out, and the head goes on. In a whole one the metadata are part of what
+// is compressed, and the checksum of the body covers both.
+//
+//	28  payload     4 bytes, length of the zstd frame
+//	32  dictionary  8 bytes, xxhash64 of its content, or 0
+//	40  flags       1 byte
+//	41  metadata, unless it is a whole one; payload
 const (
-	headSize = 28
+	headSize           = 28
+	compressedHeadSize = 41
 
 	// maxMeta and maxValue bound what is written and, before anything is
 	// allocated, what is believed. A string in Redis holds 512 MiB at most.
@@ -66,6 +82,8 @@ var (
 	ErrChecksum = errors.New("store: record with wrong checksum")
 	// ErrFormat: not a record at all, or one whose metadata make no sense.
 	ErrFormat = errors.New("store: malformed record")
+	// ErrDictionary: the record was compressed with a dictionary that is not there.
+	ErrDictionary = errors.New("store: record with an unknown dictionary")
 	// ErrShort: the prefix ends before the metadata do. See ShortError.
 	ErrShort = errors.New("store: prefix of a record too short")
 )
@@ -89,33 +107,37 @@ const (
 	knownFlags = 1<<iota - 1
 )
 
+// The flags of a compressed record's head. A reader refuses others.
+const flagWhole = 1
+
 // Encode appends the record to dst. Times and durations keep milliseconds.
 func Encode(dst []byte, r *Record) []byte {
 	start := len(dst)
 	dst = append(dst, make([]byte, headSize)...)
 	dst = appendMeta(dst, r)
-	metaLen := len(dst) - start - headSize
+	end := len(dst)
+	h := head{version: version, metaLen: end - start - headSize, bodyLen: len(r.Body), bodySum: xxhash.Sum64(r.Body)}
 	dst = append(dst, r.Body...)
-
-	head := dst[start:]
-	copy(head, magic[:])
-	head[3] = version
-	binary.LittleEndian.PutUint32(head[12:], uint32(metaLen))
-	binary.LittleEndian.PutUint32(head[16:], uint32(len(r.Body)))
-	binary.LittleEndian.PutUint64(head[20:], xxhash.Sum64(r.Body))
-	binary.LittleEndian.PutUint64(head[4:], xxhash.Sum64(head[12:headSize+metaLen]))
+	h.put(dst[start:end])
 	return dst
 }
 
-// Decode returns the record in data. The record's strings and body are parts of
-// data, which must not change as long as the record is in use.
+// Decode returns the record in data, unless that needs a dictionary. The
+// record's strings and body may be parts of data, which must not change as long
+// as the record is in use.
 func Decode(data []byte) (*Record, error) {
-	r, _, err := decode(data)
+	r, _, err := decode(data, noDictionary)
 	return r, err
 }
 
-// decode is Decode, with the record as memory keeps it.
-func decode(data []byte) (*Record, packed, error) {
+// finder returns the dictionary of a hash, or nil.
+type finder func(hash uint64) *dictionary
+
+func noDictionary(uint64) *dictionary { return nil }
+
+// decode is Decode with dictionaries. It also returns the record as memory keeps
+// it.
+func decode(data []byte, find finder) (*Record, packed, error) {
 	h, err := decodeHead(data)
 	if err != nil {
 		return nil, packed{}, err
@@ -123,13 +145,11 @@ func decode(data []byte) (*Record, packed, error) {
 	if len(data) != h.size() {
 		return nil, packed{}, ErrLength
 	}
-	if xxhash.Sum64(data[headSize+h.metaLen:]) != h.bodySum {
-		return nil, packed{}, ErrChecksum
+	content, err := h.content(data, find)
+	if err != nil {
+		return nil, packed{}, err
 	}
-	if xxhash.Sum64(data[12:headSize+h.metaLen]) != h.metaSum {
-		return nil, packed{}, ErrChecksum
-	}
-	p := packedFrom(data[headSize:], h.metaLen)
+	p := packedFrom(content, h.metaLen)
 	r, err := p.record()
 	return r, p, err
 }
@@ -138,40 +158,102 @@ func decode(data []byte) (*Record, packed, error) {
 // form. An error that is ErrShort is a *ShortError. Like Decode, it aliases
 // data.
 func DecodeHead(data []byte) (*Record, error) {
-	r, _, err := decodePrefix(data)
+	r, _, err := decodePrefix(data, noDictionary)
 	return r, err
 }
 
-// decodePrefix is DecodeHead, with the size of the whole encoded record.
-func decodePrefix(data []byte) (*Record, int, error) {
+// decodePrefix is DecodeHead with dictionaries. It also returns the size of the
+// whole encoded record.
+func decodePrefix(data []byte, find finder) (*Record, int, error) {
 	h, err := decodeHead(data)
 	if errors.Is(err, ErrLength) {
-		return nil, 0, &ShortError{Need: headSize}
+		return nil, 0, &ShortError{Need: compressedHeadSize}
 	}
 	if err != nil {
 		return nil, 0, err
 	}
-	if need := headSize + h.metaLen; len(data) < need {
+	need := h.plainEnd()
+	if h.whole {
+		need = h.size()
+	}
+	if len(data) < need {
 		return nil, 0, &ShortError{Need: need}
 	}
-	r, err := h.record(data)
+	if h.whole {
+		r, _, err := decode(data[:need], find)
+		if err != nil {
+			return nil, 0, err
+		}
+		r.Body = nil
+		return r, need, nil
+	}
+	if err := h.verify(data); err != nil {
+		return nil, 0, err
+	}
+	r, err := decodeMeta(data[h.start():need])
 	return r, h.size(), err
 }
 
 // head is the fixed part of the envelope.
 type head struct {
+	version          byte
 	metaLen, bodyLen int
 	metaSum, bodySum uint64
+
+	// Of a compressed record:
+	payload    int
+	dictionary uint64
+	whole      bool
 }
 
-func (h head) size() int { return headSize + h.metaLen + h.bodyLen }
+// start is where the head ends.
+func (h *head) start() int {
+	if h.version == versionCompressed {
+		return compressedHeadSize
+	}
+	return headSize
+}
+
+// plainEnd is where what can be read without decompression ends.
+func (h *head) plainEnd() int {
+	if h.whole {
+		return h.start()
+	}
+	return h.start() + h.metaLen
+}
+
+// size is that of the encoded record.
+func (h *head) size() int {
+	if h.version == versionCompressed {
+		return h.plainEnd() + h.payload
+	}
+	return h.plainEnd() + h.bodyLen
+}
+
+// put writes the head in front of the metadata that are not compressed.
+func (h *head) put(dst []byte) {
+	copy(dst, magic[:])
+	dst[3] = h.version
+	binary.LittleEndian.PutUint32(dst[12:], uint32(h.metaLen))
+	binary.LittleEndian.PutUint32(dst[16:], uint32(h.bodyLen))
+	binary.LittleEndian.PutUint64(dst[20:], h.bodySum)
+	if h.version == versionCompressed {
+		binary.LittleEndian.PutUint32(dst[28:], uint32(h.payload))
+		binary.LittleEndian.PutUint64(dst[32:], h.dictionary)
+		dst[40] = 0
+		if h.whole {
+			dst[40] = flagWhole
+		}
+	}
+	binary.LittleEndian.PutUint64(dst[4:], xxhash.Sum64(dst[12:]))
+}
 
 // decodeHead reads the head alone; ErrLength means that it is not all there.
 func decodeHead(data []byte) (head, error) {
 	if n := min(len(data), len(magic)); !bytes.Equal(data[:n], magic[:n]) {
 		return head{}, ErrFormat
 	}
-	if len(data) > 3 && data[3] != version {
+	if len(data) > 3 && data[3] != version && data[3] != versionCompressed {
 		return head{}, ErrVersion
 	}
 	if len(data) < headSize {
@@ -182,21 +264,76 @@ func decodeHead(data []byte) (head, error) {
 	if metaLen > maxMeta || bodyLen > maxValue {
 		return head{}, ErrFormat
 	}
-	return head{
+	h := head{
+		version: data[3],
 		metaLen: int(metaLen),
 		bodyLen: int(bodyLen),
 		metaSum: binary.LittleEndian.Uint64(data[4:]),
 		bodySum: binary.LittleEndian.Uint64(data[20:]),
-	}, nil
+	}
+	if h.version == version {
+		return h, nil
+	}
+	return h, h.readCompressed(data)
 }
 
-// record decodes the metadata that follow h in data. data is long enough.
-func (h head) record(data []byte) (*Record, error) {
-	end := headSize + h.metaLen
-	if xxhash.Sum64(data[12:end]) != h.metaSum {
+// readCompressed reads the rest of the head of a compressed record.
+func (h *head) readCompressed(data []byte) error {
+	if len(data) < compressedHeadSize {
+		return ErrLength
+	}
+	payload := binary.LittleEndian.Uint32(data[28:])
+	h.dictionary = binary.LittleEndian.Uint64(data[32:])
+	flags := data[40]
+	if flags&^flagWhole != 0 {
+		return ErrVersion
+	}
+	h.whole = flags&flagWhole != 0
+	size := h.metaLen + h.bodyLen
+	if payload > maxValue || size > maxExpanded || (h.whole && size > maxWhole) {
+		return ErrFormat
+	}
+	h.payload = int(payload)
+	return nil
+}
+
+// verify checks what can be read without decompression.
+func (h *head) verify(data []byte) error {
+	if xxhash.Sum64(data[12:h.plainEnd()]) != h.metaSum {
+		return ErrChecksum
+	}
+	return nil
+}
+
+// content returns metadata and body, which are a part of data if they are not
+// compressed. data is as long as h says.
+func (h *head) content(data []byte, find finder) ([]byte, error) {
+	if err := h.verify(data); err != nil {
+		return nil, err
+	}
+	content := data[h.start():]
+	if h.version == versionCompressed {
+		d := plain
+		if h.dictionary != 0 {
+			d = find(h.dictionary)
+		}
+		if d == nil {
+			return nil, ErrDictionary
+		}
+		var err error
+		content = append(make([]byte, 0, h.metaLen+h.bodyLen), data[h.start():h.plainEnd()]...)
+		if content, err = d.expand(content, data[h.plainEnd():]); err != nil {
+			return nil, err
+		}
+	}
+	summed := content[h.metaLen:]
+	if h.whole {
+		summed = content
+	}
+	if xxhash.Sum64(summed) != h.bodySum {
 		return nil, ErrChecksum
 	}
-	return decodeMeta(data[headSize:end])
+	return content, nil
 }
 
 // packed is a record as memory keeps it: its encoded metadata, and its body as

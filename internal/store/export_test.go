@@ -25,3 +25,35 @@ func (m *Memory) Unpack(key string) bool {
 	e.seen.Store(nil)
 	return e.view() != nil
 }
+
+// TrainSamples is how many responses a dictionary is trained from.
+const TrainSamples = trainSamples
+
+// Train does the training that is due.
+func (r *Redis) Train(ctx context.Context) {
+	for len(r.dictionaries.ready) > 0 {
+		r.dictionaries.train(ctx, <-r.dictionaries.ready)
+	}
+}
+
+// Later lets the time pass after which dictionaries are prolonged.
+func (r *Redis) Later() {
+	r.dictionaries.mu.Lock()
+	defer r.dictionaries.mu.Unlock()
+	for _, v := range r.dictionaries.vocabularies {
+		v.prolonged = v.prolonged.Add(-prolongEvery)
+	}
+}
+
+// LoadDictionary asks Redis for a dictionary.
+func (r *Redis) LoadDictionary(ctx context.Context, hash uint64) {
+	_, _ = r.dictionaries.load(ctx, hash)
+}
+
+// Dictionaries returns how many namespaces have one, or will, and how many are
+// in memory.
+func (r *Redis) Dictionaries() (vocabularies, loaded int) {
+	r.dictionaries.mu.Lock()
+	defer r.dictionaries.mu.Unlock()
+	return len(r.dictionaries.vocabularies), len(r.dictionaries.loaded)
+}

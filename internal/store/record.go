@@ -60,6 +60,10 @@ type Record struct {
 	Vary       []string // request fields that select a variant
 	Variants   []Variant
 	Body       []byte
+
+	// What is not stored but says how to store it:
+	MinEncode int  // the size from which the body is compressed in Redis; 0: never
+	Private   bool // fetched with credentials: no dictionary is trained from it
 }
 
 // Check says what purges say about a record. upTo is what an earlier check of the

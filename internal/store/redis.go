@@ -29,20 +29,24 @@ var ErrTooLarge = errors.New("store: record too large for Redis")
 
 // Redis is the tier in Redis: one string for each record, under "<prefix>:".
 // Keys under "<prefix>::" are not stored responses and are left alone, as is
-// every other key. It holds no state but counters and is safe for concurrent
-// use.
+// every other key. It holds no state but counters and dictionaries, and is safe
+// for concurrent use.
 type Redis struct {
 	client  redis.UniversalClient
 	prefix  string // with the colon
 	corrupt atomic.Uint64
 	version atomic.Uint64
+
+	dictionaries *dictionaries
+	raw, encoded atomic.Uint64
 }
 
 // NewRedis returns the tier of all keys that begin with prefix and a colon. The
 // client stays the caller's, who must have set ContextTimeoutEnabled: without
 // it no deadline holds.
 func NewRedis(client redis.UniversalClient, prefix string) *Redis {
-	return &Redis{client: client, prefix: prefix + ":"}
+	prefix += ":"
+	return &Redis{client: client, prefix: prefix, dictionaries: newDictionaries(client, prefix)}
 }
 
 // Corrupt returns how many values were read that are no records of any version.
@@ -51,6 +55,14 @@ func (r *Redis) Corrupt() uint64 { return r.corrupt.Load() }
 // OtherVersion returns how many records of another version of this program were
 // read; during a rolling deploy there are some.
 func (r *Redis) OtherVersion() uint64 { return r.version.Load() }
+
+// DictionaryMisses returns how many records were absent because the dictionary
+// they were compressed with was.
+func (r *Redis) DictionaryMisses() uint64 { return r.dictionaries.misses.Load() }
+
+// Written returns the bytes of all records that were written: as they would be
+// without compression, and as they are.
+func (r *Redis) Written() (raw, encoded uint64) { return r.raw.Load(), r.encoded.Load() }
 
 // owns reports whether name is the key of a stored response.
 func (r *Redis) owns(name string) bool {
@@ -86,7 +98,11 @@ func (r *Redis) get(ctx context.Context, key Key) (*Record, packed, error) {
 	if err != nil {
 		return nil, packed{}, err
 	}
-	rec, p, err := decode(data)
+	find, err := r.finderFor(ctx, data)
+	if err != nil {
+		return nil, packed{}, err
+	}
+	rec, p, err := decode(data, find)
 	if err != nil {
 		r.count(err)
 		return nil, packed{}, nil
@@ -97,10 +113,27 @@ func (r *Redis) get(ctx context.Context, key Key) (*Record, packed, error) {
 	return rec, p, nil
 }
 
+// finderFor returns what finds the dictionary of a record, which is read if it
+// is not in memory. data may be a prefix.
+func (r *Redis) finderFor(ctx context.Context, data []byte) (finder, error) {
+	h, err := decodeHead(data)
+	if err != nil || h.dictionary == 0 {
+		return noDictionary, nil
+	}
+	d := r.dictionaries.find(h.dictionary)
+	if d == nil {
+		d, err = r.dictionaries.load(ctx, h.dictionary)
+	}
+	return func(uint64) *dictionary { return d }, err
+}
+
 func (r *Redis) count(err error) {
-	if errors.Is(err, ErrVersion) {
+	switch {
+	case errors.Is(err, ErrVersion):
 		r.version.Add(1)
-	} else {
+	case errors.Is(err, ErrDictionary):
+		r.dictionaries.misses.Add(1)
+	default:
 		r.corrupt.Add(1)
 	}
 }
@@ -109,6 +142,7 @@ func (r *Redis) count(err error) {
 // left out.
 func (r *Redis) Put(ctx context.Context, records ...*Record) error {
 	now := time.Now()
+	r.dictionaries.prolong(ctx, records, now)
 	pipe := r.client.Pipeline()
 	for _, rec := range records {
 		ttl := min(rec.Expires.Sub(now), maxTTL).Truncate(time.Millisecond)
@@ -143,7 +177,29 @@ func (r *Redis) encode(rec *Record) ([]byte, error) {
 	if len(data) > maxValue || len(data)-headSize-len(rec.Body) > maxMeta {
 		return nil, ErrTooLarge
 	}
+	raw := len(data)
+	if rec.compressible() {
+		data = r.compress(rec, data)
+	}
+	r.raw.Add(uint64(raw))
+	r.encoded.Add(uint64(len(data)))
 	return data, nil
+}
+
+// compress returns the record, of which raw is the form of Encode, in the form
+// in which it is stored.
+func (r *Redis) compress(rec *Record, raw []byte) []byte {
+	d := plain
+	if content := raw[headSize:]; len(content) <= maxWhole {
+		r.dictionaries.sample(rec, content)
+		if trained := r.dictionaries.forRecord(rec); trained != nil {
+			d = trained
+		}
+	}
+	if d == plain && len(rec.Body) < rec.MinEncode {
+		return raw
+	}
+	return encodeCompressed(raw, d)
 }
 
 // Delete removes every record that matches, by walking all of them: its time
@@ -316,7 +372,7 @@ func (r *Redis) readHeads(ctx context.Context, step []entry) error {
 		return err
 	}
 	for i, cmd := range cmds {
-		if err := asked[i].read(cmd.(*redis.StringCmd)); err != nil {
+		if err := r.readHead(ctx, asked[i], cmd.(*redis.StringCmd)); err != nil {
 			return err
 		}
 	}
@@ -326,8 +382,8 @@ func (r *Redis) readHeads(ctx context.Context, step []entry) error {
 // wrongType begins the reply for a key that holds no string, hence no record.
 const wrongType = "WRONGTYPE"
 
-// read takes what the value begins with.
-func (e *entry) read(cmd *redis.StringCmd) error {
+// readHead takes what the value of an entry begins with.
+func (r *Redis) readHead(ctx context.Context, e *entry, cmd *redis.StringCmd) error {
 	need := e.need
 	e.need = 0
 	data, err := cmd.Bytes()
@@ -340,7 +396,11 @@ func (e *entry) read(cmd *redis.StringCmd) error {
 	e.gone = len(data) == 0
 	e.size = int64(len(data))
 
-	head, size, err := decodePrefix(data)
+	find, err := r.finderFor(ctx, data)
+	if err != nil {
+		return err
+	}
+	head, size, err := decodePrefix(data, find)
 	var short *ShortError
 	switch {
 	case err == nil:

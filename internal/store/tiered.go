@@ -128,7 +128,8 @@ func NewTiered(m *Memory, r *Redis, opts Options) *Tiered {
 	return t
 }
 
-// Start launches the probe, the writers, the sweeper and what tunes the collector. It is called once.
+// Start launches the probe, the writers, the sweeper, and what tunes the collector
+// and trains dictionaries. It is called once.
 func (t *Tiered) Start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.stop = cancel
@@ -140,6 +141,7 @@ func (t *Tiered) Start() {
 		return
 	}
 	t.running.Go(func() { t.health.run(ctx) })
+	t.running.Go(func() { t.redis.dictionaries.run(ctx) })
 	for range t.opts.Writers {
 		t.running.Go(func() { t.write(ctx) })
 	}
@@ -319,6 +321,12 @@ type Stats struct {
 	Corrupt       uint64 // values read that are no records
 	OtherVersion  uint64 // records read that another version wrote
 	Evictions     uint64 // records that made room in memory
+
+	// Records that were absent because the dictionary they need was.
+	DictionaryMisses uint64
+	// Bytes of the records written to Redis, before and after compression.
+	RawBytes, EncodedBytes uint64
+
 	QueuedRecords int
 	QueuedBytes   int64
 }
@@ -329,6 +337,8 @@ func (t *Tiered) Stats() Stats {
 	s.QueuedRecords, s.QueuedBytes = t.queue.size()
 	if t.redis != nil {
 		s.Corrupt, s.OtherVersion = t.redis.Corrupt(), t.redis.OtherVersion()
+		s.DictionaryMisses = t.redis.DictionaryMisses()
+		s.RawBytes, s.EncodedBytes = t.redis.Written()
 	}
 	if t.memory != nil {
 		s.Evictions = t.memory.Evictions()
