@@ -75,7 +75,7 @@ func (o *policyParser) parse() error {
 func (o *policyParser) parseSingle(option string) (err error) {
 	d, p := o.d, o.policy
 	switch option {
-	case "jitter", "by_user", "max_body", "set_cookie", "coalesce",
+	case "jitter", "by_user", "max_body", "set_cookie", "coalesce", "refresh_ahead",
 		"stale_while_revalidate", "stale_if_error", "client_cache_control":
 	default:
 		return d.Errf("unrecognized option of redis_cache: %s", option)
@@ -101,7 +101,10 @@ func (o *policyParser) parseSingle(option string) (err error) {
 		return o.wrap(oneOf(option, value, setCookieModes))
 	case "coalesce":
 		p.Coalesce = value
-		return o.wrap(oneOf(option, value, coalesceModes))
+		return o.wrap(oneOf(option, value, onOff))
+	case "refresh_ahead":
+		p.RefreshAhead = value
+		return o.wrap(oneOf(option, value, onOff))
 	case "client_cache_control":
 		p.ClientCacheControl = value
 		return o.wrap(oneOf(option, value, clientModes))

@@ -47,6 +47,7 @@ type captureWriter struct {
 	stored       http.Header // of the response that is being revalidated
 	revalidating bool        // the conditions of the request are the cache's
 
+	began    time.Time
 	status   int  // final status, once written
 	pending  bool // the header has not been passed on yet
 	withheld bool
@@ -76,7 +77,7 @@ func newCaptureWriter(x *exchange, stored http.Header) *captureWriter {
 	c := newPassWriter(x)
 	c.before = x.w.Header()
 	c.header = c.before.Clone()
-	c.stored = stored
+	c.stored, c.began = stored, time.Now()
 	return c
 }
 
@@ -535,6 +536,7 @@ func (c *captureWriter) record() *store.Record {
 		return nil
 	}
 	rec := c.rec
+	rec.FetchTime = time.Since(c.began)
 	rec.Body = slices.Clip(body)
 	if cap(body) > len(body)+len(body)/8 {
 		rec.Body = slices.Clone(body)

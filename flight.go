@@ -104,7 +104,7 @@ func (x *exchange) fetchFor(f *flight) error {
 
 // mayFollow reports whether another request's fetch could answer this one.
 func (x *exchange) mayFollow() bool {
-	x.shares = x.h.policy.Coalesce != coalesceOff && x.method != http.MethodHead && len(x.reqHead["Range"]) == 0 &&
+	x.shares = x.h.policy.Coalesce != optionOff && x.method != http.MethodHead && len(x.reqHead["Range"]) == 0 &&
 		x.directives == nil && !x.noStore && (x.forward == ReasonAbsent || x.forward == ReasonVariant || x.forward == ReasonExpired)
 	if !x.shares {
 		return false

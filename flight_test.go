@@ -639,3 +639,43 @@ func TestCoalescingLargeBodies(t *testing.T) {
 		}
 	})
 }
+
+func TestRefreshAhead(t *testing.T) {
+	const config = `{"refresh_ahead":"on"}`
+	coalesceTest(t, "hot", config, func(t *testing.T, s *site, fetches *atomic.Int32) {
+		s.get("/a")
+		for range 10 * 60 * 5 { // five times a second
+			expect(t, s.get("/a"), OutcomeHit, "hit")
+			time.Sleep(200 * time.Millisecond)
+		}
+		// A fetch takes two seconds, and what it brings lives for a minute.
+		if n := fetches.Load(); n < 10 || n > 20 {
+			t.Errorf("%d fetches in ten minutes", n)
+		}
+		synctest.Wait()
+		time.Sleep(time.Minute)
+	})
+
+	coalesceTest(t, "cold", config, func(t *testing.T, s *site, fetches *atomic.Int32) {
+		for range 20 {
+			s.get("/a")
+			time.Sleep(30 * time.Second)
+			expect(t, s.get("/a"), OutcomeHit, "hit")
+			time.Sleep(time.Minute)
+		}
+		if n := fetches.Load(); n != 20 {
+			t.Errorf("%d fetches, want those that were asked for", n)
+		}
+	})
+
+	coalesceTest(t, "off", `{}`, func(t *testing.T, s *site, fetches *atomic.Int32) {
+		s.get("/a")
+		time.Sleep(58*time.Second - time.Millisecond)
+		for range 100 {
+			expect(t, s.get("/a"), OutcomeHit, "hit")
+		}
+		if n := fetches.Load(); n != 1 {
+			t.Errorf("%d fetches", n)
+		}
+	})
+}

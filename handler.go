@@ -37,6 +37,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	x.lookup()
 	switch {
 	case x.rec != nil && x.rec.Freshness.Fresh(x.now) && !x.soft:
+		x.refreshAhead()
 		return x.serve(OutcomeHit, ReasonNone)
 	case x.rec != nil:
 		return x.serve(OutcomeStale, x.forward)

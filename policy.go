@@ -87,6 +87,10 @@ type Policy struct {
 	// and across nodes: `on` or `off`. Default: on.
 	Coalesce string `json:"coalesce,omitempty"`
 
+	// Whether responses that are often asked for are refreshed in the background
+	// before they expire: `on` or `off`. Default: off.
+	RefreshAhead string `json:"refresh_ahead,omitempty"`
+
 	// What becomes of a response with Set-Cookie: `refuse` does not store it,
 	// `strip` stores it without the field, `store` stores it whole. Default:
 	// refuse.
@@ -246,6 +250,7 @@ func (p Policy) merge(ns Policy) Policy {
 	p.Diagnostics = cmp.Or(p.Diagnostics, ns.Diagnostics)
 	p.SetCookie = cmp.Or(p.SetCookie, ns.SetCookie)
 	p.Coalesce = cmp.Or(p.Coalesce, ns.Coalesce)
+	p.RefreshAhead = cmp.Or(p.RefreshAhead, ns.RefreshAhead)
 	p.StaleWhileRevalidate = cmp.Or(p.StaleWhileRevalidate, ns.StaleWhileRevalidate)
 	p.StaleIfError = cmp.Or(p.StaleIfError, ns.StaleIfError)
 	p.Heuristic = cmp.Or(p.Heuristic, ns.Heuristic)
@@ -374,7 +379,8 @@ func (p *Policy) validate() error {
 		p.Encode.validate(),
 		oneOf("diagnostics", cmp.Or(p.Diagnostics, diagnosticsFull), diagnosticLevels),
 		oneOf("set_cookie", cmp.Or(p.SetCookie, setCookieRefuse), setCookieModes),
-		oneOf("coalesce", cmp.Or(p.Coalesce, coalesceOn), coalesceModes),
+		oneOf("coalesce", cmp.Or(p.Coalesce, optionOn), onOff),
+		oneOf("refresh_ahead", cmp.Or(p.RefreshAhead, optionOff), onOff),
 		oneOf("client_cache_control", cmp.Or(p.ClientCacheControl, clientIgnore), clientModes),
 	)
 }
@@ -464,14 +470,14 @@ const (
 	clientIgnore = "ignore"
 	clientHonor  = "honor"
 
-	coalesceOn  = "on"
-	coalesceOff = "off"
+	optionOn  = "on"
+	optionOff = "off"
 )
 
 var (
 	diagnosticLevels = []string{diagnosticsFull, diagnosticsMinimal, diagnosticsOff}
 	clientModes      = []string{clientIgnore, clientHonor}
-	coalesceModes    = []string{coalesceOn, coalesceOff}
+	onOff            = []string{optionOn, optionOff}
 	setCookieModes   = []string{setCookieRefuse, setCookieStrip, setCookieStore}
 )
 

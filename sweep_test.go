@@ -15,7 +15,9 @@ func TestSweepIsDue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &node{sweeper: newSweeper()}
 		n.ctx, n.cancel = context.WithCancel(t.Context())
-		purge := func() { n.sweeper.note(&journal.Entry{Op: journal.OpPurge, ID: journal.ID{Ms: uint64(time.Now().UnixMilli())}}) }
+		purge := func() {
+			n.sweeper.note(&journal.Entry{Op: journal.OpPurge, ID: journal.ID{Ms: uint64(time.Now().UnixMilli())}})
+		}
 		awaited := func() time.Duration {
 			begun := time.Now()
 			if !n.awaitSweep() {

@@ -2,6 +2,7 @@ package rediscache
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -94,7 +95,7 @@ func (x *exchange) refresh() {
 	y := &exchange{
 		h: x.h, w: w, next: x.next, now: x.now, method: x.method, credentials: x.credentials, userID: x.userID,
 		position: x.position, user: x.user, soft: x.soft, tier: x.tier, ended: x.ended, id: id, background: true,
-		key: x.key, base: x.base, stored: x.stored, answered: x.answered, forward: ReasonExpired,
+		key: x.key, base: x.base, stored: cmp.Or(x.stored, x.rec), answered: x.answered, forward: ReasonExpired,
 		q: x.q, level: x.level, came: x.came, reqHead: x.reqHead, url: x.url, ttl: x.ttl, body: x.body,
 	}
 	y.r = y.again(context.WithoutCancel(x.r.Context()), w, x.repl)

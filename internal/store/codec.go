@@ -391,7 +391,7 @@ func (p packed) key() string {
 
 // metaSize is about the length of the encoded metadata.
 func metaSize(r *Record) int {
-	n := 72 + len(r.Key.Full) + len(r.URL) + len(r.User)
+	n := 76 + len(r.Key.Full) + len(r.URL) + len(r.User)
 	for _, s := range [...]string{r.Key.Name, r.BaseKey, r.Namespace, r.Identifier} {
 		if !strings.Contains(r.Key.Full, s) {
 			n += len(s)
@@ -456,7 +456,7 @@ func appendMeta(dst []byte, r *Record) []byte {
 	for _, n := range [...]uint64{r.Position.Epoch, r.Position.ID.Ms, r.Position.ID.Seq} {
 		dst = binary.AppendUvarint(dst, n)
 	}
-	return dst
+	return binary.AppendVarint(dst, r.FetchTime.Milliseconds())
 }
 
 func appendFreshness(dst []byte, f *rfc9111.Freshness) []byte {
@@ -518,6 +518,9 @@ func decodeMeta(meta []byte) (*Record, error) {
 		r.BaseKey = d.part(full)
 		r.User = d.string()
 		r.Position = journal.Position{Epoch: d.uvarint(), ID: journal.ID{Ms: d.uvarint(), Seq: d.uvarint()}}
+	}
+	if len(d.rest) > 0 {
+		r.FetchTime = d.duration()
 	}
 	if d.err != nil {
 		return nil, d.err

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -62,20 +63,32 @@ const goldenPositioned = "ca524301331a42ec66168e555e00000005000000a36d9f887d82c7
 	"c9b2fef962c801010001020002743101044c696e6b0201610162210001750780d095ffbc310368656c6c" +
 	"6f"
 
-func TestGoldenPositioned(t *testing.T) {
+// goldenFetchTime is that record with the time that its fetch took.
+const goldenFetchTime = "ca524301b6f5cad3f8bf1d4c6000000005000000a36d9f887d82c72610633a73686f703a6974656d3a30" +
+	"3066662100090209071268747470733a2f2f652e636f6d2f6974656d0180a0abfef96200c0a9070000c0" +
+	"c9b2fef962c801010001020002743101044c696e6b0201610162210001750780d095ffbc3103a4136865" +
+	"6c6c6f"
+
+func TestGoldenLater(t *testing.T) {
 	want := goldenRecord()
 	want.BaseKey, want.User = want.Key.Full, "u"
 	want.Position.Epoch, want.Position.ID.Ms, want.Position.ID.Seq = 7, 1_700_000_000_000, 3
-	data, err := hex.DecodeString(goldenPositioned)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := store.Decode(data)
-	if err != nil {
-		t.Fatalf("%v; the record encodes as %x", err, store.Encode(nil, want))
-	}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("got  %+v\nwant %+v", got, want)
+	for _, c := range []struct {
+		golden    string
+		fetchTime time.Duration
+	}{{goldenPositioned, 0}, {goldenFetchTime, 1234 * time.Millisecond}} {
+		want.FetchTime = c.fetchTime
+		data, err := hex.DecodeString(c.golden)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := store.Decode(data)
+		if err != nil {
+			t.Fatalf("%v; the record encodes as %x", err, store.Encode(nil, want))
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("got  %+v\nwant %+v", got, want)
+		}
 	}
 }
 
@@ -115,7 +128,7 @@ func randomRecord(r *rand.Rand) *store.Record {
 			StaleWhileRevalidate: duration(), StaleIfError: duration(),
 			NoCache: flag(), MustRevalidate: flag(), ForAuthorization: flag(), ForCredentials: flag(),
 		},
-		Expires: moment(),
+		Expires: moment(), FetchTime: duration(),
 		Status:  r.IntN(1000),
 		Vary:    texts(),
 		User:    text(),
@@ -170,11 +183,7 @@ func TestCodecKeepsMilliseconds(t *testing.T) {
 
 func TestDecodeRejectsEveryChange(t *testing.T) {
 	good := store.Encode(nil, storetest.Response("shop", "1"))
-	const later = 6 // bytes of the fields that the first records did not have
 	for i := range good {
-		if i == len(good)-later {
-			continue
-		}
 		if _, err := store.Decode(good[:i]); err == nil {
 			t.Errorf("cut at %d: no error", i)
 		}
@@ -214,9 +223,9 @@ func TestDecodeMetadata(t *testing.T) {
 	if _, err := store.Decode(sealed(append(bytes.Clone(good), "a newer field"...), nil)); err != nil {
 		t.Errorf("field of a newer program: %v", err)
 	}
-	const later = 6 // bytes of the fields that the first records did not have
+	earlier := []int{len(good) - 7, len(good) - 1} // without the fields that were added
 	for i := range good {
-		if i == len(good)-later {
+		if slices.Contains(earlier, i) {
 			continue
 		}
 		if _, err := store.Decode(sealed(good[:i], nil)); !errors.Is(err, store.ErrFormat) {

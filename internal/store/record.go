@@ -54,7 +54,8 @@ type Record struct {
 	User       string           // hash of the identity it is stored for; "" for everybody
 	Position   journal.Position // of the journal when its fetch began
 	Freshness  rfc9111.Freshness
-	Expires    time.Time // end of any use, grace included
+	FetchTime  time.Duration // from the request to the upstream to the end of its response; 0 when unknown
+	Expires    time.Time     // end of any use, grace included
 	Status     int
 	Fields     []Field
 	Vary       []string // request fields that select a variant
