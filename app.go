@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
@@ -219,7 +218,7 @@ func canonical(names []string) []string {
 	return names
 }
 
-func (a *App) resolveSecret(opts *redis.Options) error {
+func (a *App) resolveSecret(opts *connection) error {
 	if a.Secret != "" {
 		secret, err := caddy.NewReplacer().ReplaceOrErr(a.Secret, true, true)
 		if err != nil {

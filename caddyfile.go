@@ -30,10 +30,21 @@ func init() {
 //	    enabled   true|false
 //	    prefix    <prefix>
 //	    redis     <url>|off
-//	    redis     [<url>] {
+//	    redis     [<url>...] {
 //	        username      <name>
 //	        password      <password>
 //	        db            <number>
+//	        cluster
+//	        sentinel      <master> {
+//	            username <name>
+//	            password <password>
+//	        }
+//	        tls {
+//	            ca          <file>
+//	            cert        <file>
+//	            key         <file>
+//	            server_name <name>
+//	        }
 //	        dial_timeout  <duration>
 //	        read_timeout  <duration>
 //	        write_timeout <duration>
@@ -197,69 +208,6 @@ func expandShorthands(text string) string {
 	segment := caddyfile.Segment{{Text: text}}
 	httpcaddyfile.NewShorthandReplacer().ApplyToSegment(&segment)
 	return segment[0].Text
-}
-
-func (c *RedisConfig) parse(d *caddyfile.Dispenser) error {
-	args := d.RemainingArgs()
-	switch len(args) {
-	case 0:
-	case 1:
-		if args[0] == "off" {
-			c.Off = true
-		} else {
-			c.URL = args[0]
-		}
-	default:
-		return d.Err("redis: several addresses are not supported")
-	}
-	// A URL with placeholders is checked when they have been replaced.
-	if c.URL != "" && !strings.Contains(c.URL, "{") {
-		if _, err := parseRedisURL(c.URL); err != nil {
-			return d.WrapErr(err)
-		}
-	}
-	seen := make(onlyOnce)
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		option := d.Val()
-		if err := seen.check(d, option); err != nil {
-			return err
-		}
-		if c.Off {
-			return d.Err("redis off takes no block")
-		}
-		var value string
-		if !d.AllArgs(&value) {
-			return d.ArgErr()
-		}
-		if err := c.parseOption(d, option, value); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (c *RedisConfig) parseOption(d *caddyfile.Dispenser, option, value string) (err error) {
-	switch option {
-	case "username":
-		c.Username = value
-	case "password":
-		c.Password = value
-	case "db":
-		db, err := parseNumber(d, option, value)
-		c.DB = &db
-		return err
-	case "dial_timeout":
-		c.DialTimeout, err = parseDuration(d, option, value)
-	case "read_timeout":
-		c.ReadTimeout, err = parseDuration(d, option, value)
-	case "write_timeout":
-		c.WriteTimeout, err = parseDuration(d, option, value)
-	case "pool_size":
-		c.PoolSize, err = parseNumber(d, option, value)
-	default:
-		return d.Errf("unrecognized option of redis: %s", option)
-	}
-	return err
 }
 
 // parseDirective parses the directive:

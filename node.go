@@ -76,7 +76,7 @@ type discardLogger struct{}
 
 func (discardLogger) Printf(context.Context, string, ...any) {}
 
-func newNode(opts *redis.Options, app *App) *node {
+func newNode(conn *connection, app *App) *node {
 	n := &node{
 		prefix: app.Prefix, refused: make(chan struct{}), emissions: make(chan emission, maxEmissions), sweeper: newSweeper(),
 		misses: coalesce.NewMisses(), failures: coalesce.NewFailures(),
@@ -84,18 +84,19 @@ func newNode(opts *redis.Options, app *App) *node {
 	n.app.Store(app)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	var readTimeout, writeTimeout time.Duration
-	if opts != nil {
-		readTimeout, writeTimeout = opts.ReadTimeout, opts.WriteTimeout
-		n.client = redis.NewClient(opts)
+	replicated := false
+	if conn != nil {
+		readTimeout, writeTimeout, replicated = conn.ReadTimeout, conn.WriteTimeout, conn.replicated()
+		n.client = conn.client()
 		n.redis = store.NewRedis(n.client, app.Prefix)
 		n.leases = coalesce.NewLeases(coalesce.LeaseOptions{Client: n.client, Prefix: app.Prefix, Timeout: readTimeout})
-		own := *opts
+		own := *conn
 		own.ReadTimeout, own.WriteTimeout = journalTimeout, journalTimeout
-		n.log = redis.NewClient(&own)
+		n.log = own.client()
 	}
 	n.journal = journal.New(journal.Options{
 		Client: n.log, Prefix: app.Prefix, Version: moduleVersion(), ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
-		MaxAge:   maxLifetime,
+		MaxAge: maxLifetime, Replicated: replicated,
 		URLForms: n.urlForms, Expand: n.expandEvent,
 		Empty: n.emptyMemory, OnEntry: n.onEntry, OnMalformed: n.onMalformed, OnGap: n.onGap, OnReach: n.onReach,
 	})
