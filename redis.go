@@ -132,7 +132,9 @@ func (c *connection) client() redis.UniversalClient {
 		ConnMaxLifetime: c.ConnMaxLifetime, DisableIdentity: c.DisableIdentity, MaintNotificationsConfig: c.MaintNotificationsConfig,
 	}
 	if c.cluster {
-		return redis.NewClusterClient(all.Cluster())
+		opts := all.Cluster()
+		opts.DisableRoutingPolicies = true // each command has one key; nobody need ask what commands there are
+		return redis.NewClusterClient(opts)
 	}
 	return redis.NewFailoverClient(all.Failover())
 }

@@ -18,6 +18,7 @@ import (
 // layout is what differs between the Caddyfiles of the tests.
 type layout struct {
 	redis   *redisServer // nil: memory only
+	connect string       // what follows `redis`, in place of the server's URL and block
 	origin  *origin      // behind the site, nil: the site says what is behind it
 	cache   string       // further lines of the global option redis_cache
 	global  string       // further global options
@@ -34,7 +35,10 @@ func (l layout) caddyfile(site, admin string) string {
 	fmt.Fprintf(&b, "{\n\tadmin %s\n\tpersist_config off\n%s\n", admin, l.global)
 	if !l.plain {
 		where := "off"
-		if l.redis != nil {
+		switch {
+		case l.connect != "":
+			where = l.connect
+		case l.redis != nil:
 			where = l.redis.url()
 			if !l.hasty {
 				where += " {\n\tdial_timeout 5s\n\tread_timeout 5s\n\twrite_timeout 5s\n\t}"

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -71,16 +72,15 @@ func (j *Journal) appendAndWait(ctx context.Context, items []*item, wait time.Du
 	last := items[len(items)-1]
 	seen := j.sights.expect(last.token)
 	defer j.sights.forget(last.token)
-	var w writer = j.client
 	var conn *redis.Conn
 	if j.opts.Replicated {
-		if conn, err = j.masterConn(ctx); err != nil {
-			return Result{}, j.notRecorded(err)
+		if conn, r.ID, err = j.appendToMaster(ctx, items); conn != nil {
+			defer conn.Close()
 		}
-		defer conn.Close()
-		w = conn
+	} else {
+		r.ID, err = j.appendOn(ctx, j.client, items, false)
 	}
-	if r.ID, err = j.appendOn(ctx, w, items); err != nil {
+	if err != nil {
 		return Result{}, j.notRecorded(err)
 	}
 	j.counters.appended.Add(uint64(len(items)))
@@ -118,8 +118,49 @@ type writer interface {
 	Pipelined(context.Context, func(redis.Pipeliner) error) ([]redis.Cmder, error)
 }
 
-// masterConn returns one connection to the master, for use with replicas: WAIT
-// is about the writes of the connection that asks.
+// appendToMaster appends on one connection to the master, for use with replicas:
+// WAIT is about the writes of the connection that asks. While the slot of the
+// journal moves, and after it has, the master says where to go.
+func (j *Journal) appendToMaster(ctx context.Context, items []*item) (*redis.Conn, ID, error) {
+	conn, err := j.masterConn(ctx)
+	if err != nil {
+		return nil, ID{}, err
+	}
+	id, err := j.appendOn(ctx, conn, items, false)
+	cluster, ok := j.client.(*redis.ClusterClient)
+	if err == nil || !ok {
+		return conn, id, err
+	}
+	addr, asking := redis.IsAskError(err)
+	if !asking {
+		addr, _ = redis.IsMovedError(err)
+	}
+	if addr == "" {
+		return conn, id, err
+	}
+	conn.Close()
+	if conn = connTo(ctx, cluster, addr); conn == nil {
+		return nil, ID{}, err
+	}
+	id, err = j.appendOn(ctx, conn, items, asking)
+	return conn, id, err
+}
+
+// connTo returns a connection to the master at an address, or nil.
+func connTo(ctx context.Context, cluster *redis.ClusterClient, addr string) *redis.Conn {
+	var found atomic.Pointer[redis.Client]
+	_ = cluster.ForEachMaster(ctx, func(_ context.Context, master *redis.Client) error {
+		if master.Options().Addr == addr {
+			found.Store(master)
+		}
+		return nil
+	})
+	if master := found.Load(); master != nil {
+		return master.Conn()
+	}
+	return nil
+}
+
 func (j *Journal) masterConn(ctx context.Context) (*redis.Conn, error) {
 	switch client := j.client.(type) {
 	case *redis.Client:
@@ -142,12 +183,16 @@ func replicated(ctx context.Context, conn *redis.Conn, wait time.Duration) *bool
 	return &answer
 }
 
-// appendOn appends entries in order and returns the ID of the last one.
-func (j *Journal) appendOn(ctx context.Context, w writer, items []*item) (ID, error) {
+// appendOn appends entries in order and returns the ID of the last one. A node
+// that a slot is moving to wants to hear that the sender knows.
+func (j *Journal) appendOn(ctx context.Context, w writer, items []*item, asking bool) (ID, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	cmds, err := w.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for _, it := range items {
+			if asking {
+				pipe.Do(ctx, "asking")
+			}
 			pipe.XAdd(ctx, j.add(it.fields))
 		}
 		return nil

@@ -27,9 +27,17 @@ func TestCoveredBy(t *testing.T) {
 	}
 	want("a soft purge", s, SoftCovered, ID{})
 	for _, selector := range []Selector{
-		{KindPrefix, "https://example.com/"}, {KindPattern, "pickup:*"}, {KindUser, s.User}, all,
-		{KindHost, "example.com"}, {KindKey, "pickup:item:7"}, {KindNamespace, "pickup"}, {KindPattern, "*:item:7"},
-		{KindTag, "pickup-7"}, {KindPrefix, "https://example.com/pick"}, {KindURL, "https://example.com/pickup/7"},
+		{KindPrefix, "https://example.com/"},
+		{KindPattern, "pickup:*"},
+		{KindUser, s.User},
+		all,
+		{KindHost, "example.com"},
+		{KindKey, "pickup:item:7"},
+		{KindNamespace, "pickup"},
+		{KindPattern, "*:item:7"},
+		{KindTag, "pickup-7"},
+		{KindPrefix, "https://example.com/pick"},
+		{KindURL, "https://example.com/pickup/7"},
 	} {
 		want(selector.String(), s, Covered, a.purge(t, selector).ID)
 	}

@@ -1,0 +1,296 @@
+package integration
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// TestTopologies runs the same acceptance suite on every kind of Redis, as a user that may do no
+// more than README says.
+func TestTopologies(t *testing.T) {
+	t.Parallel()
+	for name, start := range map[string]func(*testing.T) *topology{
+		"socket": startSocket, "tls": startTLS, "sentinel": startSentinel, "cluster": startCluster,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			top := start(t)
+			t.Cleanup(func() {
+				for _, line := range top.denied(t) {
+					t.Errorf("not allowed: %s", line)
+				}
+			})
+			f := newFleet(t, nil)
+			f.connect = top.connect
+			f.join(t, f.layout())
+			f.join(t, f.layout())
+			f.testTopology(t, top)
+			switch name {
+			case "cluster":
+				f.testMigration(t, top)
+				f.testFailover(t, top)
+			case "sentinel":
+				f.testFailover(t, top)
+			}
+		})
+	}
+}
+
+// testTopology is the acceptance suite.
+func (f *fleet) testTopology(t *testing.T, top *topology) {
+	one, two := f.nodes[0], f.nodes[1]
+	f.ready(t, top)
+	miss := one.want(t, "MISS", "/api/v1/users/restart")
+	one.want(t, "HIT", "/api/v1/users/restart")
+	top.await(t, miss.key())
+	one.restart(t)
+	f.ready(t, top)
+	hit := one.want(t, "HIT", "/api/v1/users/restart")
+	if got := hit.cacheStatus(t)["detail"]; got != "redis" {
+		t.Errorf("after a restart: a hit from %q", got)
+	}
+	for key, ttl := range map[string]bool{miss.key(): true, journalKey: false, epochKey: true} {
+		if got := top.client.TTL(t.Context(), key).Val(); (got > 0) != ttl {
+			t.Errorf("the TTL of %s is %s", key, got)
+		}
+	}
+
+	f.testSelectors(t)
+
+	// What the listings say.
+	f.current.Add(1)
+	want := 0.0
+	for i := range 20 { // in every part of a cluster
+		miss := one.want(t, "MISS", fmt.Sprint("/api/v1/points/", i))
+		top.await(t, miss.key())
+		want++
+	}
+	stats := two.json(t, http.StatusOK, http.MethodGet, "/redis_cache/stats", "")
+	if got := number(t, stats, "namespaces", "points", "keys"); got != want || stats["redis"] != "up" || stats["partial"] != nil {
+		t.Errorf("%v keys, want %v; %v", got, want, stats)
+	}
+	answer := f.purge(t, two, `{"namespace":"points","by":"somebody"}`)
+	if replicated, known := answer["replicated"]; known != (len(top.servers) > 1) || known && replicated != true {
+		t.Errorf("replicated: %v", replicated)
+	}
+	list := one.json(t, http.StatusOK, http.MethodGet, "/redis_cache/journal?limit=1", "")
+	if line := list["entries"].([]any)[0].(map[string]any); line["id"] != answer["id"] || line["by"] != "somebody" {
+		t.Errorf("listed is %v, answered was %v", line, answer)
+	}
+	eventually(t, "the purge is counted", func() bool { return one.removed(t, 1)[0] == want })
+	if lines := two.json(t, http.StatusOK, http.MethodGet, "/redis_cache/nodes", "")["nodes"].([]any); len(lines) < 2 {
+		t.Errorf("nodes: %v", lines)
+	}
+
+	// What an operator may do to Redis.
+	for name, harm := range map[string]func(context.Context, *redis.Client) error{
+		"DEL":      func(ctx context.Context, c *redis.Client) error { return c.Del(ctx, journalKey).Err() },
+		"FLUSHALL": func(ctx context.Context, c *redis.Client) error { return c.FlushAll(ctx).Err() },
+	} {
+		path := "/api/v1/users/" + name
+		f.settled(t, path)
+		for _, r := range top.servers {
+			err := harm(t.Context(), r.client)
+			if err != nil && !strings.HasPrefix(err.Error(), "MOVED") && !strings.HasPrefix(err.Error(), "READONLY") {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+		f.purge(t, one, `{"namespace":"user"}`)
+		f.check(t, path, f.nodes...)
+		f.ready(t, top)
+		f.settled(t, path)
+	}
+	f.testRights(t, top)
+}
+
+// ready waits until both nodes keep responses in Redis, and know each other.
+func (f *fleet) ready(t *testing.T, top *topology) {
+	t.Helper()
+	for _, n := range f.nodes {
+		eventually(t, "the node stores in Redis", func() bool {
+			key := n.get(t, fmt.Sprintf("/api/v1/pickups/ready-%d", probes.Add(1))).key()
+			return within(patience/50, func() bool { return top.client.Exists(t.Context(), key).Val() == 1 })
+		})
+	}
+	f.fence(t, f.nodes[0])
+}
+
+// settled waits until every node answers from its store.
+func (f *fleet) settled(t *testing.T, path string) {
+	t.Helper()
+	for _, n := range f.nodes {
+		eventually(t, "a hit for "+path, func() bool { return n.get(t, path).outcome() == "HIT" })
+	}
+}
+
+// testRights asks Redis about commands that are needed too seldom to be seen here.
+func (f *fleet) testRights(t *testing.T, top *topology) {
+	nodes, removed := "cache::nodes:{cache::journal}", "cache::removed:{cache::journal}"
+	for _, command := range [][]any{
+		{"XTRIM", journalKey, "MAXLEN", "~", "1"},
+		{"EVAL", "return 1", "1", nodes, "a", "b"},
+		{"HGET", nodes, "a"},
+		{"HDEL", nodes, "a"},
+		{"HKEYS", removed},
+		{"HDEL", removed, "a"},
+		{"UNWATCH"},
+		{"DISCARD"},
+	} {
+		got, err := top.servers[0].client.Do(t.Context(), append([]any{"ACL", "DRYRUN", "cache"}, command...)...).Text()
+		if err != nil || got != "OK" {
+			t.Errorf("%v: %s %v", command, got, err)
+		}
+	}
+	for _, command := range [][]any{{"GET", "cachet:x"}, {"SET", "other:cache:x", "y"}, {"KEYS", "*"}, {"FLUSHALL"}, {"CONFIG", "GET", "*"}} {
+		got, _ := top.servers[0].client.Do(t.Context(), append([]any{"ACL", "DRYRUN", "cache"}, command...)...).Text()
+		if got == "OK" {
+			t.Errorf("%v is allowed", command)
+		}
+	}
+}
+
+// purger purges again and again, and counts the answers. With the answer 200 what the origin says
+// now is final.
+type purger struct {
+	answers [3]atomic.Int64 // 200, 202, 503
+	stop    func()
+}
+
+var purgeStatuses = []int{http.StatusOK, http.StatusAccepted, http.StatusServiceUnavailable}
+
+func (f *fleet) startPurger(t *testing.T) *purger {
+	t.Helper()
+	p := new(purger)
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() {
+		for turn := 0; ctx.Err() == nil; turn++ {
+			next := f.current.Add(1)
+			r := f.nodes[turn%2].api(t, http.MethodPost, "/redis_cache/purge", `{"namespaces":["pickup","user"]}`)
+			var answer struct {
+				Pending    []string `json:"pending"`
+				Replicated *bool    `json:"replicated"`
+			}
+			kind := slices.Index(purgeStatuses, r.status)
+			if err := json.Unmarshal([]byte(r.body), &answer); err != nil || kind < 0 {
+				t.Errorf("a purge is answered %d %s", r.status, r.body)
+				return
+			}
+			complete := len(answer.Pending) == 0 && answer.Replicated != nil && *answer.Replicated
+			if complete != (kind == 0) {
+				t.Errorf("a purge is answered %d, though: %s", r.status, r.body)
+			}
+			if kind == 0 {
+				f.final.Store(next)
+			}
+			p.answers[kind].Add(1)
+		}
+	})
+	p.stop = func() {
+		cancel()
+		running.Wait()
+	}
+	return p
+}
+
+// some waits for a number of purges that are final.
+func (p *purger) some(t *testing.T, n int64) {
+	t.Helper()
+	target := p.answers[0].Load() + n
+	eventually(t, "purges are answered 200", func() bool { return p.answers[0].Load() >= target })
+}
+
+func (p *purger) String() string {
+	return fmt.Sprintf("%d purges answered 200, %d 202, %d 503", p.answers[0].Load(), p.answers[1].Load(), p.answers[2].Load())
+}
+
+// testFailover kills the master of the journal under load. No request fails, and what a purge has
+// made final stays so.
+func (f *fleet) testFailover(t *testing.T, top *topology) {
+	stop := f.watch(t, append(pickupSeries("failover", 5), "/api/v1/users/1", "/api/v1/users/2")...)
+	purges := f.startPurger(t)
+	purges.some(t, 20)
+	old := top.masterOf(t, journalKey)
+	old.kill()
+	eventually(t, "a replica takes over", func() bool { return top.masterOf(t, journalKey) != old })
+	successor := top.masterOf(t, journalKey)
+	f.back(t, top, old, successor)
+	purges.some(t, 20)
+	purges.stop()
+	stop()
+	t.Logf("failover: %s", purges)
+	if purges.answers[1].Load()+purges.answers[2].Load() == 0 {
+		t.Error("no purge has noticed the failover")
+	}
+	f.ready(t, top)
+	f.settled(t, "/api/v1/users/after-failover")
+}
+
+// back starts a server that has failed as a replica of its successor, as it would become in time.
+func (f *fleet) back(t *testing.T, top *topology, old, successor *redisServer) {
+	t.Helper()
+	if _, ok := top.client.(*redis.Client); ok {
+		old.args = append(old.args, "--replicaof", "127.0.0.1 "+successor.port())
+	}
+	old.start(t)
+}
+
+// testMigration moves the slots of the journal and of a response to another master under load.
+func (f *fleet) testMigration(t *testing.T, top *topology) {
+	const path = "/api/v1/users/moving"
+	key := f.nodes[0].get(t, path).key()
+	stop := f.watch(t, path, "/api/v1/pickups/moving")
+	purges := f.startPurger(t)
+	purges.some(t, 20)
+	for _, moved := range []string{key, journalKey} {
+		top.migrate(t, moved)
+		purges.some(t, 20)
+	}
+	purges.stop()
+	stop()
+	t.Logf("migration: %s", purges)
+	if purges.answers[2].Load() > 0 {
+		t.Error("purges were refused, though no server was away")
+	}
+	f.ready(t, top)
+	f.settled(t, path)
+}
+
+// migrate moves the slot of a key to the next master, as an operator does, with time in between.
+func (top *topology) migrate(t *testing.T, key string) {
+	t.Helper()
+	slot := top.client.ClusterKeySlot(t.Context(), key).Val()
+	masters := top.servers[:clusterMasters]
+	from := slices.IndexFunc(masters, func(r *redisServer) bool {
+		// Others say that it has moved.
+		return r.client.Do(t.Context(), "EXISTS", key).Err() == nil
+	})
+	if from < 0 {
+		t.Fatalf("nobody has slot %d", slot)
+	}
+	source, target := masters[from], masters[(from+1)%clusterMasters]
+	target.do(t, "CLUSTER", "SETSLOT", slot, "IMPORTING", source.clusterID(t))
+	source.do(t, "CLUSTER", "SETSLOT", slot, "MIGRATING", target.clusterID(t))
+	for {
+		keys := source.client.ClusterGetKeysInSlot(t.Context(), int(slot), 10).Val()
+		if len(keys) == 0 {
+			break
+		}
+		for _, k := range keys {
+			source.do(t, "MIGRATE", "127.0.0.1", target.port(), k, 0, 5000, "REPLACE")
+		}
+	}
+	within(patience/20, func() bool { return false }) // requests find the slot between two servers
+	for _, r := range []*redisServer{target, source, masters[(from+2)%clusterMasters]} {
+		r.do(t, "CLUSTER", "SETSLOT", slot, "NODE", target.clusterID(t))
+	}
+}

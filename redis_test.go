@@ -1,0 +1,133 @@
+package rediscache
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// TestConnections resolves each kind of Redis. Clients keep to masters, and a reload with another
+// connection gets another node.
+func TestConnections(t *testing.T) {
+	t.Setenv("SENTINEL_PASSWORD", "watch")
+	zero := 0
+	keys := make(map[string]string)
+	for name, c := range map[string]struct {
+		config RedisConfig
+		want   string
+	}{
+		"one":      {RedisConfig{URL: "redis://u:p@a:1/2"}, "tcp a:1 u:p 2 tls=false"},
+		"block":    {RedisConfig{URL: "redis://u:p@a:1/2", Username: "v", Password: "q", DB: &zero}, "tcp a:1 v:q 0 tls=false"},
+		"socket":   {RedisConfig{URL: "unix:///run/r.sock?db=3"}, "unix /run/r.sock : 3 tls=false"},
+		"tls":      {RedisConfig{URL: "rediss://a:1"}, "tcp a:1 : 0 tls=true"},
+		"tls name": {RedisConfig{URL: "a:1", TLS: &RedisTLS{ServerName: "b"}}, "tcp a:1 : 0 tls=true"},
+		"cluster":  {RedisConfig{Addresses: []string{"rediss://u:p@a:1", "b:2"}, Cluster: true}, "cluster [a:1 b:2] u:p tls=true"},
+		"seed":     {RedisConfig{URL: "a:1", Cluster: true}, "cluster [a:1] : tls=false"},
+		"sentinel": {RedisConfig{
+			Addresses: []string{"a:1", "b:2"}, Sentinel: &RedisSentinel{Master: "main", Password: "{env.SENTINEL_PASSWORD}"}, Password: "p",
+		}, "sentinel main [a:1 b:2] watch :p"},
+		"other master": {RedisConfig{Addresses: []string{"a:1", "b:2"}, Sentinel: &RedisSentinel{Master: "other"}}, "sentinel other [a:1 b:2]  :"},
+	} {
+		conn, err := c.config.options()
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if got := describe(t, conn); got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+		key := poolKey(conn, "cache", 1)
+		if again, err := c.config.options(); err != nil || poolKey(again, "cache", 1) != key {
+			t.Errorf("%s: the key changes from %s", name, key)
+		}
+		if other, taken := keys[key]; taken {
+			t.Errorf("%s and %s have the key %s", name, other, key)
+		}
+		for _, secret := range []string{"u:p", "watch", `"p"`, `"q"`} {
+			if strings.Contains(key, secret) {
+				t.Errorf("%s: the key %s shows a secret", name, key)
+			}
+		}
+		keys[key] = name
+	}
+}
+
+// describe makes the client and says what it is.
+func describe(t *testing.T, conn *connection) string {
+	t.Helper()
+	client := conn.client()
+	defer client.Close()
+	switch client := client.(type) {
+	case *redis.ClusterClient:
+		o := client.Options()
+		if o.ReadOnly || o.RouteByLatency || o.RouteRandomly || !o.ContextTimeoutEnabled || !conn.replicated() {
+			t.Errorf("%+v", o)
+		}
+		return fmt.Sprintf("cluster %v %s:%s tls=%t", o.Addrs, o.Username, o.Password, o.TLSConfig != nil)
+	case *redis.Client:
+		o := client.Options()
+		if !o.ContextTimeoutEnabled {
+			t.Errorf("%+v", o)
+		}
+		if conn.replicated() {
+			return fmt.Sprintf("sentinel %s %v %s %s:%s", conn.sentinel.Master, conn.addrs, conn.sentinel.Password, o.Username, o.Password)
+		}
+		return fmt.Sprintf("%s %s %s:%s %d tls=%t", o.Network, o.Addr, o.Username, o.Password, o.DB, o.TLSConfig != nil)
+	}
+	return fmt.Sprintf("%T", client)
+}
+
+// Other files are another connection, whatever their names.
+func TestCertificatesArePartOfTheConnection(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	keys := make(map[string]bool)
+	for _, pem := range []string{testAuthority, testAuthority + testAuthority} {
+		if err := os.WriteFile(file, []byte(pem), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		conn, err := (&RedisConfig{URL: "a:1", TLS: &RedisTLS{CA: file}}).options()
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys[poolKey(conn, "cache", 1)] = true
+	}
+	if len(keys) != 2 {
+		t.Errorf("keys: %v", keys)
+	}
+}
+
+// TestReadmeTopologies adapts what README shows.
+func TestReadmeTopologies(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, _ := strings.Cut(string(readme), "\nEvery topology, in the global option:\n\n")
+	block, _, _ = strings.Cut(block, "\n\n")
+	options := strings.Split("\n"+block, "\n    redis ")[1:]
+	if len(options) != 5 {
+		t.Fatalf("%d options in %s", len(options), block)
+	}
+	for _, option := range options {
+		got := adapt(t, "{\n\tredis_cache {\n\t\tredis "+option+"\n\t}\n}\nhttp://x {\n\tredis_cache\n}\n")
+		if strings.HasPrefix(got, "error") {
+			t.Errorf("%s: %s", option, got)
+		}
+	}
+}
+
+const testAuthority = `-----BEGIN CERTIFICATE-----
+MIIBdjCCARugAwIBAgIUTG1BnYsVa3/S5nFR7Es+HhK0EU4wCgYIKoZIzj0EAwIw
+DzENMAsGA1UEAwwEdGVzdDAgFw0yNjExMjQxNDUxNTJaGA8yMTI2MTAzMTE0NTE1
+MlowDzENMAsGA1UEAwwEdGVzdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABGPF
+K9AlmYYQeHizEgX9tZ736bA7wEwoBjh+4zmAQy6/Xa7tq8kkjF2leI66QYdQJH3v
+NCh2chHsmFqfth2tvxGjUzBRMB0GA1UdDgQWBBQy6qEPt9X7SS+Aa7kVqKf4WAWX
+PzAfBgNVHSMEGDAWgBQy6qEPt9X7SS+Aa7kVqKf4WAWXPzAPBgNVHRMBAf8EBTAD
+AQH/MAoGCCqGSM49BAMCA0kAMEYCIQC3JX+QcCrQFNnlvIRvRPNHw70f+BNc1ye4
+YUx+7a/wrAIhAMAqs3YfpVkygHewR5yIoVHQwLF1ofGvBjMgacAeRGzQ
+-----END CERTIFICATE-----
+`
