@@ -26,7 +26,7 @@ type redisServer struct {
 func reserveRedis(t *testing.T, args ...string) *redisServer {
 	t.Helper()
 	r := &redisServer{addr: fmt.Sprintf("127.0.0.1:%d", freePort(t)), args: args}
-	r.client = redis.NewClient(&redis.Options{Addr: r.addr, MaxRetries: -1})
+	r.client = redis.NewClient(&redis.Options{Addr: r.addr, MaxRetries: -1, ContextTimeoutEnabled: true})
 	t.Cleanup(func() { r.client.Close() })
 	return r
 }

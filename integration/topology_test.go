@@ -193,7 +193,7 @@ func startSentinel(t *testing.T) *topology {
 		addr := fmt.Sprintf("127.0.0.1:%d", port)
 		conf := filepath.Join(t.TempDir(), "sentinel.conf")
 		text := fmt.Sprintf("port %d\nbind 127.0.0.1\nrequirepass watch\nsentinel sentinel-pass watch\n"+
-			"sentinel monitor main 127.0.0.1 %s 2\nsentinel down-after-milliseconds main 500\nsentinel failover-timeout main 3000\n",
+			"sentinel monitor main 127.0.0.1 %s 2\nsentinel down-after-milliseconds main 500\nsentinel failover-timeout main 2000\n",
 			port, master.port())
 		if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -284,14 +284,16 @@ func (r *redisServer) clusterID(t *testing.T) string {
 	return id
 }
 
-// masterOf returns the server that a key is written to.
+// masterOf returns the server that a key without a lifetime is written to.
 func (top *topology) masterOf(t *testing.T, key string) *redisServer {
 	t.Helper()
 	var master *redisServer
 	eventually(t, "somebody is master of "+key, func() bool {
 		for _, r := range top.servers {
-			// A replica, and a master of other slots, refuses.
-			if r.proc.running() && r.client.Do(t.Context(), "PERSIST", key).Err() == nil {
+			ctx, cancel := context.WithTimeout(t.Context(), patience/30) // it may hang
+			err := r.client.Do(ctx, "PERSIST", key).Err()
+			cancel()
+			if err == nil { // a replica, and a master of other slots, refuses
 				master = r
 				return true
 			}
