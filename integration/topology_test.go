@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -34,7 +35,8 @@ func blockOf(lines ...string) string {
 	return " {\n" + strings.Join(lines, "\n") + "\ndial_timeout 2s\nread_timeout 1s\nwrite_timeout 1s\n}"
 }
 
-const aclPassword = "s3cret"
+// aclPassword is the one in README.
+const aclPassword = "secret"
 
 // aclRules are what README says the user of the cache must be allowed, always and for these words
 // behind the #.
@@ -46,14 +48,10 @@ func aclRules(t *testing.T, more ...string) []string {
 	}
 	var rules []string
 	for line := range strings.Lines(string(readme)) {
-		fields := strings.Fields(line)
-		if rest, ok := strings.CutPrefix(line, "    ACL SETUSER cache on >secret "); ok && len(rules) == 0 {
-			rules = strings.Fields(rest)
-		}
-		for _, kind := range more {
-			if strings.HasPrefix(line, "    ACL SETUSER cache ") && strings.HasSuffix(line, "# "+kind+"\n") {
-				rules = append(rules, fields[3:len(fields)-2]...)
-			}
+		line, ok := strings.CutPrefix(line, "    redis-cli ACL SETUSER cache ")
+		line, kind, _ := strings.Cut(strings.ReplaceAll(line, "'", ""), "#")
+		if kind = strings.TrimSpace(kind); ok && (kind == "" || slices.Contains(more, kind)) {
+			rules = append(rules, strings.Fields(line)...)
 		}
 	}
 	if len(rules) == 0 {
@@ -65,7 +63,7 @@ func aclRules(t *testing.T, more ...string) []string {
 // userArgs are options of redis-server that make the user of the cache.
 func userArgs(t *testing.T, more ...string) []string {
 	t.Helper()
-	return append([]string{"--user", "cache", "on", ">" + aclPassword}, aclRules(t, more...)...)
+	return append([]string{"--user", "cache"}, aclRules(t, more...)...)
 }
 
 func startSocket(t *testing.T) *topology {

@@ -148,6 +148,8 @@ func (j *Journal) appendToMaster(ctx context.Context, items []*item) (*redis.Con
 
 // connTo returns a connection to the master at an address, or nil.
 func connTo(ctx context.Context, cluster *redis.ClusterClient, addr string) *redis.Conn {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	var found atomic.Pointer[redis.Client]
 	_ = cluster.ForEachMaster(ctx, func(_ context.Context, master *redis.Client) error {
 		if master.Options().Addr == addr {
@@ -161,6 +163,7 @@ func connTo(ctx context.Context, cluster *redis.ClusterClient, addr string) *red
 	return nil
 }
 
+// masterConn returns a connection to the master.
 func (j *Journal) masterConn(ctx context.Context) (*redis.Conn, error) {
 	switch client := j.client.(type) {
 	case *redis.Client:
