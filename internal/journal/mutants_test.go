@@ -267,7 +267,7 @@ func (n *cacheNode) confirmedBy(t *testing.T, p Purge, peers []string) bool {
 	token := items[len(items)-1].token
 	seen := n.sights.expect(token)
 	defer n.sights.forget(token)
-	id, err := n.appendOn(t.Context(), n.client, items)
+	id, err := n.appendOn(t.Context(), n.client, items, false)
 	if err != nil {
 		t.Error(err)
 		return false
