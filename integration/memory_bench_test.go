@@ -28,12 +28,19 @@ const (
 // were stored than fit; and, for reference, what it grows by under the same load
 // without the cache.
 func BenchmarkMemory(b *testing.B) {
-	bin := filepath.Join(b.TempDir(), "caddy")
-	if out, err := exec.Command("go", "build", "-o", bin, "../cmd/caddy").CombinedOutput(); err != nil {
-		b.Fatalf("building Caddy: %v\n%s", err, out)
-	}
+	answer := fmt.Sprintf(`
+		header {
+			Content-Type "application/json; charset=utf-8"
+			Etag "\"5f3b-{http.request.uri.path.1}\""
+			Last-Modified "Tue, 04 Mar 2025 09:15:00 GMT"
+			Cache-Control "public, max-age=3600, stale-while-revalidate=60"
+			X-Content-Type-Options nosniff
+			Strict-Transport-Security "max-age=31536000"
+		}
+		respond "%s"`, strings.Repeat("x", 1<<10))
 	for b.Loop() {
-		c := startMemoryCaddy(b, bin)
+		c := startLoadedCaddy(b, fmt.Sprintf("redis off\nmemory %d", memoryBudget),
+			"handle /plain/* {"+answer+"\n}\nhandle /cached/* {\nredis_cache"+answer+"\n}")
 		c.load(b, "/plain", 0, memoryResponses)
 		before, beforeHeap := c.resident(b), c.liveHeap(b)
 		for range 3 {
@@ -58,71 +65,43 @@ func BenchmarkMemory(b *testing.B) {
 	}
 }
 
-type memoryCaddy struct {
+// loadedCaddy is a process that benchmarks load and look into.
+type loadedCaddy struct {
 	addr, admin string
 	pid         int
 }
 
-func startMemoryCaddy(b *testing.B, bin string) *memoryCaddy {
+func startLoadedCaddy(b *testing.B, global, site string) *loadedCaddy {
 	b.Helper()
-	c := &memoryCaddy{
+	bin := filepath.Join(b.TempDir(), "caddy")
+	if out, err := exec.Command("go", "build", "-o", bin, "../cmd/caddy").CombinedOutput(); err != nil {
+		b.Fatalf("building Caddy: %v\n%s", err, out)
+	}
+	c := &loadedCaddy{
 		addr:  fmt.Sprintf("127.0.0.1:%d", freePort(b)),
 		admin: fmt.Sprintf("127.0.0.1:%d", freePort(b)),
 	}
-	answer := fmt.Sprintf(`
-		header {
-			Content-Type "application/json; charset=utf-8"
-			Etag "\"5f3b-{http.request.uri.path.1}\""
-			Last-Modified "Tue, 04 Mar 2025 09:15:00 GMT"
-			Cache-Control "public, max-age=3600, stale-while-revalidate=60"
-			X-Content-Type-Options nosniff
-			Strict-Transport-Security "max-age=31536000"
-		}
-		respond "%s"`, strings.Repeat("x", 1<<10))
-	config := fmt.Sprintf(`{
-	admin %s
-	persist_config off
-	redis_cache {
-		redis off
-		memory %d
-	}
-}
-http://%s {
-	handle /plain/* {%s
-	}
-	handle /cached/* {
-		redis_cache%s
-	}
-}
-`, c.admin, memoryBudget, c.addr, answer, answer)
+	config := fmt.Sprintf("{\n\tadmin %s\n\tpersist_config off\n\tredis_cache {\n%s\n\t}\n}\nhttp://%s {\n%s\n}\n",
+		c.admin, global, c.addr, site)
 	file := filepath.Join(b.TempDir(), "Caddyfile")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		b.Fatal(err)
 	}
 	cmd := exec.Command(bin, "run", "--config", file, "--adapter", "caddyfile")
 	cmd.Env = append(cmd.Environ(), "HOME="+b.TempDir())
-	if err := cmd.Start(); err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	c.pid = cmd.Process.Pid
-	if !within(patience, func() bool {
+	c.pid = benchProcess(b, cmd)
+	benchAwait(b, "Caddy listens", func() bool {
 		conn, err := net.Dial("tcp", c.addr)
 		if err == nil {
 			conn.Close()
 		}
 		return err == nil
-	}) {
-		b.Fatal("Caddy does not listen")
-	}
+	})
 	return c
 }
 
 // load asks for the paths with the numbers from first to end.
-func (c *memoryCaddy) load(b *testing.B, path string, first, end int) {
+func (c *loadedCaddy) load(b *testing.B, path string, first, end int) {
 	b.Helper()
 	const connections = 16
 	var clients sync.WaitGroup
@@ -151,7 +130,7 @@ func (c *memoryCaddy) load(b *testing.B, path string, first, end int) {
 }
 
 // resident is the resident memory of the process in bytes.
-func (c *memoryCaddy) resident(b *testing.B) int {
+func (c *loadedCaddy) resident(b *testing.B) int {
 	b.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.pid))
 	if err != nil {
@@ -161,7 +140,7 @@ func (c *memoryCaddy) resident(b *testing.B) int {
 }
 
 // liveHeap is what a collection leaves.
-func (c *memoryCaddy) liveHeap(b *testing.B) int {
+func (c *loadedCaddy) liveHeap(b *testing.B) int {
 	b.Helper()
 	resp, err := http.Get("http://" + c.admin + "/debug/pprof/heap?debug=1&gc=1")
 	if err != nil {

@@ -14,7 +14,7 @@ var all = Selector{Kind: KindAll}
 
 func TestPurgeIsConfirmedByEveryNode(t *testing.T) {
 	s := newServer(t)
-	a, b, c := startNode(t, s.client(), named("a")), startNode(t, s.client(), named("b")), startNode(t, s.client(), named("c"))
+	a, b, c := startNode(t, s.Client(), named("a")), startNode(t, s.Client(), named("b")), startNode(t, s.Client(), named("c"))
 	a.settled(t)
 	old := b.subject()
 	r := a.purge(t, Selector{KindNamespace, "pickup"})
@@ -35,7 +35,7 @@ func TestPurgeIsConfirmedByEveryNode(t *testing.T) {
 
 func TestFreshNodeCannotConfirmAlone(t *testing.T) {
 	s := newServer(t)
-	a := startNode(t, s.client(), named("a"))
+	a := startNode(t, s.Client(), named("a"))
 	r, err := a.Append(t.Context(), Purge{Selectors: []Selector{all}}, 10*time.Millisecond)
 	if err != nil || r.Complete() || !slices.Equal(r.Pending, []string{"a"}) {
 		t.Errorf("%+v, %v: want it pending until a lease has been observed", r, err)
@@ -47,7 +47,7 @@ func TestFreshNodeCannotConfirmAlone(t *testing.T) {
 
 func TestSoftAndHard(t *testing.T) {
 	s := newServer(t)
-	a := startNode(t, s.client())
+	a := startNode(t, s.Client())
 	old := a.subject()
 	soft := s.xadd("op", "soft_purge", "tag", "pickup-7")
 	eventually(t, "applied", func() bool { return !a.Position().ID.Before(soft) })
@@ -65,11 +65,11 @@ func TestSoftAndHard(t *testing.T) {
 
 func TestJoinerKnowsEarlierPurges(t *testing.T) {
 	s := newServer(t)
-	a := startNode(t, s.client(), named("a"))
+	a := startNode(t, s.Client(), named("a"))
 	a.settled(t)
 	old := a.subject()
 	a.purge(t, Selector{KindPattern, "pickup:item:*"})
-	b := startNode(t, s.client(), named("b"))
+	b := startNode(t, s.Client(), named("b"))
 	b.wantVerdict(t, old, Covered)
 	b.wantVerdict(t, a.subject(), Valid)
 	if r := a.purge(t, all); !slices.Contains(r.Confirmed, "b") {
@@ -87,7 +87,7 @@ func (n *testNode) entries() (entries []Entry) {
 
 func TestLeaverIsNotWaitedFor(t *testing.T) {
 	s := newServer(t)
-	a, b := startNode(t, s.client(), named("a")), startNode(t, s.client(), named("b"))
+	a, b := startNode(t, s.Client(), named("a")), startNode(t, s.Client(), named("b"))
 	a.settled(t)
 	b.Close(context.Background())
 	if got := b.Trust(t.Context()); got != Unproven {
@@ -104,7 +104,7 @@ func TestLeaverIsNotWaitedFor(t *testing.T) {
 
 func TestSleepingNodeLapsesAndCatchesUp(t *testing.T) {
 	s := newServer(t)
-	a, b := startNode(t, s.client(), named("a")), startNode(t, s.client(), named("b"))
+	a, b := startNode(t, s.Client(), named("a")), startNode(t, s.Client(), named("b"))
 	a.settled(t)
 	old := b.subject()
 	b.cycle.Lock() // nothing of b runs
@@ -125,7 +125,7 @@ func TestSleepingNodeLapsesAndCatchesUp(t *testing.T) {
 
 func TestRequestCatchesUpWithinTheLease(t *testing.T) {
 	s := newServer(t)
-	b := startNode(t, s.client(), named("b"))
+	b := startNode(t, s.Client(), named("b"))
 	old := b.subject()
 	b.rest(t)
 	s.xadd("op", "purge", "all", "1")
@@ -154,7 +154,7 @@ func (n *testNode) rest(t *testing.T) {
 
 func TestReturnAfterLapseTakesTwoProofs(t *testing.T) {
 	s := newServer(t)
-	b := startNode(t, s.client(), named("b"))
+	b := startNode(t, s.Client(), named("b"))
 	b.rest(t)
 	b.cycle.Lock()
 	b.tail.lineSent = time.Now().Add(-testLease)
@@ -170,7 +170,7 @@ func TestReturnAfterLapseTakesTwoProofs(t *testing.T) {
 
 func TestFlushFollowedByPurge(t *testing.T) {
 	s := newServer(t)
-	a, b := startNode(t, s.client(), named("a")), startNode(t, s.client(), named("b"))
+	a, b := startNode(t, s.Client(), named("a")), startNode(t, s.Client(), named("b"))
 	a.settled(t)
 	old, epoch := b.subject(), b.Position().Epoch
 	s.do("flushall")
@@ -192,7 +192,7 @@ func TestFlushFollowedByPurge(t *testing.T) {
 func TestJournalDeleted(t *testing.T) {
 	for _, refill := range []bool{false, true} {
 		s := newServer(t)
-		a := startNode(t, s.client())
+		a := startNode(t, s.Client())
 		old := a.subject()
 		s.do("del", "cache::journal")
 		if refill {
@@ -209,9 +209,9 @@ func TestJournalDeleted(t *testing.T) {
 
 func TestRedisReturnsEmpty(t *testing.T) {
 	s := newServer(t)
-	a, b := startNode(t, s.client(), named("a")), startNode(t, s.client(), named("b"))
+	a, b := startNode(t, s.Client(), named("a")), startNode(t, s.Client(), named("b"))
 	old := a.subject()
-	s.kill()
+	s.Kill()
 	a.waitFor(t, CutOff)
 	a.wantVerdict(t, old, Valid)
 	if _, err := a.Append(t.Context(), Purge{Selectors: []Selector{all}}, time.Second); !errors.Is(err, ErrNotRecorded) {
@@ -224,7 +224,7 @@ func TestRedisReturnsEmpty(t *testing.T) {
 	if waited := time.Since(start); waited > 100*time.Millisecond {
 		t.Errorf("1000 requests waited %v while Redis was known to be away", waited)
 	}
-	s.start()
+	s.Start()
 	a.waitFor(t, Leased)
 	b.waitFor(t, Leased)
 	a.wantVerdict(t, old, Absent)
@@ -233,8 +233,8 @@ func TestRedisReturnsEmpty(t *testing.T) {
 
 func TestStartWithoutRedis(t *testing.T) {
 	s := newServer(t)
-	s.kill()
-	a := newNode(t, s.client())
+	s.Kill()
+	a := newNode(t, s.Client())
 	a.Start()
 	t.Cleanup(func() { a.Close(context.Background()) })
 	<-a.Ready()
@@ -243,14 +243,14 @@ func TestStartWithoutRedis(t *testing.T) {
 	}
 	old := a.subject()
 	a.wantVerdict(t, old, Valid)
-	s.start()
+	s.Start()
 	a.waitFor(t, Leased)
 	a.wantVerdict(t, old, Absent)
 }
 
 func TestTrimmedPastSleepingNode(t *testing.T) {
 	s := newServer(t)
-	a, b := startNode(t, s.client(), named("a")), startNode(t, s.client(), named("b"))
+	a, b := startNode(t, s.Client(), named("a")), startNode(t, s.Client(), named("b"))
 	old, epoch := b.subject(), b.Position().Epoch
 	b.cycle.Lock()
 	for range 10 {
@@ -274,7 +274,7 @@ func TestTrimmedPastSleepingNode(t *testing.T) {
 func TestRollback(t *testing.T) {
 	s := newServer(t)
 	s.xadd("op", "purge", "tag", "some")
-	a := startNode(t, s.client(), named("a"))
+	a := startNode(t, s.Client(), named("a"))
 	epoch := a.Position().Epoch
 	dump := s.do("dump", "cache::journal")
 	last := s.xadd("op", "purge", "tag", "pickup-7")
@@ -284,13 +284,13 @@ func TestRollback(t *testing.T) {
 	eventually(t, "the loss is noticed", func() bool { return a.Position().Epoch != epoch })
 	a.wantVerdict(t, old, Absent)
 	// A node that had not applied what was lost learns of it from the journal.
-	b := startNode(t, s.client(), named("b"))
+	b := startNode(t, s.Client(), named("b"))
 	b.wantVerdict(t, old, Absent)
 }
 
 func TestOldEpochIsNotEnteredAgain(t *testing.T) {
 	s := newServer(t)
-	a := startNode(t, s.client())
+	a := startNode(t, s.Client())
 	old := a.subject()
 	s.do("flushall")
 	eventually(t, "another epoch", func() bool { return a.Position().Epoch != old.Position.Epoch })
@@ -303,7 +303,7 @@ func TestOldEpochIsNotEnteredAgain(t *testing.T) {
 
 func TestEpochKeyLost(t *testing.T) {
 	s := newServer(t)
-	a := startNode(t, s.client())
+	a := startNode(t, s.Client())
 	epoch := a.Position().Epoch
 	s.do("del", a.keys.epoch)
 	eventually(t, "the key is back", func() bool { return s.do("get", a.keys.epoch) == formatEpoch(epoch) })
@@ -314,7 +314,7 @@ func TestEpochKeyLost(t *testing.T) {
 
 func TestHostileEntries(t *testing.T) {
 	s := newServer(t)
-	a := startNode(t, s.client())
+	a := startNode(t, s.Client())
 	old := a.subject()
 	s.xadd("op", "purge", "namespace", strings.Repeat("x", maxEntry))
 	s.xadd("op", "purge", "tag", strings.Repeat("y", 1<<20))
@@ -342,7 +342,7 @@ func TestHostileEntries(t *testing.T) {
 
 func TestLastPossibleID(t *testing.T) {
 	s := newServer(t)
-	a := startNode(t, s.client())
+	a := startNode(t, s.Client())
 	s.do("xadd", "cache::journal", maxID.String(), "op", "purge", "tag", "x")
 	eventually(t, "applied", func() bool { return a.Position().ID == maxID })
 	_, err := a.Append(t.Context(), Purge{Selectors: []Selector{all}}, time.Second)
@@ -359,7 +359,7 @@ func TestLastPossibleID(t *testing.T) {
 
 func TestOutsidePurgesAndEvents(t *testing.T) {
 	s := newServer(t)
-	a := startNode(t, s.client(), func(o *Options) {
+	a := startNode(t, s.Client(), func(o *Options) {
 		o.Expand = func(event string, data json.RawMessage) []Purge {
 			return []Purge{{Selectors: []Selector{{KindTag, event + string(data)}}}}
 		}

@@ -227,7 +227,7 @@ func (w *cacheWorld) newNode(change ...func(*Options)) *cacheNode {
 	n := &cacheNode{w: w, number: w.joined, afterLookup: func() {}}
 	w.mu.Unlock()
 	change = append(change, named(fmt.Sprintf("node%d", n.number)), func(o *Options) { o.Empty = n.empty })
-	n.testNode = newNode(w.t, w.s.client(), change...)
+	n.testNode = newNode(w.t, w.s.Client(), change...)
 	n.check = n.Check
 	return n
 }

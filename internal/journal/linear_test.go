@@ -61,7 +61,7 @@ type linearFleet struct {
 
 func newLinearFleet(t testing.TB, seed uint64) *linearFleet {
 	f := &linearFleet{cacheWorld: newCacheWorld(t), over: make(chan struct{})}
-	f.client = f.s.client()
+	f.client = f.s.Client()
 	f.dice = rand.New(rand.NewPCG(seed, 0))
 	f.onAsk = func(int, int) bool {
 		f.pause(12)
@@ -219,7 +219,7 @@ func (f *linearFleet) fallBack() {
 func (f *linearFleet) upTo(ms int) time.Duration { return time.Duration(f.roll(ms)) * time.Millisecond }
 
 func (f *linearFleet) signal(s syscall.Signal) {
-	if err := f.s.cmd.Process.Signal(s); err != nil {
+	if err := f.s.Signal(s); err != nil {
 		f.t.Error(err)
 	}
 }

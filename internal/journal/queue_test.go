@@ -9,7 +9,7 @@ import (
 
 func TestRequestsPurgeAtOnce(t *testing.T) {
 	s := newServer(t)
-	a, b := startNode(t, s.client(), named("a")), startNode(t, s.client(), named("b"))
+	a, b := startNode(t, s.Client(), named("a")), startNode(t, s.Client(), named("b"))
 	old := a.subject()
 	if err := a.AppendAsync(Purge{Selectors: []Selector{{KindTag, "pickup-7"}}}); err != nil {
 		t.Fatal(err)
@@ -23,8 +23,8 @@ func TestRequestsPurgeAtOnce(t *testing.T) {
 
 func TestRequestsPurgeWhileRedisIsAway(t *testing.T) {
 	s := newServer(t)
-	a := startNode(t, s.client(), named("a"))
-	s.kill()
+	a := startNode(t, s.Client(), named("a"))
+	s.Kill()
 	a.waitFor(t, CutOff)
 	start := time.Now()
 	for i := range 100 {
@@ -36,8 +36,8 @@ func TestRequestsPurgeWhileRedisIsAway(t *testing.T) {
 		t.Errorf("100 requests waited %v for a Redis that is away", took)
 	}
 	a.wantVerdict(t, a.subject(), Covered) // fetched after the write or before, nobody can tell
-	s.start()
-	b := startNode(t, s.client(), named("b"))
+	s.Start()
+	b := startNode(t, s.Client(), named("b"))
 	a.waitFor(t, Leased)
 	if n := a.Stats().Queue; n > 0 {
 		t.Errorf("%d purges wait although the node trusts Redis", n)
@@ -51,8 +51,8 @@ func TestRequestsPurgeWhileRedisIsAway(t *testing.T) {
 
 func TestQueueOverflow(t *testing.T) {
 	s := newServer(t)
-	a := startNode(t, s.client(), func(o *Options) { o.MaxQueue = 10 })
-	s.kill()
+	a := startNode(t, s.Client(), func(o *Options) { o.MaxQueue = 10 })
+	s.Kill()
 	a.waitFor(t, CutOff)
 	for i := range 11 {
 		a.AppendAsync(Purge{Selectors: []Selector{{KindTag, fmt.Sprint("x", i)}}})
@@ -61,7 +61,7 @@ func TestQueueOverflow(t *testing.T) {
 		t.Errorf("%d in the queue, %d overflows, want one of each", got.Queue, got.Overflows)
 	}
 	a.wantVerdict(t, a.subject(), Covered)
-	s.start()
+	s.Start()
 	a.waitFor(t, Leased)
 	a.wantVerdict(t, a.subject(), Valid)
 }
@@ -70,7 +70,7 @@ func TestQueueOverflow(t *testing.T) {
 // appended again.
 func TestQueueOutlivesTheStream(t *testing.T) {
 	s := newServer(t)
-	a := startNode(t, s.client())
+	a := startNode(t, s.Client())
 	a.cycle.Lock()
 	a.AppendAsync(Purge{Selectors: []Selector{{KindTag, "pickup-7"}}})
 	s.do("flushall")
@@ -84,11 +84,11 @@ func TestQueueOutlivesTheStream(t *testing.T) {
 
 func TestCloseAppendsTheQueue(t *testing.T) {
 	s := newServer(t)
-	a := startNode(t, s.client())
-	s.kill()
+	a := startNode(t, s.Client())
+	s.Kill()
 	a.waitFor(t, CutOff)
 	a.AppendAsync(Purge{Selectors: []Selector{{KindTag, "x"}}})
-	s.start()
+	s.Start()
 	a.Close(context.Background())
 	if n := s.do("xlen", "cache::journal").(int64); n == 0 {
 		t.Error("the purge is lost")

@@ -3,18 +3,15 @@ package journal
 import (
 	"context"
 	"fmt"
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 	"go.uber.org/goleak"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/redistest"
 )
 
 func TestMain(m *testing.M) {
@@ -28,76 +25,18 @@ func (discard) Printf(context.Context, string, ...any) {}
 
 // server is a real redis-server of one test.
 type server struct {
-	t    testing.TB
-	dir  string
-	addr string
-	args []string
-	cmd  *exec.Cmd
+	*redistest.Server
+	t testing.TB
 }
 
 func newServer(t testing.TB, args ...string) *server {
 	t.Helper()
-	s := &server{t: t, dir: t.TempDir(), addr: freeAddr(t), args: args}
-	s.start()
-	t.Cleanup(s.kill)
-	return s
-}
-
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
-func (s *server) start() {
-	s.t.Helper()
-	_, port, _ := net.SplitHostPort(s.addr)
-	args := append([]string{"--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", s.dir}, s.args...)
-	s.cmd = exec.Command("redis-server", args...)
-	log, err := os.Create(filepath.Join(s.dir, "log"))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer log.Close()
-	s.cmd.Stdout = log
-	if err := s.cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	client := s.client()
-	eventually(s.t, "redis-server answers", func() bool { return client.Ping(s.t.Context()).Err() == nil })
-}
-
-// kill ends the server without saving anything.
-func (s *server) kill() {
-	if s.cmd != nil {
-		s.cmd.Process.Kill()
-		s.cmd.Wait()
-		s.cmd = nil
-	}
-}
-
-// client returns a client as a node would have one.
-func (s *server) client() *redis.Client {
-	client := redis.NewClient(clientOptions(s.addr))
-	s.t.Cleanup(func() { client.Close() })
-	return client
-}
-
-func clientOptions(addr string) *redis.Options {
-	return &redis.Options{
-		Addr: addr, ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1, DialTimeout: 500 * time.Millisecond,
-		ReadTimeout: time.Second, WriteTimeout: time.Second, DisableIdentity: true,
-		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-	}
+	return &server{redistest.Start(t, args...), t}
 }
 
 func (s *server) do(args ...any) any {
 	s.t.Helper()
-	result, err := s.client().Do(s.t.Context(), args...).Result()
+	result, err := s.Client().Do(s.t.Context(), args...).Result()
 	if err != nil && err != redis.Nil {
 		s.t.Fatalf("%v: %v", args, err)
 	}

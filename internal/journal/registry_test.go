@@ -115,7 +115,7 @@ func TestReadAfter(t *testing.T) {
 // What Close waits for must not begin while it waits, or later.
 func TestClosedRegistryReadsNothing(t *testing.T) {
 	s := newServer(t)
-	a := startNode(t, s.client(), named("a"))
+	a := startNode(t, s.Client(), named("a"))
 	a.Close(context.Background())
 	if _, err := a.Nodes(t.Context()); !errors.Is(err, errClosed) {
 		t.Errorf("%v, want a closed node to read no more", err)

@@ -59,7 +59,7 @@ func TestCoveredBy(t *testing.T) {
 
 func TestRemoved(t *testing.T) {
 	s := newServer(t)
-	for name, client := range map[string]redis.UniversalClient{"redis": s.client(), "memory": nil} {
+	for name, client := range map[string]redis.UniversalClient{"redis": s.Client(), "memory": nil} {
 		t.Run(name, func(t *testing.T) {
 			a := startNode(t, client, named("a"))
 			if client != nil {

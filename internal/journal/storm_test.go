@@ -15,9 +15,9 @@ func BenchmarkStorm(b *testing.B) {
 	s := newServer(b)
 	var nodes []*testNode
 	for i := range 3 {
-		nodes = append(nodes, startNode(b, s.client(), named(fmt.Sprint(i))))
+		nodes = append(nodes, startNode(b, s.Client(), named(fmt.Sprint(i))))
 	}
-	client := s.client()
+	client := s.Client()
 	var worst time.Duration
 	var last ID
 	n := 0
@@ -56,7 +56,7 @@ func BenchmarkPurge(b *testing.B) {
 	s := newServer(b)
 	var nodes []*testNode
 	for i := range 3 {
-		nodes = append(nodes, startNode(b, s.client(), named(fmt.Sprint(i))))
+		nodes = append(nodes, startNode(b, s.Client(), named(fmt.Sprint(i))))
 	}
 	nodes[0].settled(b)
 	var n atomic.Int64

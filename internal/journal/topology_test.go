@@ -13,13 +13,13 @@ import (
 func TestReplicated(t *testing.T) {
 	s := newServer(t)
 	replicated := func(o *Options) { o.Replicated = true }
-	a := startNode(t, s.client(), named("a"), replicated)
+	a := startNode(t, s.Client(), named("a"), replicated)
 	a.settled(t)
 	r := a.mayPurge1(t, 100*time.Millisecond)
 	if r.Replicated == nil || *r.Replicated || r.Complete() {
 		t.Errorf("%+v: want it not replicated without a replica", r)
 	}
-	host, port, _ := net.SplitHostPort(s.addr)
+	host, port, _ := net.SplitHostPort(s.Addr)
 	newServer(t, "--replicaof", host+" "+port)
 	eventually(t, "replicated", func() bool {
 		r := a.mayPurge1(t, time.Second)
@@ -39,8 +39,8 @@ func (n *testNode) mayPurge1(t *testing.T, wait time.Duration) Result {
 func TestCluster(t *testing.T) {
 	s := newServer(t, "--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf")
 	s.do("cluster", "addslotsrange", 0, 16383)
-	eventually(t, "the cluster is up", func() bool { return s.client().Set(t.Context(), "x", "y", 0).Err() == nil })
-	cluster := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{s.addr}, ContextTimeoutEnabled: true, DisableIdentity: true})
+	eventually(t, "the cluster is up", func() bool { return s.Client().Set(t.Context(), "x", "y", 0).Err() == nil })
+	cluster := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{s.Addr}, ContextTimeoutEnabled: true, DisableIdentity: true})
 	t.Cleanup(func() { cluster.Close() })
 	a := startNode(t, cluster, named("a"), func(o *Options) { o.Replicated = true })
 	slot := s.do("cluster", "keyslot", a.keys.stream)
@@ -60,7 +60,7 @@ func TestCluster(t *testing.T) {
 func TestKeys(t *testing.T) {
 	s := newServer(t)
 	s.do("set", "tenant", "x")
-	a := startNode(t, s.client(), named("a"))
+	a := startNode(t, s.Client(), named("a"))
 	a.settled(t)
 	if err := a.AddRemoved(t.Context(), map[ID]int64{a.purge(t, all).ID: 1}); err != nil {
 		t.Fatal(err)
@@ -81,7 +81,7 @@ func TestKeys(t *testing.T) {
 
 func TestNodes(t *testing.T) {
 	s := newServer(t)
-	a, b := startNode(t, s.client(), named("a")), startNode(t, s.client(), named("b"))
+	a, b := startNode(t, s.Client(), named("a")), startNode(t, s.Client(), named("b"))
 	nodes, err := a.Nodes(t.Context())
 	if err != nil || len(nodes) != 2 || !nodes[0].Self || nodes[1].ID != "b" || nodes[1].State != stateLive || nodes[1].Version != "test" {
 		t.Errorf("%+v, %v", nodes, err)
@@ -99,7 +99,7 @@ func TestMaintain(t *testing.T) {
 	for i := range 1000 {
 		s.do("xadd", "cache::journal", fmt.Sprintf("%d-1", i+1), "op", "purge", "tag", "old")
 	}
-	a := startNode(t, s.client(), named("a"))
+	a := startNode(t, s.Client(), named("a"))
 	a.purgeAfterRest(t)
 	s.do("hset", a.keys.nodes, "gone", lineOf(1, 1, stateLeft))
 	now := time.Now()
@@ -135,7 +135,7 @@ func (n *testNode) purgeAfterRest(t *testing.T) {
 
 func TestSwitch(t *testing.T) {
 	s := newServer(t)
-	a, b := startNode(t, s.client(), named("a")), startNode(t, s.client(), named("b"))
+	a, b := startNode(t, s.Client(), named("a")), startNode(t, s.Client(), named("b"))
 	a.settled(t)
 	r, err := a.Switch(t.Context(), false, "", "me", "why", time.Second)
 	if err != nil || !r.Complete() {
@@ -153,7 +153,7 @@ func TestSwitch(t *testing.T) {
 // A node attached to a Redis that refuses writes cannot hold a lease.
 func TestRedisRefusesWrites(t *testing.T) {
 	s := newServer(t)
-	a := startNode(t, s.client(), named("a"))
+	a := startNode(t, s.Client(), named("a"))
 	s.do("config", "set", "maxmemory", "1")
 	a.waitFor(t, CutOff)
 	if err := a.AppendAsync(Purge{Selectors: []Selector{all}}); err != nil {

@@ -75,6 +75,9 @@ func (s *Server) Kill() {
 	}
 }
 
+// Signal sends a signal to the server, such as one that stops or continues it.
+func (s *Server) Signal(sig os.Signal) error { return s.cmd.Process.Signal(sig) }
+
 // Client returns a client as a node would have one.
 func (s *Server) Client() *redis.Client {
 	client := redis.NewClient(&redis.Options{
