@@ -68,7 +68,7 @@ func (n *node) statistics(ctx context.Context) *statistics {
 	counters := n.store.Stats()
 	s.Errors = map[string]uint64{
 		"redis": counters.RedisErrors, "dropped_writes": counters.DroppedWrites, "corrupt": counters.Corrupt,
-		"other_version": counters.OtherVersion,
+		"other_version": counters.OtherVersion, "dictionary_misses": counters.DictionaryMisses,
 	}
 	s.Coalesced = n.coalesced.Load()
 	if n.client != nil {

@@ -216,6 +216,91 @@ func sealed(meta, body []byte) []byte {
 	return append(data, body...)
 }
 
+// sealedCompressed is sealed for a compressed record of the given lengths.
+func sealedCompressed(metaLen, bodyLen int, flags byte, payload []byte) []byte {
+	data := make([]byte, 41, 41+len(payload))
+	copy(data, "\xcaRC\x02")
+	binary.LittleEndian.PutUint32(data[12:], uint32(metaLen))
+	binary.LittleEndian.PutUint32(data[16:], uint32(bodyLen))
+	binary.LittleEndian.PutUint32(data[28:], uint32(len(payload)))
+	data[40] = flags
+	binary.LittleEndian.PutUint64(data[4:], xxhash.Sum64(data[12:]))
+	return append(data, payload...)
+}
+
+// What a compressed record says of itself is not believed beyond a bound, and
+// what comes out of it must be what it says.
+func TestDecodeCompressed(t *testing.T) {
+	rec := storetest.Response("shop", "1")
+	good := store.EncodeCompressed(rec)
+	if got, err := store.Decode(good); err != nil || !reflect.DeepEqual(got, rec) {
+		t.Fatalf("%v\ngot  %+v\nwant %+v", err, got, rec)
+	}
+	for i := range good {
+		if _, err := store.Decode(good[:i]); err == nil {
+			t.Errorf("cut at %d: no error", i)
+		}
+		for bit := range 8 {
+			bad := bytes.Clone(good)
+			bad[i] ^= 1 << bit
+			got, err := store.Decode(bad)
+			if err == nil && !reflect.DeepEqual(got, rec) {
+				t.Errorf("bit %d of byte %d flipped: another record", bit, i)
+			}
+		}
+	}
+	if _, err := store.Decode(append(bytes.Clone(good), 0)); !errors.Is(err, store.ErrLength) {
+		t.Errorf("byte appended: %v", err)
+	}
+	frame := good[41:]
+	metaLen := int(binary.LittleEndian.Uint32(good[12:]))
+	bodyLen := int(binary.LittleEndian.Uint32(good[16:]))
+	for _, c := range []struct {
+		name             string
+		metaLen, bodyLen int
+		flags            byte
+		payload          []byte
+		want             error
+	}{
+		{"checksum of the content", metaLen, bodyLen, 1, frame, store.ErrChecksum},
+		{"longer than said", metaLen, bodyLen - 1, 1, frame, store.ErrFormat},
+		{"shorter than said", metaLen, bodyLen + 1, 1, frame, store.ErrFormat},
+		{"two frames", metaLen, bodyLen, 1, append(bytes.Clone(frame), frame...), store.ErrFormat},
+		{"no frame", metaLen, bodyLen, 1, []byte("garbage"), store.ErrFormat},
+		{"whole and large", metaLen, 1 << 20, 1, frame, store.ErrFormat},
+		{"huge", metaLen, 65 << 20, 0, frame, store.ErrFormat},
+		{"huge metadata", 3 << 20, bodyLen, 0, frame, store.ErrFormat},
+		{"flag of a newer program", metaLen, bodyLen, 1 << 7, frame, store.ErrVersion},
+	} {
+		if _, err := store.Decode(sealedCompressed(c.metaLen, c.bodyLen, c.flags, c.payload)); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, err, c.want)
+		}
+	}
+}
+
+// goldenCompressed is the golden record of the codec, with a longer body, as it
+// was first compressed.
+const goldenCompressed = "ca52430262dcdf1f753bdac75800000064000000c10ddd7af66e6d6d6f00000000000000000000000128b52f" +
+	"fd0000350300d40510633a73686f703a6974656d3a303066662100090209071268747470733a2f2f652e" +
+	"636f6d2f6974656d0180a0abfef96200c0a9070000c0c9b2fef962c801010001020002743101044c696e" +
+	"6b020161016201000000000068656c6c6f01541903291d23"
+
+func TestGoldenCompressed(t *testing.T) {
+	want := goldenRecord()
+	want.Body = bytes.Repeat(want.Body, 20)
+	data, err := hex.DecodeString(goldenCompressed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := store.Decode(data)
+	if err != nil {
+		t.Fatalf("%v; the record encodes as %x", err, store.EncodeCompressed(want))
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
 // Metadata that only an attacker or a newer program writes.
 func TestDecodeMetadata(t *testing.T) {
 	encoded := store.Encode(nil, storetest.Base("shop", "1"))
@@ -285,6 +370,10 @@ func FuzzDecode(f *testing.F) {
 	f.Add(store.Encode(nil, storetest.Response("shop", "1")), false)
 	f.Add(store.Encode(nil, storetest.Base("shop", "1")), false)
 	f.Add(store.Encode(nil, storetest.Base("shop", "1"))[28:], true)
+	f.Add(store.EncodeCompressed(storetest.Response("shop", "1")), false)
+	large := storetest.Response("shop", "1")
+	large.Body = bytes.Repeat(large.Body, 200)
+	f.Add(store.EncodeCompressed(large), false)
 	f.Fuzz(func(t *testing.T, data []byte, seal bool) {
 		if seal { // so that the metadata are reached
 			data = sealed(data, nil)

@@ -20,7 +20,7 @@ import (
 const (
 	tuneEvery = time.Second
 	// storedPercent is how much the heap may grow for stored responses.
-	storedPercent = 35
+	storedPercent = 30
 	// tuneStep is the change that is worth the pause that a change costs.
 	tuneStep = 5
 )

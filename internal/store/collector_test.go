@@ -14,10 +14,10 @@ func TestPercentFor(t *testing.T) {
 	}{
 		{100, 100, 0, 0},
 		{100, 100, 0, 50 * mib},
-		{100, 67, 50 * mib, 100 * mib},
-		{100, 35, 100 * mib, 100 * mib},
-		{100, 35, 200 * mib, 100 * mib}, // the collector has not seen them yet
-		{200, 117, 50 * mib, 100 * mib},
+		{100, 65, 50 * mib, 100 * mib},
+		{100, 30, 100 * mib, 100 * mib},
+		{100, 30, 200 * mib, 100 * mib}, // the collector has not seen them yet
+		{200, 115, 50 * mib, 100 * mib},
 	} {
 		if got := percentFor(c.percent, c.stored, c.live); got != c.want {
 			t.Errorf("%d percent, %d of %d bytes stored: %d, want %d", c.percent, c.stored, c.live, got, c.want)

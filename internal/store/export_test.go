@@ -57,3 +57,6 @@ func (r *Redis) Dictionaries() (vocabularies, loaded int) {
 	defer r.dictionaries.mu.Unlock()
 	return len(r.dictionaries.vocabularies), len(r.dictionaries.loaded)
 }
+
+// EncodeCompressed returns the compressed form of a record.
+func EncodeCompressed(r *Record) []byte { return encodeCompressed(Encode(nil, r), plain) }
