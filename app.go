@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -51,6 +52,9 @@ type App struct {
 	// `available` answers from its store within the freshness lifetime, `strict`
 	// asks the origin. Default: available.
 	Consistency string `json:"consistency,omitempty"`
+
+	// When requests leave Redis out because it does not answer.
+	CircuitBreaker *CircuitBreaker `json:"circuit_breaker,omitempty"`
 
 	// What is purged on an event, by its name: events come from the admin API,
 	// from the journal and from Caddy.
@@ -177,6 +181,9 @@ func (a *App) resolve() error {
 	if err := oneOf("consistency", cmp.Or(a.Consistency, consistencyAvailable), consistencyModes); err != nil {
 		return err
 	}
+	if err := a.CircuitBreaker.validate(); err != nil {
+		return err
+	}
 	for name, policy := range a.Namespaces {
 		if err := a.checkNamespace(name, policy); err != nil {
 			return fmt.Errorf("namespace %s: %w", name, err)
@@ -267,9 +274,17 @@ func (a *App) queryRules() []*VaryQuery {
 // configuration to the node.
 func (a *App) Start() error {
 	started.push(a)
+	if limit := debug.SetMemoryLimit(-1); tooMuchMemory(a.Memory, limit) {
+		a.logger.Warn("a full memory tier would exceed GOMEMLIMIT, and the collector would not rest: lower memory or raise the limit",
+			zap.Int64("memory", a.Memory), zap.Int64("limit", limit))
+	}
 	a.node.start(a)
 	return nil
 }
+
+// tooMuchMemory reports whether the process may outgrow a limit: it grows by up
+// to one and a half times what the memory tier holds.
+func tooMuchMemory(memory, limit int64) bool { return memory != memoryOff && memory > limit/3*2 }
 
 // Stop takes the limits back when the configuration that runs on is another
 // one. What requests still need is released in Cleanup.

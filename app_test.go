@@ -3,6 +3,7 @@ package rediscache
 import (
 	"encoding/json"
 	"errors"
+	"math"
 	"strings"
 	"testing"
 
@@ -165,5 +166,22 @@ func TestPolicyMerge(t *testing.T) {
 		`"max_body":1,"tags":["a","b"],"encode":{"format":"off"}}`
 	if string(merged) != want {
 		t.Errorf("merged to %s\nwant %s", merged, want)
+	}
+}
+
+func TestTooMuchMemory(t *testing.T) {
+	for _, c := range []struct {
+		memory, limit int64
+		want          bool
+	}{
+		{256 << 20, math.MaxInt64, false},
+		{256 << 20, 384 << 20, false},
+		{256<<20 + 3, 384 << 20, true},
+		{memoryOff, 1, false},
+		{math.MaxInt64, 1 << 30, true},
+	} {
+		if got := tooMuchMemory(c.memory, c.limit); got != c.want {
+			t.Errorf("memory %d, limit %d: %t", c.memory, c.limit, got)
+		}
 	}
 }

@@ -53,6 +53,10 @@ func init() {
 //	    memory    <size>|off
 //	    secret    <secret>
 //	    consistency available|strict
+//	    circuit_breaker {
+//	        failures <number>
+//	        recovery <duration>
+//	    }
 //	    on <event> {
 //	        purge      <selector> [<template>...]
 //	        soft_purge <selector> [<template>...]
@@ -96,6 +100,9 @@ func (a *App) parseOption(d *caddyfile.Dispenser, option string) error {
 		return a.parseNamespace(d)
 	case "on":
 		return a.parseOn(d)
+	case "circuit_breaker":
+		a.CircuitBreaker = new(CircuitBreaker)
+		return a.CircuitBreaker.parse(d)
 	}
 	var value string
 	if !d.AllArgs(&value) {

@@ -659,9 +659,9 @@ func TestRefreshAhead(t *testing.T) {
 	coalesceTest(t, "cold", config, func(t *testing.T, s *site, fetches *atomic.Int32) {
 		for range 20 {
 			s.get("/a")
-			time.Sleep(30 * time.Second)
+			time.Sleep(10 * time.Second)
 			expect(t, s.get("/a"), OutcomeHit, "hit")
-			time.Sleep(time.Minute)
+			time.Sleep(80 * time.Second)
 		}
 		if n := fetches.Load(); n != 20 {
 			t.Errorf("%d fetches, want those that were asked for", n)

@@ -134,6 +134,7 @@ func (n *node) start(app *App) {
 	if n.memory != nil {
 		n.memory.SetMax(app.Memory)
 	}
+	n.store.SetBreaker(app.CircuitBreaker.failures(), app.CircuitBreaker.recovery())
 	n.startOnce.Do(func() {
 		n.running.Go(n.sendEvents)
 		n.store.Start()
@@ -205,18 +206,10 @@ func (n *node) emptyMemory() {
 	}
 }
 
-func (n *node) onHealth(up bool, err error) {
-	if up {
-		n.logger().Info("redis answers")
-	} else {
-		n.refuse.Do(func() { close(n.refused) })
-		n.logger().Warn("redis is left out until it answers again", zap.Error(err))
-	}
-}
-
 func (n *node) onReach(up bool, err error) {
 	if up {
 		n.logger().Info("the journal is followed")
+		n.store.Probe()
 	} else {
 		n.logger().Warn("the journal cannot be followed until redis answers again", zap.Error(err))
 	}

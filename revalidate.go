@@ -145,15 +145,16 @@ const aheadShare = 100
 // refreshAhead refreshes a response that is about to expire, the sooner the
 // longer its fetch takes. Each request decides by chance, so that the more often
 // it is asked for the surer it is refreshed in time, and one that hardly anybody
-// asks for is not. This is XFetch with β = 1: Vattani, Chierichetti and
-// Lowenstein, Optimal Probabilistic Cache Stampede Prevention, VLDB 2015.
+// asks for is not. This is XFetch, with β = 2 because a refresh has to end in time:
+// Vattani, Chierichetti and Lowenstein, Optimal Probabilistic Cache Stampede
+// Prevention, VLDB 2015.
 func (x *exchange) refreshAhead() {
 	if x.h.policy.RefreshAhead != optionOn {
 		return
 	}
 	f := &x.rec.Freshness
 	delta := max(x.rec.FetchTime, f.Lifetime/aheadShare)
-	if float64(f.Remaining(x.now)) < float64(delta)*rand.ExpFloat64() {
+	if float64(f.Remaining(x.now)) < 2*float64(delta)*rand.ExpFloat64() {
 		x.remember()
 		x.refresh()
 	}

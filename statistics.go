@@ -23,7 +23,7 @@ type statistics struct {
 	Partial    bool                            `json:"partial,omitempty"` // keys and bytes were not all counted
 	Namespaces map[string]*namespaceStatistics `json:"namespaces"`
 	Memory     *memoryStatistics               `json:"memory,omitempty"`
-	Redis      string                          `json:"redis"`     // up, down or off
+	Breaker    string                          `json:"breaker"`   // in front of Redis: closed, open or off
 	Coalesced  uint64                          `json:"coalesced"` // requests that another request's fetch has answered
 	Errors     map[string]uint64               `json:"errors"`
 }
@@ -48,7 +48,7 @@ func handleStats(app *App, w http.ResponseWriter, r *http.Request) error {
 }
 
 func (n *node) statistics(ctx context.Context) *statistics {
-	s := &statistics{Namespaces: make(map[string]*namespaceStatistics), Redis: "off"}
+	s := &statistics{Namespaces: make(map[string]*namespaceStatistics), Breaker: "off"}
 	var total [stats.MaxOutcomes]uint64
 	for name, counts := range n.stats.Snapshot() {
 		for outcome, count := range counts {
@@ -72,9 +72,9 @@ func (n *node) statistics(ctx context.Context) *statistics {
 	}
 	s.Coalesced = n.coalesced.Load()
 	if n.client != nil {
-		s.Redis = "down"
+		s.Breaker = "open"
 		if n.store.Up() {
-			s.Redis = "up"
+			s.Breaker = "closed"
 		}
 	}
 	n.countKeys(ctx, s)

@@ -89,7 +89,7 @@ func TestBadCaddyfiles(t *testing.T) {
 		{"", "esi on!", "esi"},
 		{"", "coalesce sometimes!", "sometimes"},
 		{"consistency strong!", "", "consistency"},
-		{"circuit_breaker {!\nfailures 5\n}", "", "circuit_breaker"},
+		{"circuit_breaker {\nfailures none!\n}", "", "none"},
 		{"on changed {\nwarm all!\n}", "", "unrecognized action"},
 	} {
 		t.Run(tt.global+tt.site, func(t *testing.T) {

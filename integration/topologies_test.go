@@ -75,7 +75,7 @@ func (f *fleet) testTopology(t *testing.T, top *topology) {
 		want++
 	}
 	stats := two.json(t, http.StatusOK, http.MethodGet, "/redis_cache/stats", "")
-	if got := number(t, stats, "namespaces", "points", "keys"); got != want || stats["redis"] != "up" || stats["partial"] != nil {
+	if got := number(t, stats, "namespaces", "points", "keys"); got != want || stats["breaker"] != "closed" || stats["partial"] != nil {
 		t.Errorf("%v keys, want %v; %v", got, want, stats)
 	}
 	answer := f.purge(t, two, `{"namespace":"points","by":"somebody"}`)

@@ -1,14 +1,16 @@
 package store
 
-// health decides whether requests may use Redis.
+// health is the circuit breaker in front of Redis: it decides whether requests
+// may use it. A library's breaker would let a request find out whether Redis is
+// back; here no request ever waits for that, a probe in the background does.
 //
 // state counts the changes; it is odd while Redis is up. Every operation notes
-// it before and gives it back when it fails, so only the first failure of an
-// operation that began in the present period marks Redis down: one compare and
-// swap, one report, and no late failure ends a period that it was no part of.
-// Only run marks Redis up, and calls notify: in order, once for each change,
-// and never on a request's goroutine. down has room for the one failure that
-// each period can end with, so fail never blocks.
+// it before and gives it back with its result. Failures in a row of operations
+// that began in the present period mark Redis down when there are limit of them:
+// one compare and swap, one report, and no late failure counts for a period that
+// it was no part of. Only run marks Redis up, and calls notify: in order, once
+// for each change, and never on a request's goroutine. down has room for the one
+// failure that each period can end with, so fail never blocks.
 
 import (
 	"context"
@@ -16,14 +18,31 @@ import (
 	"time"
 )
 
+const (
+	// defaultFailures and defaultRecovery are what a breaker has unless it is set.
+	defaultFailures = 5
+	defaultRecovery = 30 * time.Second
+)
+
 // health is the state of Redis and the probe that finds it up again.
 type health struct {
 	state    atomic.Uint64
-	down     chan error // capacity 1
+	failures atomic.Int64 // in a row
+	limit    atomic.Int64
+	recovery atomic.Int64 // nanoseconds; the longest time between pings
+
+	down     chan error    // capacity 1
+	nudged   chan struct{} // capacity 1; ping at once
 	ping     func(context.Context) error
-	interval time.Duration // between pings
+	interval time.Duration // between the first pings
 	timeout  time.Duration // of a ping
 	notify   func(up bool, err error)
+}
+
+// tune says when Redis counts as down, and how seldom it is tried then.
+func (h *health) tune(failures int, recovery time.Duration) {
+	h.limit.Store(int64(failures))
+	h.recovery.Store(int64(recovery))
 }
 
 // period returns the present state, and whether Redis is up in it.
@@ -32,27 +51,49 @@ func (h *health) period() (uint64, bool) {
 	return s, s%2 == 1
 }
 
-// fail ends the period, which must be one in which Redis was up.
+// succeed notes that Redis answered.
+func (h *health) succeed() {
+	if h.failures.Load() != 0 {
+		h.failures.Store(0)
+	}
+}
+
+// fail notes that Redis did not answer an operation of the period, which must be
+// one in which Redis was up, and ends the period if that was once too often.
 func (h *health) fail(period uint64, err error) {
+	if h.state.Load() != period || h.failures.Add(1) < h.limit.Load() {
+		return
+	}
 	if h.state.CompareAndSwap(period, period+1) {
 		h.down <- err
 	}
 }
 
-// run pings until ctx ends. Its first failure is reported too, or nobody would
-// learn why Redis has never been up.
+// nudge makes the probe ping at once.
+func (h *health) nudge() {
+	select {
+	case h.nudged <- struct{}{}:
+	default:
+	}
+}
+
+// run pings until ctx ends, less and less often. Its first failure is reported
+// too, or nobody would learn why Redis has never been up.
 func (h *health) run(ctx context.Context) {
 	reported := false
-	for delay := time.Duration(0); sleep(ctx, delay); {
+	wait := h.interval
+	for delay := time.Duration(0); h.sleep(ctx, delay); {
 		if err := h.try(ctx); err != nil {
 			if !reported && ctx.Err() == nil {
 				h.notify(false, err)
 			}
 			reported = true
-			delay = h.interval
+			delay = wait
+			wait = min(2*wait, max(time.Duration(h.recovery.Load()), h.interval))
 			continue
 		}
 		reported = true
+		wait = h.interval
 		since := time.Now()
 		if !h.stayUp(ctx) {
 			return
@@ -72,8 +113,9 @@ func (h *health) try(ctx context.Context) error {
 	return h.ping(ctx)
 }
 
-// stayUp marks Redis up until a failure, and returns false if ctx ended first.
+// stayUp marks Redis up until it fails, and returns false if ctx ended first.
 func (h *health) stayUp(ctx context.Context) bool {
+	h.failures.Store(0)
 	period := h.state.Add(1)
 	h.notify(true, nil)
 	select {
@@ -86,8 +128,8 @@ func (h *health) stayUp(ctx context.Context) bool {
 	}
 }
 
-// sleep waits for d and returns false if ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
+// sleep waits for d, or for a nudge, and returns false if ctx ended first.
+func (h *health) sleep(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil
 	}
@@ -96,7 +138,15 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-timer.C:
 		return true
+	case <-h.nudged:
+		return true
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// sleep waits for d and returns false if ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	var h health // which nobody nudges
+	return h.sleep(ctx, d)
 }

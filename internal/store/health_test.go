@@ -27,7 +27,8 @@ var errRefused = errors.New("refused")
 func startProbe(t *testing.T, failure error) *probe {
 	p := &probe{}
 	p.set(failure)
-	p.health.down = make(chan error, 1)
+	p.health.down, p.nudged = make(chan error, 1), make(chan struct{}, 1)
+	p.tune(5, 4*time.Second)
 	p.interval, p.timeout = time.Second, 500*time.Millisecond
 	p.ping = func(ctx context.Context) error {
 		p.pings.Add(1)
@@ -81,13 +82,17 @@ func TestHealthAbsentAtStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := startProbe(t, errRefused)
 		p.want(t, false, "false refused")
-		time.Sleep(10 * time.Second)
-		p.want(t, false, "false refused")
-		if n := p.pings.Load(); n < 10 || n > 11 {
-			t.Errorf("%d pings in 10 s, want one a second", n)
+		for _, after := range []int{1, 2, 4, 4, 4} { // seconds
+			pings := p.pings.Load()
+			time.Sleep(time.Duration(after) * time.Second)
+			synctest.Wait()
+			if n := p.pings.Load(); n != pings+1 {
+				t.Errorf("%d pings after %d s more, want one", n-pings, after)
+			}
 		}
+		p.want(t, false, "false refused")
 		p.set(nil)
-		time.Sleep(time.Second)
+		p.nudge()
 		p.want(t, true, "false refused", "true <nil>")
 	})
 }
@@ -97,6 +102,27 @@ func TestHealthHangingPing(t *testing.T) {
 		p := startProbe(t, context.DeadlineExceeded)
 		time.Sleep(500 * time.Millisecond)
 		p.want(t, false, "false context deadline exceeded")
+	})
+}
+
+// Only failures in a row count.
+func TestHealthFailuresInARow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := startProbe(t, nil)
+		time.Sleep(time.Minute)
+		period, _ := p.period()
+		for range 10 {
+			for range 4 {
+				p.fail(period, errRefused)
+			}
+			p.succeed()
+		}
+		p.want(t, true, "true <nil>")
+		p.tune(2, time.Minute)
+		p.fail(period, errRefused)
+		p.want(t, true, "true <nil>")
+		p.fail(period, errRefused)
+		p.want(t, true, "true <nil>", "false refused", "true <nil>")
 	})
 }
 
@@ -112,6 +138,7 @@ func TestHealthFailures(t *testing.T) {
 			wg.Go(func() { p.fail(period, errRefused) })
 		}
 		wg.Wait()
+		p.fail(period, errRefused) // late
 		p.want(t, false, "true <nil>", "false refused")
 		if n := p.pings.Load(); n != 2 {
 			t.Errorf("%d pings, want one at once after the failure", n)
@@ -119,7 +146,9 @@ func TestHealthFailures(t *testing.T) {
 
 		p.set(nil)
 		time.Sleep(time.Second)
-		p.fail(period, errRefused) // of an operation that began before the outage
+		for range 10 {
+			p.fail(period, errRefused) // of operations that began before the outage
+		}
 		p.want(t, true, "true <nil>", "false refused", "true <nil>")
 	})
 }
@@ -130,8 +159,10 @@ func TestHealthFlapping(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := startProbe(t, nil)
 		for range 1000 { // 10 s
-			if period, up := p.period(); up {
-				p.fail(period, errRefused)
+			for range 5 {
+				if period, up := p.period(); up {
+					p.fail(period, errRefused)
+				}
 			}
 			time.Sleep(10 * time.Millisecond)
 		}

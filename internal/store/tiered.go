@@ -48,7 +48,9 @@ func (t TierName) String() string {
 type Options struct {
 	ReadTimeout   time.Duration // longest wait of a request for Redis; 50 ms
 	WriteTimeout  time.Duration // longest write; 1 s
-	ProbeInterval time.Duration // between pings while Redis is down; 1 s
+	Failures      int           // in a row, after which Redis counts as down; 5
+	Recovery      time.Duration // longest time between pings while Redis is down; 30 s
+	ProbeInterval time.Duration // between the first of these pings; 1 s
 	ProbeTimeout  time.Duration // longest ping, dial included; 1 s
 	QueueRecords  int           // records waiting to be written; 1024
 	QueueBytes    int64         // their weight; 64 MiB
@@ -69,6 +71,8 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	setDefault(&o.ReadTimeout, 50*time.Millisecond)
 	setDefault(&o.WriteTimeout, time.Second)
+	setDefault(&o.Failures, defaultFailures)
+	setDefault(&o.Recovery, defaultRecovery)
 	setDefault(&o.ProbeInterval, time.Second)
 	setDefault(&o.ProbeTimeout, time.Second)
 	setDefault(&o.QueueRecords, 1024)
@@ -119,14 +123,23 @@ func NewTiered(m *Memory, r *Redis, opts Options) *Tiered {
 	if r != nil {
 		t.health = health{
 			down:     make(chan error, 1),
+			nudged:   make(chan struct{}, 1),
 			ping:     r.Ping,
 			interval: opts.ProbeInterval,
 			timeout:  opts.ProbeTimeout,
 			notify:   opts.OnHealth,
 		}
+		t.health.tune(opts.Failures, opts.Recovery)
 	}
 	return t
 }
+
+// SetBreaker changes after how many failures in a row Redis counts as down, and
+// the longest time between two attempts to reach it again.
+func (t *Tiered) SetBreaker(failures int, recovery time.Duration) { t.health.tune(failures, recovery) }
+
+// Probe finds out at once whether Redis is up again.
+func (t *Tiered) Probe() { t.health.nudge() }
 
 // Start launches the probe, the writers, the sweeper, and what tunes the collector
 // and trains dictionaries. It is called once.
@@ -277,9 +290,13 @@ func (t *Tiered) writeJob(ctx context.Context, j *job) bool {
 	return err == nil
 }
 
-// note counts a failed operation of a period and decides whether it ends it.
+// note tells the breaker how an operation of a period ended.
 func (t *Tiered) note(period uint64, err error, read bool) {
-	if err == nil || errors.Is(err, ErrForeignKey) || errors.Is(err, ErrTooLarge) {
+	if err == nil {
+		t.health.succeed()
+		return
+	}
+	if errors.Is(err, ErrForeignKey) || errors.Is(err, ErrTooLarge) {
 		return // Redis was not asked
 	}
 	t.redisErrors.Add(1)

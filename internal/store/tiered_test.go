@@ -94,7 +94,7 @@ func TestTieredDoesNothingBeforeStart(t *testing.T) {
 // A hanging Redis costs one read timeout, an absent one nothing.
 func TestTieredHangingRedis(t *testing.T) {
 	fake := newFake(map[string]string{"GET": null})
-	inBubble(t, fake, store.Options{}, func(t *testing.T, s *store.Tiered, d *diary) {
+	inBubble(t, fake, store.Options{Failures: 1}, func(t *testing.T, s *store.Tiered, d *diary) {
 		time.Sleep(time.Minute)
 		fake.set("GET", hang)
 		key := storetest.Response("shop", "1").Key
@@ -146,7 +146,7 @@ func TestTieredErrorReplies(t *testing.T) {
 	} {
 		t.Run(c.command+" "+c.reply, func(t *testing.T) {
 			fake := newFake(map[string]string{"GET": null, "SET": ok})
-			inBubble(t, fake, store.Options{}, func(t *testing.T, s *store.Tiered, d *diary) {
+			inBubble(t, fake, store.Options{Failures: 1}, func(t *testing.T, s *store.Tiered, d *diary) {
 				if c.reply != hang {
 					c.reply += "\r\n"
 				}
@@ -179,7 +179,7 @@ func TestTieredErrorReplies(t *testing.T) {
 func TestTieredCanceledRequest(t *testing.T) {
 	rec := storetest.Response("shop", "1")
 	fake := newFake(map[string]string{"GET": bulk(store.Encode(nil, rec)), "SCAN": hang})
-	inBubble(t, fake, store.Options{}, func(t *testing.T, s *store.Tiered, d *diary) {
+	inBubble(t, fake, store.Options{Failures: 1}, func(t *testing.T, s *store.Tiered, d *diary) {
 		rec := storetest.Response("shop", "1") // of the bubble's time
 		fake.set("GET", bulk(store.Encode(nil, rec)))
 		ctx, cancel := context.WithCancel(t.Context())
