@@ -17,6 +17,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/coalesce"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
@@ -61,7 +62,7 @@ type captureWriter struct {
 
 	rec         *store.Record // being captured; nil when the response is not to be stored
 	declared    int64         // Content-Length; -1 when not stated
-	body        []byte
+	body        coalesce.Buffer
 	varyNames   []string // that select the variant, when it is one
 	variantHash string
 }
@@ -285,7 +286,7 @@ func (c *captureWriter) FlushError() error {
 // keepUntyped notes that the header goes out before any of the body, so that the
 // server cannot guess a Content-Type from it; on a hit it must not either.
 func (c *captureWriter) keepUntyped() {
-	if _, typed := c.Header()["Content-Type"]; c.rec != nil && len(c.body) == 0 && c.pump == nil && !typed {
+	if _, typed := c.Header()["Content-Type"]; c.rec != nil && c.body.Len() == 0 && c.pump == nil && !typed {
 		c.rec.Fields = append(c.rec.Fields, store.Field{Op: store.FieldSet, Name: "Content-Type"})
 	}
 }
@@ -308,17 +309,17 @@ func (c *captureWriter) capture(p []byte, err error) {
 	switch {
 	case err != nil:
 		c.drop(ReasonIncomplete)
-	case int64(len(c.body)+len(p)) > c.x.h.policy.maxBody():
+	case int64(c.body.Len()+len(p)) > c.x.h.policy.maxBody():
 		c.drop(ReasonTooLarge)
 	default:
-		c.body = append(c.body, p...)
+		_, _ = c.body.Write(p) // it never fails
 	}
 }
 
 // drop gives the capture up; the response goes on.
 func (c *captureWriter) drop(reason Reason) {
 	if c.rec != nil {
-		c.rec, c.body = nil, nil
+		c.rec, c.body = nil, coalesce.Buffer{}
 		c.x.refuse(reason)
 		c.x.noteUnshared(c.status)
 	}
@@ -373,7 +374,7 @@ func (c *captureWriter) decide() {
 		Status: c.status, Fields: c.fields(header, decision.Strip),
 	}
 	if c.flight == nil {
-		c.body = make([]byte, 0, max(c.declared, 0))
+		c.body.Reserve(c.declared)
 	}
 	x.storing, x.freshness, x.now = true, &c.rec.Freshness, response.ResponseTime
 }
@@ -523,12 +524,12 @@ func (c *captureWriter) record() *store.Record {
 	if c.rec == nil {
 		return nil
 	}
-	body := c.body
+	size := c.body.Len()
 	if c.pump != nil {
-		body = c.flight.Body()
+		size = c.flight.Len()
 	}
 	switch {
-	case c.declared >= 0 && c.declared != int64(len(body)), c.declared < 0 && c.x.r.Context().Err() != nil:
+	case c.declared >= 0 && c.declared != int64(size), c.declared < 0 && c.x.r.Context().Err() != nil:
 		c.drop(ReasonIncomplete)
 		return nil
 	case hasTrailers(c.Header()):
@@ -537,9 +538,10 @@ func (c *captureWriter) record() *store.Record {
 	}
 	rec := c.rec
 	rec.FetchTime = time.Since(c.began)
-	rec.Body = slices.Clip(body)
-	if cap(body) > len(body)+len(body)/8 {
-		rec.Body = slices.Clone(body)
+	if c.pump != nil {
+		rec.Body = c.flight.Body()
+	} else {
+		rec.Body = c.body.Bytes()
 	}
 	if c.status != http.StatusNoContent {
 		rec.Fields = append(rec.Fields, store.Field{

@@ -242,7 +242,7 @@ func (x *exchange) serveShared(f *flight, s *share) error {
 	case err != nil:
 		return nil // the client has left
 	case how == coalesce.TooLarge:
-		return x.resume(s.rec.Status, f.Body())
+		return x.resume(s.rec.Status, f.Reader())
 	case how != coalesce.Complete:
 		panic(http.ErrAbortHandler)
 	}
@@ -524,7 +524,8 @@ type resumeWriter struct {
 	*caddyhttp.ResponseWriterWrapper
 	header http.Header
 	status int
-	part   []byte // still to be compared
+	part   *coalesce.Reader[share]
+	left   []byte // of the part, to be compared next; the part is over when it is empty
 }
 
 func (w *resumeWriter) Header() http.Header { return w.header }
@@ -536,22 +537,28 @@ func (w *resumeWriter) WriteHeader(status int) {
 }
 
 func (w *resumeWriter) Write(p []byte) (int, error) {
-	n := min(len(p), len(w.part))
-	if !bytes.Equal(p[:n], w.part[:n]) {
-		panic(http.ErrAbortHandler)
+	size := len(p)
+	for len(p) > 0 && len(w.left) > 0 {
+		n := min(len(p), len(w.left))
+		if !bytes.Equal(p[:n], w.left[:n]) {
+			panic(http.ErrAbortHandler)
+		}
+		p = p[n:]
+		if w.left = w.left[n:]; len(w.left) == 0 {
+			w.left = w.part.More()
+		}
 	}
-	w.part = w.part[n:]
-	if n == len(p) {
-		return n, nil
+	if len(p) == 0 {
+		return size, nil
 	}
-	m, err := w.ResponseWriter.Write(p[n:])
-	return n + m, err
+	n, err := w.ResponseWriter.Write(p)
+	return size - len(p) + n, err
 }
 
 func (w *resumeWriter) ReadFrom(r io.Reader) (int64, error) { return io.Copy(writerOnly{w}, r) }
 
 func (w *resumeWriter) FlushError() error {
-	if len(w.part) > 0 {
+	if len(w.left) > 0 {
 		return nil
 	}
 	//nolint:bodyclose // there is no body
@@ -560,16 +567,17 @@ func (w *resumeWriter) FlushError() error {
 
 // resume fetches for a follower whose flight ended because the body was too large
 // to be kept. The client has the part of it that was kept.
-func (x *exchange) resume(status int, part []byte) error {
+func (x *exchange) resume(status int, part *coalesce.Reader[share]) error {
 	w := &resumeWriter{
 		ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: x.w},
 		header:                make(http.Header), status: status, part: part,
 	}
+	w.left = part.More()
 	err := passThrough(w, x.r, x.next)
 	if err != nil {
 		x.h.logger.Debug("a response could not be resumed", zap.Error(err))
 	}
-	if err != nil || len(w.part) > 0 {
+	if err != nil || len(w.left) > 0 {
 		panic(http.ErrAbortHandler)
 	}
 	return nil

@@ -3,6 +3,7 @@ package integration
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -111,6 +112,12 @@ http://%s {
 // a second.
 func throughput(b *testing.B, addr, path string, requests int) float64 {
 	b.Helper()
+	return throughputOf(b, addr, func() string { return path }, requests)
+}
+
+// throughputOf is throughput with a path for each request.
+func throughputOf(b *testing.B, addr string, path func() string, requests int) float64 {
+	b.Helper()
 	begun := time.Now()
 	var clients sync.WaitGroup
 	for range benchConnections {
@@ -124,19 +131,19 @@ func throughput(b *testing.B, addr, path string, requests int) float64 {
 	return float64(benchConnections*requests) / time.Since(begun).Seconds()
 }
 
-// ask sends the same request again and again over one connection. It reads
+// ask sends one request after the other over one connection. It reads
 // answers without parsing more of them than their length, so that the client
 // costs little beside the server.
-func ask(addr, path string, requests int) error {
+func ask(addr string, path func() string, requests int) error {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	in := bufio.NewReaderSize(conn, 64<<10)
-	request := []byte("GET " + path + " HTTP/1.1\r\nHost: " + addr + "\r\n\r\n")
 	for range requests {
-		if _, err := conn.Write(request); err != nil {
+		request := "GET " + path() + " HTTP/1.1\r\nHost: " + addr + "\r\n\r\n"
+		if _, err := io.WriteString(conn, request); err != nil {
 			return err
 		}
 		if err := skipResponse(in); err != nil {

@@ -15,7 +15,6 @@ package coalesce
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -89,7 +88,7 @@ type Flight[H any] struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed at the next change; nil while nobody waits
 	header  *H
-	body    []byte
+	body    Buffer
 	flushes int // requests to flush what has been written
 	ending  Ending
 }
@@ -131,7 +130,7 @@ func (f *Flight[H]) Share(header *H, size int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.header = header
-	f.body = make([]byte, 0, max(size, 0))
+	f.body.Reserve(size)
 	f.wake()
 }
 
@@ -139,7 +138,7 @@ func (f *Flight[H]) Share(header *H, size int64) {
 func (f *Flight[H]) Write(p []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.body = append(f.body, p...)
+	_, _ = f.body.Write(p) // it never fails
 	f.wake()
 }
 
@@ -151,11 +150,11 @@ func (f *Flight[H]) Flush() {
 	f.wake()
 }
 
-// Body returns the body as far as it has come.
+// Body returns the body as far as it has come, in one piece.
 func (f *Flight[H]) Body() []byte {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return slices.Clip(f.body)
+	return f.body.Bytes()
 }
 
 // Retire lets nobody join any more, so that the next one starts a flight anew.
@@ -171,7 +170,7 @@ func (f *Flight[H]) Retire() {
 func (f *Flight[H]) Len() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return len(f.body)
+	return f.body.Len()
 }
 
 // End ends the flight, unless it has ended already.
@@ -215,15 +214,12 @@ func (f *Flight[H]) Header(ctx context.Context, limit time.Duration) (header *H,
 // Reader reads the body of a flight. It belongs to one goroutine.
 type Reader[H any] struct {
 	f       *Flight[H]
-	read    int // bytes
+	at      place
 	flushes int // requests to flush that were passed on
 }
 
 // Reader returns a reader from the start.
 func (f *Flight[H]) Reader() *Reader[H] { return &Reader[H]{f: f} }
-
-// Read returns how much was read.
-func (r *Reader[H]) Read() int { return r.read }
 
 // Next waits for more of the body. flush asks to flush once it has been written.
 // After an ending other than Flying nothing follows. The error is that of ctx.
@@ -231,11 +227,15 @@ func (r *Reader[H]) Next(ctx context.Context) (body []byte, flush bool, how Endi
 	f := r.f
 	for {
 		f.mu.Lock()
-		body, flush, how = f.body[r.read:len(f.body):len(f.body)], f.flushes > r.flushes, f.ending
-		if len(body) > 0 || flush || how != Flying {
-			r.read, r.flushes = len(f.body), f.flushes
+		if body = f.body.next(&r.at); len(body) > 0 {
 			f.mu.Unlock()
-			return body, flush, how, nil
+			return body, false, Flying, nil
+		}
+		flush, how = f.flushes > r.flushes, f.ending
+		if flush || how != Flying {
+			r.flushes = f.flushes
+			f.mu.Unlock()
+			return nil, flush, how, nil
 		}
 		changed := f.change()
 		f.mu.Unlock()
@@ -245,4 +245,11 @@ func (r *Reader[H]) Next(ctx context.Context) (body []byte, flush bool, how Endi
 			return nil, false, Flying, ctx.Err()
 		}
 	}
+}
+
+// More returns more of the body, or nothing where there is no more by now.
+func (r *Reader[H]) More() []byte {
+	r.f.mu.Lock()
+	defer r.f.mu.Unlock()
+	return r.f.body.next(&r.at)
 }

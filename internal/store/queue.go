@@ -77,6 +77,34 @@ func (q *queue) next() *job {
 	return j
 }
 
+const (
+	// What one round trip carries at the most, unless a single job is larger.
+	batchJobs  = 64
+	batchBytes = 256 << 10
+)
+
+// batch waits for jobs as next does, and returns as many as one round trip should
+// carry.
+func (q *queue) batch() []*job {
+	first := q.next()
+	if first == nil {
+		return nil
+	}
+	jobs, bytes := []*job{first}, weight(first.records)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.pending) > 0 && len(jobs) < batchJobs {
+		j := q.pending[0]
+		if bytes += weight(j.records); bytes > batchBytes {
+			break
+		}
+		jobs = append(jobs, j)
+		q.pending[0] = nil
+		q.pending = q.pending[1:]
+	}
+	return jobs
+}
+
 // find returns the record that will be written last under a full key, or nil.
 func (q *queue) find(key string) *Record {
 	q.mu.Lock()

@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 )
 
@@ -39,5 +40,33 @@ func TestQueueBounds(t *testing.T) {
 		if n, b := q.size(); n != 0 || b != 0 {
 			t.Errorf("%s: %d records of %d bytes left", c.name, n, b)
 		}
+	}
+}
+
+func TestQueueBatches(t *testing.T) {
+	q := newQueue(1000, 1<<30)
+	huge := queued(0)
+	huge.records[0].Body = make([]byte, 2*batchBytes)
+	q.push(huge)
+	for i := range 100 {
+		q.push(queued(i))
+	}
+	var sizes []int
+	for range 3 {
+		jobs := q.batch()
+		sizes = append(sizes, len(jobs))
+		for _, j := range jobs {
+			q.finish(j)
+		}
+	}
+	if want := []int{1, batchJobs, 100 - batchJobs}; !slices.Equal(sizes, want) {
+		t.Errorf("batches of %v, want %v", sizes, want)
+	}
+	if n, b := q.size(); n != 0 || b != 0 {
+		t.Errorf("%d records of %d bytes left", n, b)
+	}
+	q.close()
+	if q.batch() != nil {
+		t.Error("a closed queue has jobs")
 	}
 }

@@ -39,6 +39,9 @@ type Redis struct {
 
 	dictionaries *dictionaries
 	raw, encoded atomic.Uint64
+
+	// Set by start: puts reads of different requests into one round trip.
+	pipeline *redis.AutoPipeliner
 }
 
 // NewRedis returns the tier of all keys that begin with prefix and a colon. The
@@ -80,6 +83,48 @@ func (r *Redis) Ping(ctx context.Context) error {
 	return err
 }
 
+// maxReads bounds the reads that wait for their turn in the pipeline.
+const maxReads = 1 << 13
+
+// start begins to put reads into pipelines. Without it each has a round trip of
+// its own.
+func (r *Redis) start() {
+	client, ok := r.client.(interface {
+		AutoPipelineWithOptions(*redis.AutoPipelineOptions) (*redis.AutoPipeliner, error)
+	})
+	if !ok {
+		return
+	}
+	opts := redis.DefaultBlockingAutoPipelineOptions()
+	opts.MaxQueuedCommands = maxReads
+	if pipeline, err := client.AutoPipelineWithOptions(opts); err == nil {
+		r.pipeline = pipeline
+	}
+}
+
+// read reads a value. The pipeline knows no deadlines, so that nobody waits for
+// it beyond that of ctx; it gives up by the timeouts of the client.
+func (r *Redis) read(ctx context.Context, name string) ([]byte, error) {
+	if r.pipeline == nil {
+		return r.client.Get(ctx, name).Bytes()
+	}
+	type answer struct {
+		data []byte
+		err  error
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		data, err := r.pipeline.Get(ctx, name).Bytes()
+		answered <- answer{data, err}
+	}()
+	select {
+	case a := <-answered:
+		return a.data, a.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
 // Get returns the record of key. What cannot be decoded is absent and counted.
 func (r *Redis) Get(ctx context.Context, key Key) (*Record, error) {
 	rec, _, err := r.get(ctx, key)
@@ -91,11 +136,14 @@ func (r *Redis) get(ctx context.Context, key Key) (*Record, packed, error) {
 	if !r.owns(key.Name) {
 		return nil, packed{}, ErrForeignKey
 	}
-	data, err := r.client.Get(ctx, key.Name).Bytes()
+	data, err := r.read(ctx, key.Name)
 	if errors.Is(err, redis.Nil) {
 		return nil, packed{}, nil
 	}
 	if err != nil {
+		return nil, packed{}, err
+	}
+	if data, err = r.join(ctx, key.Name, data); data == nil {
 		return nil, packed{}, err
 	}
 	find, err := r.finderFor(ctx, data)
@@ -138,8 +186,8 @@ func (r *Redis) count(err error) {
 	}
 }
 
-// Put stores the records in one round trip. Those that are about to expire are
-// left out.
+// Put stores the records in one round trip, but for large ones. Those that are
+// about to expire are left out.
 func (r *Redis) Put(ctx context.Context, records ...*Record) error {
 	now := time.Now()
 	r.dictionaries.prolong(ctx, records, now)
@@ -151,6 +199,9 @@ func (r *Redis) Put(ctx context.Context, records ...*Record) error {
 		}
 		data, err := r.encode(rec)
 		if err != nil {
+			return err
+		}
+		if data, err = r.split(ctx, rec.Key.Name, data, ttl); err != nil {
 			return err
 		}
 		pipe.Set(ctx, rec.Key.Name, data, ttl)
@@ -236,11 +287,18 @@ func (r *Redis) unlink(ctx context.Context, step []entry, match func(*Record) bo
 			asked = append(asked, e.head)
 		}
 	}
-	if pipe.Len() == 0 {
+	if len(asked) == 0 {
 		return nil
 	}
+	for _, e := range step {
+		if e.head != nil && match(e.head) {
+			for number := range partsFor(e.size) {
+				pipe.Unlink(ctx, r.partName(e.name, number))
+			}
+		}
+	}
 	cmds, err := pipe.Exec(ctx)
-	for i, cmd := range cmds {
+	for i, cmd := range cmds[:min(len(cmds), len(asked))] {
 		if c, ok := cmd.(*redis.IntCmd); ok && c.Val() > 0 {
 			removed(asked[i])
 		}

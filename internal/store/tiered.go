@@ -153,6 +153,7 @@ func (t *Tiered) Start() {
 	if t.redis == nil {
 		return
 	}
+	t.redis.start()
 	t.running.Go(func() { t.health.run(ctx) })
 	t.running.Go(func() { t.redis.dictionaries.run(ctx) })
 	for range t.opts.Writers {
@@ -269,23 +270,34 @@ func (t *Tiered) PutThen(done func(), records ...*Record) {
 }
 
 func (t *Tiered) write(ctx context.Context) {
-	for j := t.queue.next(); j != nil; j = t.queue.next() {
-		if !t.writeJob(ctx, j) {
-			t.droppedWrites.Add(uint64(len(j.records)))
+	for jobs := t.queue.batch(); jobs != nil; jobs = t.queue.batch() {
+		if !t.writeJobs(ctx, jobs) {
+			// One may be what Redis cannot hold.
+			for _, j := range jobs {
+				if len(jobs) == 1 || !t.writeJobs(ctx, []*job{j}) {
+					t.droppedWrites.Add(uint64(len(j.records)))
+				}
+			}
 		}
-		t.queue.finish(j)
-		j.done()
+		for _, j := range jobs {
+			t.queue.finish(j)
+			j.done()
+		}
 	}
 }
 
-func (t *Tiered) writeJob(ctx context.Context, j *job) bool {
+func (t *Tiered) writeJobs(ctx context.Context, jobs []*job) bool {
 	period, up := t.health.period()
 	if !up {
 		return false
 	}
+	var records []*Record
+	for _, j := range jobs {
+		records = append(records, j.records...)
+	}
 	ctx, cancel := context.WithTimeout(ctx, t.opts.WriteTimeout)
 	defer cancel()
-	err := t.redis.Put(ctx, j.records...)
+	err := t.redis.Put(ctx, records...)
 	t.note(period, err, false)
 	return err == nil
 }
