@@ -2,6 +2,7 @@ package integration
 
 import (
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -88,6 +89,49 @@ func TestTenants(t *testing.T) {
 		if d := rds.ttl(t, key); d >= 0 {
 			t.Errorf("%q got a lifetime of %s", key, d)
 		}
+	}
+}
+
+// TestDatabases has two nodes on two databases of one Redis, with the same site and prefix: nothing
+// crosses.
+func TestDatabases(t *testing.T) {
+	t.Parallel()
+	rds := startRedis(t)
+	web := newOrigin(t)
+	const path, key = "/api/v1/users/1", "user:shop.test/api/v1/users/1"
+	var (
+		nodes  []*node
+		stored []reply
+	)
+	for db := 1; db <= 2; db++ {
+		d := rds.database(t, db)
+		n := startCaddy(t, layout{redis: d, origin: web, cache: guide, site: guideSite})
+		miss := n.want(t, "MISS", path)
+		d.await(t, miss.key())
+		nodes, stored = append(nodes, n), append(stored, miss)
+	}
+	if stored[0].key() != stored[1].key() || stored[0].body == stored[1].body {
+		t.Errorf("keys %q and %q, bodies %q and %q", stored[0].key(), stored[1].key(), stored[0].body, stored[1].body)
+	}
+	if keys := rds.keys(t, "*"); len(keys) > 0 {
+		t.Errorf("in a database that nobody uses: %q", keys)
+	}
+	for _, n := range nodes {
+		if list := n.json(t, http.StatusOK, http.MethodGet, "/redis_cache/nodes", "")["nodes"].([]any); len(list) != 1 {
+			t.Errorf("%d nodes on a database with one: %v", len(list), list)
+		}
+	}
+
+	for _, selector := range []string{`{"key":"` + key + `"}`, `{"namespace":"user"}`, `{"pattern":"*"}`, `{"all":true}`} {
+		nodes[0].purge(t, selector)
+		nodes[0].want(t, "MISS", path)
+		if hit := nodes[1].want(t, "HIT", path); hit.body != stored[1].body {
+			t.Errorf("%s: body %q, stored was %q", selector, hit.body, stored[1].body)
+		}
+	}
+	nodes[1].restart(t)
+	if hit := nodes[1].want(t, "HIT", path); hit.body != stored[1].body || hit.cacheStatus(t)["detail"] != "redis" {
+		t.Errorf("after a restart: body %q, stored was %q", hit.body, stored[1].body)
 	}
 }
 

@@ -159,11 +159,9 @@ func (n *node) attached(t *testing.T) {
 // When that is 200, the new configuration alone answers.
 func (n *node) reload(t *testing.T, l layout) reply {
 	t.Helper()
-	n.reloaded.Store(true)
 	generation := fmt.Sprintf("/generation/%d", probes.Add(1))
 	l.site += "\n\trespond " + generation + " new"
-	r := n.api(t, http.MethodPost, "/load", l.caddyfile(n.site, n.admin),
-		"Content-Type: text/caddyfile", "Cache-Control: must-revalidate")
+	r := n.load(t, l)
 	if r.status != http.StatusOK {
 		return r
 	}
@@ -189,8 +187,31 @@ func (n *node) reload(t *testing.T, l layout) reply {
 	return r
 }
 
+// load is reload without the wait: for a while the old configuration may answer, too.
+func (n *node) load(t *testing.T, l layout) reply {
+	t.Helper()
+	n.reloaded.Store(true)
+	return n.api(t, http.MethodPost, "/load", l.caddyfile(n.site, n.admin),
+		"Content-Type: text/caddyfile", "Cache-Control: must-revalidate")
+}
+
 // api calls the admin API.
-func (n *node) api(t *testing.T, method, path, body string, fields ...string) reply {
+func (n *node) api(t *testing.T, method, path, body string, fields ...string) (r reply) {
+	t.Helper()
+	// A reload changes the socket of the admin API, too, see try.
+	repeatable := n.reloaded.Load() && (method == http.MethodGet || path == "/load")
+	var err error
+	within(patience, func() bool {
+		r, err = n.callAPI(t, method, path, body, fields...)
+		return !repeatable || !lost(err)
+	})
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	return r
+}
+
+func (n *node) callAPI(t *testing.T, method, path, body string, fields ...string) (reply, error) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+n.admin+path, strings.NewReader(body))
 	if err != nil {
@@ -202,11 +223,7 @@ func (n *node) api(t *testing.T, method, path, body string, fields ...string) re
 	}
 	// Every reload closes the admin server's connections, so none is kept.
 	req.Close = true
-	r, err := send(n.client, req)
-	if err != nil {
-		t.Fatalf("%s %s: %v", method, path, err)
-	}
-	return r
+	return send(n.client, req)
 }
 
 // json calls the admin API, expects the status, and decodes the answer.

@@ -17,6 +17,7 @@ import (
 // redisServer is a Redis on a port of its own that keeps nothing on disk.
 type redisServer struct {
 	addr   string
+	db     int
 	args   []string
 	proc   *process
 	client *redis.Client // to look into it, as redis-cli would
@@ -66,7 +67,15 @@ func (r *redisServer) pause() { r.proc.signal(syscall.SIGSTOP) }
 
 func (r *redisServer) resume() { r.proc.signal(syscall.SIGCONT) }
 
-func (r *redisServer) url() string { return "redis://" + r.addr + "/0" }
+func (r *redisServer) url() string { return fmt.Sprintf("redis://%s/%d", r.addr, r.db) }
+
+// database is the same server, seen through another database.
+func (r *redisServer) database(t *testing.T, db int) *redisServer {
+	t.Helper()
+	other := *r
+	other.db, other.client = db, r.other(t, db, "")
+	return &other
+}
 
 // keys lists the keys that match the glob, sorted.
 func (r *redisServer) keys(t *testing.T, glob string) []string {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 )
@@ -89,40 +90,114 @@ func TestReloadWithRedis(t *testing.T) {
 	node.want(t, "HIT", "/api/v1/users/1")
 }
 
-// TestReloadLeaksNothing reloads again and again under requests.
+// TestReloadLimits changes the size of the memory tier: a reload applies it, and one that fails after
+// it was applied takes it back. A failed one does not stay at another Redis either.
+func TestReloadLimits(t *testing.T) {
+	t.Parallel()
+	one, two := startRedis(t), startRedis(t)
+	limited := func(mebibytes int) layout {
+		return layout{redis: one, origin: newOrigin(t), cache: fmt.Sprintf("\tmemory %dMiB\n%s", mebibytes, guide), site: guideSite}
+	}
+	node := startCaddy(t, limited(16))
+	check := func(mebibytes float64) {
+		t.Helper()
+		stats := node.json(t, http.StatusOK, http.MethodGet, "/redis_cache/stats", "")
+		if got := number(t, stats, "memory", "max"); got != mebibytes*(1<<20) {
+			t.Fatalf("the memory tier is bounded by %.0f bytes, want %.0f MiB", got, mebibytes)
+		}
+	}
+	check(16)
+	current := limited(32)
+	if r := node.reload(t, current); r.status != http.StatusOK {
+		t.Fatalf("reload: %d %s", r.status, r.body)
+	}
+	check(32)
+
+	first := node.want(t, "MISS", "/api/v1/users/1")
+	one.await(t, first.key())
+	// Caddy starts apps in any order: often enough the cache comes before the server that fails.
+	for i := range 8 {
+		failing := limited(64)
+		failing.more = "http://:" + strings.TrimPrefix(current.origin.addr, "127.0.0.1:") + " {\n\tbind 127.0.0.1\n\trespond taken\n}"
+		if i%2 == 1 {
+			failing.redis = two
+		}
+		if r := node.reload(t, failing); r.status == http.StatusOK {
+			t.Fatal("a port in use is no error")
+		}
+		check(32)
+		if r := node.want(t, "HIT", "/api/v1/users/1"); r.body != first.body {
+			t.Errorf("body %q, stored was %q", r.body, first.body)
+		}
+	}
+	eventually(t, "the other Redis is left", func() bool { return len(two.connections(t)) == 1 })
+	node.purge(t, `{"namespace":"user"}`)
+	node.want(t, "MISS", "/api/v1/users/1")
+}
+
+const reloads = 200
+
+// TestReloadLeaksNothing reloads again and again under requests, now and then in vain.
 func TestReloadLeaksNothing(t *testing.T) {
 	t.Parallel()
 	rds := startRedis(t)
-	l := layout{redis: rds, origin: newOrigin(t), cache: guide, site: guideSite}
+	web := newOrigin(t)
+	l := layout{redis: rds, origin: web, cache: guide, site: guideSite}
 	node := startCaddy(t, l)
-	clients := startVisitors(t, node, func(i int64) string { return fmt.Sprintf("/api/v1/users/%d", i%50) })
-	clients.some(t, 200)
-	reload := func() {
-		if r := node.reload(t, l); r.status != http.StatusOK {
-			t.Errorf("reload: %d %s", r.status, r.body)
+	failing := l
+	failing.more = "http://:" + strings.TrimPrefix(web.addr, "127.0.0.1:") + " {\n\tbind 127.0.0.1\n\trespond taken\n}"
+	const paths = 50
+	path := func(i int64) string { return fmt.Sprintf("/api/v1/users/%d", i%paths) }
+	load := func(times int) {
+		t.Helper()
+		clients := startVisitors(t, node, path)
+		clients.some(t, 2*paths)
+		warm := web.requests()
+		for i := range times {
+			next, failed := l, i%10 == 9
+			if failed {
+				next = failing
+			}
+			if r := node.load(t, next); (r.status == http.StatusOK) == failed {
+				t.Errorf("reload: %d %s", r.status, r.body)
+			}
+		}
+		for _, failure := range clients.stop() {
+			t.Error(failure)
+		}
+		// A node that had no turn for seconds fetches anew, once.
+		if fetched := web.requests() - warm; fetched > paths {
+			t.Errorf("%d requests have reached the origin, though everything is stored", fetched)
 		}
 	}
-	for range 3 {
-		reload()
+	load(5)
+	before := node.resources(t, rds)
+	load(reloads)
+	// A few come and go; a leak of one per reload would not.
+	const slack = 10
+	var after resources
+	if !within(patience, func() bool {
+		after = node.resources(t, rds)
+		return after.goroutines <= before.goroutines+slack && after.connections <= before.connections+slack &&
+			after.descriptors <= before.descriptors+slack
+	}) {
+		t.Errorf("after %d reloads: %+v, before: %+v", reloads, after, before)
 	}
-	idle := func() int {
-		node.client.CloseIdleConnections()
-		return node.goroutines(t)
+	node.want(t, "HIT", path(1))
+}
+
+// resources are what a reload could leak.
+type resources struct{ goroutines, connections, descriptors int }
+
+// resources counts those of a node without requests; rds is its Redis.
+func (n *node) resources(t *testing.T, rds *redisServer) resources {
+	t.Helper()
+	n.client.CloseIdleConnections()
+	descriptors, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", n.proc.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
 	}
-	before, connections := idle(), len(rds.connections(t))
-	for range 20 {
-		reload()
-		clients.some(t, 5)
-	}
-	for _, failure := range clients.stop() {
-		t.Error(failure)
-	}
-	// Requests in flight come and go; a leak of one per reload would not.
-	eventually(t, fmt.Sprintf("goroutines fall back to about %d", before), func() bool { return idle() < before+15 })
-	eventually(t, "connections to Redis fall back", func() bool { return len(rds.connections(t)) < connections+10 })
-	if got := node.want(t, "HIT", "/api/v1/users/1"); got.status != http.StatusOK {
-		t.Errorf("status %d", got.status)
-	}
+	return resources{n.goroutines(t), len(rds.connections(t)), len(descriptors)}
 }
 
 // TestReloadInFlight reloads while a response is on its way: it arrives whole,

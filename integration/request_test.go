@@ -106,13 +106,16 @@ func (n *node) try(ctx context.Context, method, path, body string, fields ...str
 		return reply{}, err
 	}
 	r, err := send(n.client, req)
-	if n.reloaded.Load() && body == "" && (errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF)) {
+	if n.reloaded.Load() && body == "" && lost(err) {
 		// Each configuration of Caddy listens on a socket of its own, and
 		// connections that nobody has accepted yet are lost with the old one.
 		return send(n.client, req)
 	}
 	return r, err
 }
+
+// lost reports whether a connection ended before there was an answer.
+func lost(err error) bool { return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF) }
 
 func send(client *http.Client, req *http.Request) (reply, error) {
 	resp, err := client.Do(req)
