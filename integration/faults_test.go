@@ -1,11 +1,13 @@
 package integration
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -86,10 +88,16 @@ func TestRedisFailsUnderLoad(t *testing.T) {
 			rds := startRedis(t)
 			node := startCaddy(t, layout{redis: rds, origin: newOrigin(t), cache: guide, site: guideSite, hasty: true})
 			clients := startVisitors(t, node, func(i int64) string {
-				return fmt.Sprintf("/api/v1/pickups/%d", i%200) // hits, and misses that want to be stored
+				if i%10 == 0 {
+					return fmt.Sprintf("/api/v1/pickups/new-%d", i) // has to ask Redis, and wants to be stored
+				}
+				return fmt.Sprintf("/api/v1/pickups/%d", i%200)
 			})
 			clients.some(t, 300)
+			before := len(node.complaints())
 			tt.away(t, rds)
+			clients.some(t, 300)
+			eventually(t, "the node notices", func() bool { return len(node.complaints()) > before })
 			clients.some(t, 300)
 			tt.back(t, rds)
 			clients.some(t, 300)
@@ -100,6 +108,10 @@ func TestRedisFailsUnderLoad(t *testing.T) {
 				t.Errorf("a request took %s", slowest)
 			}
 			node.attached(t)
+			// A busy machine is slow to answer, too; but nothing is told for each request.
+			if lines := node.complaints(); len(lines) > 12 {
+				t.Errorf("the log says %q", lines)
+			}
 			// A purge is confirmed once the node follows the journal again, in a new
 			// epoch where Redis came back empty: what was stored before is dropped.
 			node.purge(t, `{"key":"none:at-all"}`)
@@ -111,39 +123,156 @@ func TestRedisFailsUnderLoad(t *testing.T) {
 	}
 }
 
-// TestSickRedis has a Redis that answers, but not as it should. Requests go on
-// from memory and origin all the same.
+// TestSickRedis has a Redis that answers, but not as it should, or not at all. Requests go on from
+// memory and origin all the same, the log says once what is wrong, and when Redis is well again
+// nobody has to tell the node.
 func TestSickRedis(t *testing.T) {
 	t.Parallel()
-	for name, sick := range map[string]func(t *testing.T) *redisServer{
-		"wants a password": func(t *testing.T) *redisServer { return startRedis(t, "--requirepass", "secret") },
-		"out of memory": func(t *testing.T) *redisServer {
-			return startRedis(t, "--maxmemory", "1", "--maxmemory-policy", "noeviction")
+	for name, tt := range map[string]struct {
+		start   func(t *testing.T) *redisServer
+		connect string // as in layout, with %s for the address
+		log     string // what it says
+		purge   int    // status, 503 unless the journal takes entries; it is never 200
+		heal    func(t *testing.T, r *redisServer)
+	}{
+		"absent": {
+			start: func(t *testing.T) *redisServer { return reserveRedis(t) },
+			log:   "connection refused",
+			heal:  func(t *testing.T, r *redisServer) { r.start(t) },
 		},
-		"read only": func(t *testing.T) *redisServer {
-			return startRedis(t, "--replicaof", "127.0.0.1", fmt.Sprint(freePort(t)))
+		"wants a password": {
+			start: func(t *testing.T) *redisServer { return startRedis(t, "--requirepass", "secret") },
+			log:   "NOAUTH",
+			heal: func(t *testing.T, r *redisServer) {
+				if err := r.other(t, 0, "secret").ConfigSet(t.Context(), "requirepass", "").Err(); err != nil {
+					t.Fatal(err)
+				}
+			},
 		},
-		"babbles": func(t *testing.T) *redisServer { return answering(t, "HTTP/1.1 400 Bad Request\r\n\r\n") },
-		"silent":  func(t *testing.T) *redisServer { return answering(t, "") },
+		"wants another password": {
+			start: func(t *testing.T) *redisServer {
+				return startRedis(t, "--user", "cache", "on", ">right", "~*", "&*", "+@all")
+			},
+			connect: "redis://cache:wrong@%s",
+			log:     "WRONGPASS",
+			heal:    func(t *testing.T, r *redisServer) { r.do(t, "ACL", "SETUSER", "cache", ">wrong") },
+		},
+		"refuses reads": {
+			start: func(t *testing.T) *redisServer {
+				return startRedis(t, "--user", "cache", "on", "nopass", "~*", "&*", "+@all", "-get")
+			},
+			connect: "redis://cache:any@%s",
+			log:     "NOPERM",
+			purge:   http.StatusAccepted,
+			heal:    func(t *testing.T, r *redisServer) { r.do(t, "ACL", "SETUSER", "cache", "+get") },
+		},
+		"refuses the journal": {
+			start: func(t *testing.T) *redisServer {
+				return startRedis(t, "--user", "cache", "on", "nopass", "~*", "&*", "+@all", "-xrevrange", "-xrange", "-hset")
+			},
+			connect: "redis://cache:any@%s",
+			log:     "NOPERM",
+			purge:   http.StatusAccepted,
+			heal:    func(t *testing.T, r *redisServer) { r.do(t, "ACL", "SETUSER", "cache", "+@all") },
+		},
+		"out of memory": {
+			start: func(t *testing.T) *redisServer {
+				return startRedis(t, "--maxmemory", "1", "--maxmemory-policy", "noeviction")
+			},
+			log:  "OOM",
+			heal: func(t *testing.T, r *redisServer) { r.do(t, "CONFIG", "SET", "maxmemory", "0") },
+		},
+		"read only": {
+			start: func(t *testing.T) *redisServer {
+				return startRedis(t, "--replicaof", "127.0.0.1", fmt.Sprint(freePort(t)))
+			},
+			log:  "READONLY",
+			heal: func(t *testing.T, r *redisServer) { r.do(t, "REPLICAOF", "NO", "ONE") },
+		},
+		"babbles": {
+			start: func(t *testing.T) *redisServer { return answering(t, "HTTP/1.1 400 Bad Request\r\n\r\n") },
+			log:   "HTTP/1.1 400 Bad Request",
+			heal:  replaced,
+		},
+		"silent": {
+			start: func(t *testing.T) *redisServer { return answering(t, "") },
+			log:   "timeout",
+			heal:  replaced,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			rds := sick(t)
+			t.Parallel()
+			rds := tt.start(t)
+			proc := rds.proc
 			rds.proc = nil // or the node is awaited to store in it
-			node := startCaddy(t, layout{redis: rds, origin: newOrigin(t), cache: guide, site: guideSite, hasty: true})
-			for i := range 3 {
-				path := fmt.Sprintf("/api/v1/pickups/%d", i)
-				begun := time.Now()
-				// A node that comes to trust its Redis drops what it knew before, once.
-				eventually(t, "a hit", func() bool { return node.get(t, path).outcome() == "HIT" })
-				if took := time.Since(begun); took > 2*time.Second {
-					t.Errorf("a miss and a hit took %s", took)
-				}
+			l := layout{redis: rds, origin: newOrigin(t), cache: guide, site: guideSite}
+			if tt.connect != "" {
+				l.connect = fmt.Sprintf(tt.connect, rds.addr) + blockOf()
 			}
-			if r := node.api(t, http.MethodPost, "/redis_cache/purge", `{"all":true}`); r.status != http.StatusServiceUnavailable {
-				t.Errorf("a purge that was recorded nowhere is answered %d %s", r.status, r.body)
+			node := startCaddy(t, l)
+			node.hitsWithout(t)
+			if r := node.api(t, http.MethodPost, "/redis_cache/purge", `{"all":true}`); r.status != cmp.Or(tt.purge, http.StatusServiceUnavailable) {
+				t.Errorf("a purge that was not applied is answered %d %s", r.status, r.body)
 			}
+			clients := startVisitors(t, node, func(i int64) string {
+				return fmt.Sprintf("/api/v1/pickups/%d", i%200)
+			})
+			clients.some(t, 400)
+			for _, failure := range clients.stop() {
+				t.Error(failure)
+			}
+			node.complained(t, tt.log)
+
+			rds.proc = proc
+			tt.heal(t, rds)
+			node.attached(t)
+			node.purge(t, `{"namespace":"user"}`)
+			rds.await(t, node.want(t, "MISS", "/api/v1/users/after").key())
+			node.want(t, "HIT", "/api/v1/users/after")
 		})
 	}
+}
+
+// hitsWithout expects hits though Redis is of no use.
+func (n *node) hitsWithout(t *testing.T) {
+	t.Helper()
+	for i := range 3 {
+		path := fmt.Sprintf("/api/v1/points/%d", i)
+		begun := time.Now()
+		// A node that comes to trust its Redis drops what it knew before, once.
+		eventually(t, "a hit", func() bool { return n.get(t, path).outcome() == "HIT" })
+		if took := time.Since(begun); took > 2*time.Second {
+			t.Errorf("a miss and a hit took %s", took)
+		}
+	}
+}
+
+// complained expects that the log names the reason, and once: in a line of the store and in one of
+// the journal at most.
+func (n *node) complained(t *testing.T, reason string) {
+	t.Helper()
+	lines := n.complaints()
+	named := slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, reason) })
+	if !named || len(lines) > 2 {
+		t.Errorf("%q is not told, or more than once: %q", reason, lines)
+	}
+}
+
+// complaints are the warnings and errors that the cache has logged.
+func (n *node) complaints() (lines []string) {
+	for line := range strings.Lines(n.proc.log.String()) {
+		if strings.Contains(line, `"logger":"redis_cache"`) && !strings.Contains(line, `"level":"info"`) {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+// replaced puts a real server in the place of one of answering.
+func replaced(t *testing.T, r *redisServer) {
+	t.Helper()
+	r.close()
+	r.start(t)
 }
 
 // answering listens like a Redis and says only that, whatever it is asked.
@@ -154,13 +283,19 @@ func answering(t *testing.T, text string) *redisServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
+	ctx, cancel := context.WithCancel(t.Context())
+	r.close = func() {
+		cancel()
+		l.Close()
+	}
+	t.Cleanup(r.close)
 	go func() {
 		for {
 			conn, err := l.Accept()
 			if err != nil {
 				return
 			}
+			context.AfterFunc(ctx, func() { conn.Close() })
 			go func() {
 				defer conn.Close()
 				io.WriteString(conn, text)

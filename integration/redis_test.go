@@ -20,6 +20,7 @@ type redisServer struct {
 	db     int
 	args   []string
 	proc   *process
+	close  func()        // of one that only pretends, see answering
 	client *redis.Client // to look into it, as redis-cli would
 }
 
