@@ -368,7 +368,11 @@ func (x *exchange) lookAgain(fleet bool) bool {
 
 // serveFound ends a flight with what the second lookup has found.
 func (x *exchange) serveFound(f *flight, outcome Outcome) error {
-	x.shareWhole(f, OutcomeMiss)
+	var names []string
+	if x.base != nil {
+		names = x.base.Vary
+	}
+	x.shareWhole(f, names, OutcomeMiss)
 	reason := ReasonNone
 	if outcome != OutcomeHit {
 		reason = x.forward
@@ -376,13 +380,10 @@ func (x *exchange) serveFound(f *flight, outcome Outcome) error {
 	return x.serve(outcome, reason)
 }
 
-// shareWhole ends a flight with x.rec, which is complete.
-func (x *exchange) shareWhole(f *flight, outcome Outcome) {
-	s := &share{rec: x.rec, whole: true, outcome: outcome}
-	if x.base != nil {
-		s.names = x.base.Vary
-	}
-	f.Share(s, 0)
+// shareWhole ends a flight with x.rec, which is complete. names select it, if it
+// is a variant.
+func (x *exchange) shareWhole(f *flight, names []string, outcome Outcome) {
+	f.Share(&share{rec: x.rec, whole: true, names: names, outcome: outcome}, 0)
 	f.End(coalesce.Complete)
 }
 
@@ -571,6 +572,9 @@ func (x *exchange) resume(status int, part *coalesce.Reader[share]) error {
 	w := &resumeWriter{
 		ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: x.w},
 		header:                make(http.Header), status: status, part: part,
+	}
+	for _, name := range conditionFields {
+		delete(x.r.Header, name) // they were answered with the part
 	}
 	w.left = part.More()
 	err := passThrough(w, x.r, x.next)

@@ -531,6 +531,35 @@ func TestCoalescingRevalidation(t *testing.T) {
 		}
 	})
 
+	coalesceTest(t, "304 of a variant", `{}`, func(t *testing.T, s *site, fetches *atomic.Int32) {
+		s.origin = func(w http.ResponseWriter, r *http.Request) {
+			fetches.Add(1)
+			pause(r.Context(), time.Second)
+			w.Header().Set("Cache-Control", forAMinute)
+			w.Header().Set("Vary", "X-Colour")
+			w.Header().Set("Etag", `"1"`)
+			if r.Header.Get("If-None-Match") != "" {
+				w.WriteHeader(http.StatusNotModified)
+				return
+			}
+			io.WriteString(w, r.Header.Get("X-Colour"))
+		}
+		s.get("/a", "X-Colour", "red")
+		s.get("/a", "X-Colour", "blue")
+		time.Sleep(2 * time.Minute)
+		var visits []*visit
+		for range 3 {
+			visits = append(visits, s.visit("/a", "X-Colour", "red"), s.visit("/a", "X-Colour", "blue"))
+		}
+		time.Sleep(time.Second)
+		for i, v := range visits {
+			v.want(t, OutcomeRevalidated, []string{"red", "blue"}[i%2], "fwd=stale", time.Second)
+		}
+		if n := fetches.Load(); n != 4 {
+			t.Errorf("%d fetches of two variants, each twice", n)
+		}
+	})
+
 	coalesceTest(t, "dead origin", `{}`, func(t *testing.T, s *site, fetches *atomic.Int32) {
 		s.get("/a")
 		time.Sleep(2 * time.Minute)
@@ -589,6 +618,10 @@ func TestCoalescingLargeBodies(t *testing.T) {
 		return func(w http.ResponseWriter, r *http.Request) {
 			n := fetches.Add(1)
 			w.Header().Set("Cache-Control", forAMinute)
+			if r.Header.Get("If-None-Match") != "" {
+				w.WriteHeader(http.StatusNotModified)
+				return
+			}
 			for i := range 4 {
 				if same {
 					n = 0
@@ -603,7 +636,7 @@ func TestCoalescingLargeBodies(t *testing.T) {
 		s.origin = grow(fetches, true)
 		leader := s.visit("/a")
 		synctest.Wait()
-		follower := s.visit("/a")
+		follower := s.visit("/a", "If-None-Match", `"other"`)
 		time.Sleep(7 * time.Second)
 		synctest.Wait()
 		body := "00.......01.......02.......03......."

@@ -172,7 +172,7 @@ func (x *exchange) serveRevalidated(w *captureWriter) error {
 	}
 	if w.flight != nil {
 		if x.storing && x.rec.Freshness.Fresh(time.Now()) {
-			x.shareWhole(w.flight, OutcomeRevalidated)
+			x.shareWhole(w.flight, w.varyNames, OutcomeRevalidated)
 		} else {
 			w.flight.End(coalesce.Alone)
 		}
