@@ -28,6 +28,19 @@ func newFleetNode(t *testing.T, s *redistest.Server, stored *atomic.Bool) *fleet
 	return n
 }
 
+// newPair returns two nodes of a fleet, both of which hear of releases.
+func newPair(t *testing.T) (s *redistest.Server, a, b *fleetNode) {
+	t.Helper()
+	s = redistest.Start(t)
+	var stored atomic.Bool
+	a, b = newFleetNode(t, s, &stored), newFleetNode(t, s, &stored)
+	client := s.Client()
+	for client.PubSubNumSub(t.Context(), a.channel).Val()[a.channel] < 2 {
+		time.Sleep(time.Millisecond)
+	}
+	return s, a, b
+}
+
 func (n *fleetNode) query() Query {
 	return Query{
 		ID: someID, Patient: true,
@@ -74,24 +87,12 @@ func (n *fleetNode) mustAcquire(t *testing.T) *Lease {
 	return lease
 }
 
-// listening waits until a release reaches the node.
-func (n *fleetNode) listening(t *testing.T, s *redistest.Server) {
-	t.Helper()
-	client := s.Client()
-	for client.PubSubNumSub(t.Context(), n.channel).Val()[n.channel] == 0 {
-		time.Sleep(time.Millisecond)
-	}
-}
-
 func TestLeaseIsFollowed(t *testing.T) {
-	s := redistest.Start(t)
-	var stored atomic.Bool
-	a, b := newFleetNode(t, s, &stored), newFleetNode(t, s, &stored)
-	b.listening(t, s)
+	s, a, b := newPair(t)
 	lease := a.mustAcquire(t)
 	verdict := b.acquire(t, s)
 	start := time.Now()
-	stored.Store(true)
+	a.stored.Store(true)
 	lease.Release(nil)
 	if v := verdict(); v != Followed {
 		t.Errorf("verdict %d, want it followed", v)
@@ -124,10 +125,7 @@ func noKeysLeft(t *testing.T, s *redistest.Server) {
 }
 
 func TestLeaseIsTakenOver(t *testing.T) {
-	s := redistest.Start(t)
-	var stored atomic.Bool
-	a, b := newFleetNode(t, s, &stored), newFleetNode(t, s, &stored)
-	b.listening(t, s)
+	s, a, b := newPair(t)
 	lease := a.mustAcquire(t)
 	verdict := b.acquire(t, s)
 	lease.Release(nil) // it failed
@@ -139,9 +137,7 @@ func TestLeaseIsTakenOver(t *testing.T) {
 
 // A node that dies takes its lease along only until it runs out.
 func TestLeaseOfTheDead(t *testing.T) {
-	s := redistest.Start(t)
-	var stored atomic.Bool
-	a, b := newFleetNode(t, s, &stored), newFleetNode(t, s, &stored)
+	s, a, b := newPair(t)
 	a.opts.Expiry = 200 * time.Millisecond
 	b.opts.Expiry = a.opts.Expiry
 	dead := a.mustAcquire(t)
@@ -158,9 +154,7 @@ func TestLeaseOfTheDead(t *testing.T) {
 }
 
 func TestLeaseIsExtended(t *testing.T) {
-	s := redistest.Start(t)
-	var stored atomic.Bool
-	a, b := newFleetNode(t, s, &stored), newFleetNode(t, s, &stored)
+	s, a, b := newPair(t)
 	a.opts.Expiry = 200 * time.Millisecond
 	b.opts.Limit = time.Second
 	lease := a.mustAcquire(t)
@@ -175,9 +169,7 @@ func TestLeaseIsExtended(t *testing.T) {
 }
 
 func TestImpatient(t *testing.T) {
-	s := redistest.Start(t)
-	var stored atomic.Bool
-	a := newFleetNode(t, s, &stored)
+	s, a, _ := newPair(t)
 	lease := a.mustAcquire(t)
 	q := a.query()
 	q.Patient = false
@@ -190,10 +182,7 @@ func TestImpatient(t *testing.T) {
 }
 
 func TestMissIsTold(t *testing.T) {
-	s := redistest.Start(t)
-	var stored atomic.Bool
-	a, b := newFleetNode(t, s, &stored), newFleetNode(t, s, &stored)
-	b.listening(t, s)
+	s, a, b := newPair(t)
 	at := journal.Position{Epoch: 1, ID: journal.ID{Ms: 2}}
 	lease := a.mustAcquire(t)
 	verdict := b.acquire(t, s)
@@ -223,9 +212,7 @@ func TestMissIsTold(t *testing.T) {
 }
 
 func TestRedisAway(t *testing.T) {
-	s := redistest.Start(t)
-	var stored atomic.Bool
-	a := newFleetNode(t, s, &stored)
+	s, a, _ := newPair(t)
 	lease := a.mustAcquire(t)
 	s.Kill()
 	if _, v := a.Acquire(t.Context(), a.query()); v != Unanswered {
