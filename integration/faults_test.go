@@ -132,7 +132,7 @@ func TestSickRedis(t *testing.T) {
 		start   func(t *testing.T) *redisServer
 		connect string // as in layout, with %s for the address
 		log     string // what it says
-		purge   int    // status, 503 unless the journal takes entries; it is never 200
+		purge   int    // status, 503 unless the journal takes entries; never 200, as it is not followed
 		heal    func(t *testing.T, r *redisServer)
 	}{
 		"absent": {
@@ -165,6 +165,15 @@ func TestSickRedis(t *testing.T) {
 			log:     "NOPERM",
 			purge:   http.StatusAccepted,
 			heal:    func(t *testing.T, r *redisServer) { r.do(t, "ACL", "SETUSER", "cache", "+get") },
+		},
+		"refuses writes": {
+			start: func(t *testing.T) *redisServer {
+				return startRedis(t, "--user", "cache", "on", "nopass", "~*", "&*", "+@all", "-set")
+			},
+			connect: "redis://cache:any@%s",
+			log:     "NOPERM",
+			purge:   http.StatusAccepted,
+			heal:    func(t *testing.T, r *redisServer) { r.do(t, "ACL", "SETUSER", "cache", "+set") },
 		},
 		"refuses the journal": {
 			start: func(t *testing.T) *redisServer {
@@ -212,7 +221,7 @@ func TestSickRedis(t *testing.T) {
 			node := startCaddy(t, l)
 			node.hitsWithout(t)
 			if r := node.api(t, http.MethodPost, "/redis_cache/purge", `{"all":true}`); r.status != cmp.Or(tt.purge, http.StatusServiceUnavailable) {
-				t.Errorf("a purge that was not applied is answered %d %s", r.status, r.body)
+				t.Errorf("a purge is answered %d %s", r.status, r.body)
 			}
 			clients := startVisitors(t, node, func(i int64) string {
 				return fmt.Sprintf("/api/v1/pickups/%d", i%200)

@@ -79,7 +79,7 @@ func (j *Journal) look(ctx context.Context) (epoch string, first ID, err error) 
 	defer cancel()
 	var key *redis.StringCmd
 	var page *redis.XMessageSliceCmd
-	_, err = j.client.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+	err = transact(ctx, j.client, func(pipe redis.Pipeliner) error {
 		key = pipe.Get(ctx, j.keys.epoch)
 		page = pipe.XRangeN(ctx, j.keys.stream, "-", "+", 1)
 		return nil
@@ -107,18 +107,35 @@ func (j *Journal) beginEpoch(ctx context.Context, found string) (uint64, error) 
 		if now != found {
 			return redis.TxFailedErr
 		}
-		_, err = tx.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+		return transact(ctx, tx, func(pipe redis.Pipeliner) error {
 			pipe.Set(ctx, j.keys.epoch, formatEpoch(epoch), j.epochTTL())
 			pipe.XAdd(ctx, j.add(fields{fieldOp, string(OpEpoch), fieldEpoch, formatEpoch(epoch)}))
 			return nil
 		})
-		return err
 	}, j.keys.epoch)
 	if err != nil {
 		return 0, err
 	}
 	j.know(epoch)
 	return epoch, nil
+}
+
+// transact is TxPipelined whose error is what Redis refused, not that it gave up the transaction for
+// it.
+func transact(ctx context.Context, client interface {
+	TxPipelined(context.Context, func(redis.Pipeliner) error) ([]redis.Cmder, error)
+}, f func(redis.Pipeliner) error,
+) error {
+	cmds, err := client.TxPipelined(ctx, f)
+	if !redis.HasErrorPrefix(err, "EXECABORT") {
+		return err
+	}
+	for _, cmd := range cmds {
+		if refused := cmd.Err(); refused != nil && !redis.HasErrorPrefix(refused, "EXECABORT") {
+			return refused
+		}
+	}
+	return err
 }
 
 // maxKnown bounds what outsiders can make a node remember. Forgetting is safe:
