@@ -79,6 +79,11 @@ func (b *CircuitBreaker) parse(d *caddyfile.Dispenser) (err error) {
 	return err
 }
 
+// onRefused reports that responses cannot be stored in Redis.
+func (n *node) onRefused(err error) {
+	n.logger().Warn("redis refuses to store responses", zap.Error(err))
+}
+
 // onHealth reports that the breaker has opened or closed. It begins open.
 func (n *node) onHealth(up bool, err error) {
 	if up {

@@ -103,7 +103,7 @@ func newNode(conn *connection, app *App) *node {
 	if app.Memory != memoryOff {
 		n.memory = store.NewMemory(app.Memory, n.check)
 	}
-	options := store.Options{ReadTimeout: readTimeout, Check: n.check, OnHealth: n.onHealth}
+	options := store.Options{ReadTimeout: readTimeout, Check: n.check, OnHealth: n.onHealth, OnRefused: n.onRefused}
 	if n.redis == nil {
 		options.OnSwept = n.onSwept
 	}

@@ -337,3 +337,25 @@ func TestPassword(t *testing.T) {
 		t.Error("the log shows the password")
 	}
 }
+
+// TestWritesRefused takes the right to store away while everything is well. It is
+// no failure of Redis, but the log has to say why nothing is stored.
+func TestWritesRefused(t *testing.T) {
+	t.Parallel()
+	rds := startRedis(t, "--user", "cache", "on", "nopass", "~*", "&*", "+@all")
+	node := startCaddy(t, layout{
+		redis: rds, origin: newOrigin(t), cache: guide, site: guideSite,
+		connect: fmt.Sprintf("redis://cache:any@%s", rds.addr) + blockOf(),
+	})
+	rds.do(t, "ACL", "SETUSER", "cache", "-set")
+	for i := range 100 {
+		node.want(t, "MISS", fmt.Sprintf("/api/v1/users/%d", i))
+	}
+	eventually(t, "the log says it", func() bool { return strings.Contains(node.proc.log.String(), "redis refuses to store responses") })
+	if n := strings.Count(node.proc.log.String(), "redis refuses to store responses"); n != 1 {
+		t.Errorf("the log says %d times that nothing is stored", n)
+	}
+	node.want(t, "HIT", "/api/v1/users/1") // from memory
+	rds.do(t, "ACL", "SETUSER", "cache", "+set")
+	rds.await(t, node.want(t, "MISS", "/api/v1/users/after").key())
+}

@@ -63,6 +63,10 @@ type Options struct {
 	// counts as down until the first ping; if that one fails, this is reported too.
 	OnHealth func(up bool, err error)
 
+	// OnRefused is called when Redis answers a write with an error, such as one that
+	// it is out of memory; at most once a minute. Responses are not stored then.
+	OnRefused func(error)
+
 	// OnSwept is called with each record that was removed from memory because it
 	// has expired or is covered. It may be nil.
 	OnSwept func(*Record)
@@ -81,6 +85,9 @@ func (o Options) withDefaults() Options {
 	o.Check = o.Check.orValid()
 	if o.OnHealth == nil {
 		o.OnHealth = func(bool, error) {}
+	}
+	if o.OnRefused == nil {
+		o.OnRefused = func(error) {}
 	}
 	return o
 }
@@ -102,6 +109,7 @@ type Tiered struct {
 	running sync.WaitGroup
 	stop    context.CancelFunc
 
+	lastRefused   atomic.Int64 // when OnRefused was called; Unix time in nanoseconds
 	redisErrors   atomic.Uint64
 	droppedWrites atomic.Uint64
 }
@@ -271,13 +279,8 @@ func (t *Tiered) PutThen(done func(), records ...*Record) {
 
 func (t *Tiered) write(ctx context.Context) {
 	for jobs := t.queue.batch(); jobs != nil; jobs = t.queue.batch() {
-		if !t.writeJobs(ctx, jobs) {
-			// One may be what Redis cannot hold.
-			for _, j := range jobs {
-				if len(jobs) == 1 || !t.writeJobs(ctx, []*job{j}) {
-					t.droppedWrites.Add(uint64(len(j.records)))
-				}
-			}
+		if err := t.writeJobs(ctx, jobs); err != nil {
+			t.writeAgain(ctx, jobs, err)
 		}
 		for _, j := range jobs {
 			t.queue.finish(j)
@@ -286,10 +289,25 @@ func (t *Tiered) write(ctx context.Context) {
 	}
 }
 
-func (t *Tiered) writeJobs(ctx context.Context, jobs []*job) bool {
+// writeAgain tries the jobs of a failed write one by one: one may be what Redis
+// cannot hold, and a connection that broke says little about the next one. What a
+// job alone was refused is not asked for twice.
+func (t *Tiered) writeAgain(ctx context.Context, jobs []*job, err error) {
+	_, refused := errors.AsType[redis.Error](err)
+	for _, j := range jobs {
+		if (len(jobs) == 1 && refused) || t.writeJobs(ctx, []*job{j}) != nil {
+			t.droppedWrites.Add(uint64(len(j.records)))
+		}
+	}
+}
+
+// errDown is the error of a write while Redis is left out.
+var errDown = errors.New("store: redis is down")
+
+func (t *Tiered) writeJobs(ctx context.Context, jobs []*job) error {
 	period, up := t.health.period()
 	if !up {
-		return false
+		return errDown
 	}
 	var records []*Record
 	for _, j := range jobs {
@@ -299,7 +317,21 @@ func (t *Tiered) writeJobs(ctx context.Context, jobs []*job) bool {
 	defer cancel()
 	err := t.redis.Put(ctx, records...)
 	t.note(period, err, false)
-	return err == nil
+	if _, refused := errors.AsType[redis.Error](err); refused {
+		t.refused(err)
+	}
+	return err
+}
+
+// refusedEvery is the shortest time between two calls of OnRefused.
+const refusedEvery = time.Minute
+
+func (t *Tiered) refused(err error) {
+	now := time.Now().UnixNano()
+	last := t.lastRefused.Load()
+	if (last == 0 || now-last >= int64(refusedEvery)) && t.lastRefused.CompareAndSwap(last, now) {
+		t.opts.OnRefused(err)
+	}
 }
 
 // note tells the breaker how an operation of a period ended.
