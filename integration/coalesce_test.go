@@ -276,7 +276,7 @@ func TestCancelled(t *testing.T) {
 	})
 	before := []int{one.goroutines(t), two.goroutines(t)}
 	var wg sync.WaitGroup
-	const requests, clients = 5000, 50
+	const requests, clients = 10_000, 50
 	for client := range clients {
 		wg.Go(func() {
 			rng := rand.New(rand.NewPCG(7, uint64(client)))
