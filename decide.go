@@ -1,0 +1,224 @@
+package rediscache
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
+)
+
+// decide starts the capture of a response that may be stored, or notes why it
+// may not.
+func (c *captureWriter) decide() {
+	x := c.x
+	header := c.Header()
+	c.declared = contentLength(header)
+	if reason := c.unstorable(header); reason != ReasonNone {
+		x.refuse(reason)
+		return
+	}
+	response := rfc9111.Response{Status: c.status, Header: header, RequestTime: x.now, ResponseTime: time.Now()}
+	rules, mismatch := c.rulesFor(c.status, header)
+	decision := rfc9111.Decide(response, rules)
+	if !decision.Store {
+		x.refuse(refused(decision.Refusal))
+		if mismatch {
+			x.refuse(ReasonTypeMismatch)
+		}
+		return
+	}
+	if !x.credentials.allowed(&decision.Freshness) {
+		x.outcome, x.detail = OutcomeBypass, x.credentials.name
+		x.refuse(ReasonCredentials)
+		return
+	}
+	if reason := c.address(decision.Vary, header); reason != ReasonNone {
+		x.refuse(reason)
+		return
+	}
+	tags, ok := x.tags(header)
+	if !ok {
+		x.refuse(ReasonTagLimit)
+		return
+	}
+	if len(header["Date"]) == 0 {
+		header["Date"] = []string{response.ResponseTime.UTC().Format(http.TimeFormat)}
+		c.ResponseWriter.Header()["Date"] = header["Date"]
+	}
+	c.rec = &store.Record{
+		Namespace: x.h.Namespace, Identifier: x.key.identifier, Tags: tags,
+		Freshness: decision.Freshness, Expires: expires(&decision.Freshness, header),
+		Status: c.status, Fields: c.fields(header, decision.Strip),
+	}
+	if c.flight == nil {
+		c.body.Reserve(c.declared)
+	}
+	x.storing, x.freshness, x.now = true, &c.rec.Freshness, response.ResponseTime
+}
+
+// unstorable finds what forbids to store the response before the HTTP rules are
+// asked.
+func (c *captureWriter) unstorable(header http.Header) Reason {
+	x, p := c.x, &c.x.h.policy
+	switch {
+	case x.asGet:
+		if !x.answersGet(c.status, header) {
+			return ReasonMethod
+		}
+	case x.method == http.MethodHead:
+		return ReasonMethod
+	case len(x.reqHead["Range"]) > 0 && !c.revalidating:
+		return ReasonRange
+	}
+	switch {
+	case c.status == http.StatusPreconditionFailed:
+		return ReasonPrecondition
+	case isStream(header):
+		return ReasonStreaming
+	case len(header["Trailer"]) > 0:
+		return ReasonTrailers
+	case c.declared > p.maxBody():
+		return ReasonTooLarge
+	case p.setCookie() == setCookieRefuse && !slices.Equal(header["Set-Cookie"], c.before["Set-Cookie"]):
+		return ReasonSetCookie
+	}
+	return c.unwanted(c.status, header)
+}
+
+// unwanted finds what forbids to store a header, be it a response's or one that
+// freshens what is stored.
+func (c *captureWriter) unwanted(status int, header http.Header) Reason {
+	x := c.x
+	switch {
+	case x.noStore:
+		return ReasonRequestDirective
+	case headerSize(header) > maxHeader:
+		return ReasonTooLarge
+	case x.h.policy.noStore(status, header):
+		return ReasonNoStoreRule
+	}
+	if x.userID == "" && userID(x.repl) != "" {
+		x.warnIdentityBelow()
+		return ReasonIdentityBelow
+	}
+	return ReasonNone
+}
+
+// answersGet reports whether the response to a POST may answer later GETs of
+// the URL: it says that it is what the URL names, RFC 9110 section 9.3.3.
+func (x *exchange) answersGet(status int, header http.Header) bool {
+	location, err := url.Parse(header.Get("Content-Location"))
+	if status != http.StatusOK || err != nil || header.Get("Content-Location") == "" {
+		return false
+	}
+	q := &x.q
+	target, err := url.Parse(q.scheme + "://" + q.host + q.path)
+	if err != nil {
+		return false
+	}
+	target.RawQuery = q.query
+	resolved := target.ResolveReference(location)
+	resolved.Host = normalHost(resolved.Scheme, resolved.Host)
+	return resolved.String() == target.String()
+}
+
+// warnIdentityBelow tells the operator, once, that authentication runs behind
+// the cache: a hit would not ask for it.
+func (x *exchange) warnIdentityBelow() {
+	x.h.warnOnce.Do(func() {
+		x.h.logger.Warn("an authentication handler runs behind redis_cache; its responses are not stored."+
+			" Put it in front of redis_cache", zap.String("path", x.r.URL.Path))
+	})
+}
+
+// rulesFor is the policy for a response as the HTTP rules know it. It reports
+// whether a configured lifetime was left out because the response is of another
+// type than its URL promises: a private page at /account/x.css must not be
+// stored only because style sheets are.
+func (c *captureWriter) rulesFor(status int, header http.Header) (rules rfc9111.Policy, mismatch bool) {
+	rules = c.rules(status)
+	if rules.HasTTL && contradictsExtension(c.x.q.path, header.Get("Content-Type")) {
+		rules.HasTTL, rules.TTL, rules.Override = false, 0, false
+		mismatch = true
+	}
+	return rules, mismatch
+}
+
+func (c *captureWriter) rules(status int) rfc9111.Policy {
+	p := &c.x.h.policy
+	rules := rfc9111.Policy{
+		AllowPrivate: p.ByUser != "", Targets: p.targets(), Validators: true,
+		StaleWhileRevalidate: p.staleWhileRevalidate(), StaleIfError: p.staleIfError(),
+	}
+	if p.Heuristic != nil {
+		rules.HeuristicPercent, rules.HeuristicMax = p.Heuristic.Percent, time.Duration(p.Heuristic.Max)
+	}
+	if c.x.asGet {
+		// Only what the response itself says.
+		rules.Validators, rules.HeuristicPercent = false, 0
+		return rules
+	}
+	if ttl := p.statusTTL(status, c.x.ttl); ttl != nil {
+		rules.HasTTL, rules.TTL, rules.Override = true, p.jittered(time.Duration(ttl.Duration)), ttl.Override
+	}
+	return rules
+}
+
+// fields are what the upstream made of the header.
+func (c *captureWriter) fields(after http.Header, strip []string) []store.Field {
+	skip := append(rfc9111.NotStored(after), strip...)
+	skip = append(skip, "Content-Length") // follows from the body
+	skip = append(skip, c.x.h.policy.removedTagFields()...)
+	if c.x.h.policy.setCookie() == setCookieStrip {
+		skip = append(skip, "Set-Cookie")
+	}
+	fields := make([]store.Field, 0, len(after)+1)
+	for name, values := range after {
+		was, existed := c.before[name]
+		switch {
+		case slices.Contains(skip, name):
+		case !existed && len(values) == 0:
+			// An empty list keeps the server from adding the field.
+			fields = append(fields, store.Field{Op: store.FieldSet, Name: name})
+		case slices.Equal(was, values):
+		case len(was) > 0 && len(was) < len(values) && slices.Equal(was, values[:len(was)]):
+			fields = append(fields, store.Field{Op: store.FieldAdd, Name: name, Values: slices.Clone(values[len(was):])})
+		default:
+			fields = append(fields, store.Field{Op: store.FieldSet, Name: name, Values: slices.Clone(values)})
+		}
+	}
+	for name := range c.before {
+		if _, kept := after[name]; !kept {
+			fields = append(fields, store.Field{Op: store.FieldDel, Name: name})
+		}
+	}
+	slices.SortFunc(fields, func(a, b store.Field) int { return strings.Compare(a.Name, b.Name) })
+	return fields
+}
+
+// maxHeader bounds what the fields of a stored response take, beside max_body.
+const maxHeader = 128 << 10
+
+func headerSize(header http.Header) int {
+	size := 0
+	for name, values := range header {
+		for _, value := range values {
+			size += len(name) + len(value)
+		}
+	}
+	return size
+}
+
+// isStream reports whether the response wants every piece to be passed on at
+// once.
+func isStream(header http.Header) bool {
+	return caddyhttp.IsIncremental(header) || strings.HasPrefix(strings.ToLower(header.Get("Content-Type")), "text/event-stream")
+}
