@@ -153,12 +153,17 @@ func (c *captureWriter) WriteHeader(status int) {
 	c.pass()
 }
 
-// commit passes a header on that waited for the first byte of the body.
-func (c *captureWriter) commit() {
+// passPending decides about a response that waited for its first byte.
+func (c *captureWriter) passPending() {
 	if c.pending {
 		c.pending = false
 		c.pass()
 	}
+}
+
+// commit passes a header on that waited for the first byte of the body.
+func (c *captureWriter) commit() {
+	c.passPending()
 	if c.ready {
 		c.takeOff()
 	}
@@ -181,12 +186,12 @@ func (c *captureWriter) pass() {
 		c.x.removeTagFields(c.ResponseWriter.Header())
 	}
 	if c.ready = c.shareable(); !c.ready {
-		c.passAlone()
+		c.sendHeader()
 	}
 }
 
-// passAlone passes the header on to the one client.
-func (c *captureWriter) passAlone() {
+// sendHeader passes the header on to the client, with the cache's own fields.
+func (c *captureWriter) sendHeader() {
 	c.x.annotate(c.ResponseWriter.Header())
 	c.ResponseWriter.WriteHeader(c.status)
 }
@@ -265,10 +270,7 @@ func (c *captureWriter) FlushError() error {
 		// The body has yet to begin. reverse_proxy flushes, too, before it breaks off.
 		return nil
 	}
-	if c.pending {
-		c.pending = false
-		c.pass()
-	}
+	c.passPending()
 	c.keepUntyped()
 	c.commit()
 	if c.pump != nil {

@@ -162,12 +162,11 @@ type pump struct {
 	panicked any
 }
 
-func startPump(w http.ResponseWriter, status int, f *flight) *pump {
+func startPump(w http.ResponseWriter, f *flight) *pump {
 	p := &pump{done: make(chan struct{})}
 	go func() {
 		defer close(p.done)
 		defer func() { p.panicked = recover() }()
-		w.WriteHeader(status)
 		_, p.err = copyBody(context.Background(), w, f.Reader())
 	}()
 	return p
@@ -355,7 +354,10 @@ func (x *exchange) releaseLease(miss *coalesce.Miss) {
 	x.lease = nil
 }
 
-// takeOff shares the header and starts to serve the client from the flight.
+// takeOff shares the header and starts to serve the client from the flight. The
+// header is passed on here, not by the pump: handlers in front may evaluate
+// placeholders then, which read the request and the exchange. It is not sent
+// before the body, so that no client holds this up.
 func (c *captureWriter) takeOff() {
 	x := c.x
 	c.ready = false
@@ -363,8 +365,8 @@ func (c *captureWriter) takeOff() {
 	rec.Fields = slices.Clip(rec.Fields)
 	x.identify(&rec)
 	c.flight.Share(&share{rec: &rec, names: c.varyNames, length: c.declared, outcome: OutcomeMiss}, c.declared)
-	x.annotate(x.w.Header())
-	c.pump = startPump(x.w, c.status, c.flight)
+	c.sendHeader()
+	c.pump = startPump(x.w, c.flight)
 }
 
 // stayGrounded lets a response that was about to be shared go to its client only.
@@ -373,7 +375,7 @@ func (c *captureWriter) stayGrounded() {
 		c.ready = false
 		c.flight.End(coalesce.Alone)
 		c.ground()
-		c.passAlone()
+		c.sendHeader()
 	}
 }
 

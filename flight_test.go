@@ -177,6 +177,22 @@ func TestCoalescing(t *testing.T) {
 		}
 	})
 
+	// Handlers in front evaluate placeholders when the header is passed on, which
+	// must not happen beside the handlers behind.
+	coalesceTest(t, "header by the fetch itself", `{}`, func(t *testing.T, s *site, _ *atomic.Int32) {
+		var c client
+		s.origin = func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Cache-Control", forAMinute)
+			io.WriteString(w, "x")
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if c.status != http.StatusOK {
+				t.Error("the body is on its way and the header is not")
+			}
+		}
+		s.visitBy(&c, "/a").want(t, OutcomeMiss, "x", "stored", 0)
+	})
+
 	coalesceTest(t, "off", `{"coalesce":"off"}`, func(t *testing.T, s *site, fetches *atomic.Int32) {
 		a, b := s.visit("/a"), s.visit("/a")
 		time.Sleep(2 * time.Second)

@@ -7,15 +7,17 @@ package coalesce
 //
 //	<prefix>::lease:{<id>}  the token of the owner
 //	<prefix>::wait:{<id>}   somebody waits, so that the release is to be told
-//	<prefix>::miss:{<id>}   the responses cannot be shared: nobody needs a lease
+//	<prefix>::miss:{<id>}   the responses cannot be shared: nobody needs a lease;
+//	                        left where somebody waits, or each URL that a client
+//	                        makes up would cost a key
 //
 // A release is told on the channel <prefix>::released. Messages may be lost: who
 // waits asks again when the lease was to run out. None of this decides about what
 // is served; it saves fetches.
 //
-// Leases.mu guards waiting and closed. A waiter is registered before it asks a second time,
-// and that second time it leaves its mark for the owner: either the owner sees
-// the mark, or the waiter sees that the lease is gone.
+// Leases.mu guards waiting and closed. A waiter is registered before it asks a
+// second time, and that second time it leaves its mark for the owner: either the
+// owner sees the mark, or the waiter sees that the lease is gone.
 
 import (
 	"context"
@@ -336,8 +338,8 @@ func (l *Lease) extend() {
 	l.leases.opts.Client.PExpire(ctx, l.leases.key("lease", l.id), l.leases.opts.Expiry)
 }
 
-// Release gives the lease back and wakes those who wait for it. A miss is left
-// for the fleet. It does not wait for Redis. A nil lease is nobody's.
+// Release gives the lease back and wakes those who wait for it, and leaves them a
+// miss if there is one. It does not wait for Redis. A nil lease is nobody's.
 func (l *Lease) Release(miss *Miss) {
 	if l == nil {
 		return
@@ -357,17 +359,22 @@ func (l *Lease) Release(miss *Miss) {
 // those who left a mark.
 var releaseScript = redis.NewScript(`
 if redis.call('get', KEYS[1]) == ARGV[1] then redis.call('del', KEYS[1]) end
-if redis.call('del', KEYS[2]) == 1 then redis.call('publish', ARGV[2], ARGV[3]) end
+if redis.call('del', KEYS[2]) == 1 then
+	if ARGV[4] ~= '' then redis.call('set', KEYS[3], ARGV[4], 'px', ARGV[5]) end
+	redis.call('publish', ARGV[2], ARGV[3])
+end
 return 0`)
 
 func (l *Leases) release(id ID, token string, miss *Miss) {
+	text := ""
+	if miss != nil {
+		text = miss.String()
+	}
 	l.launch(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		if miss != nil {
-			l.opts.Client.Set(ctx, l.key("miss", id), miss.String(), MissLifetime)
-		}
-		releaseScript.Run(ctx, l.opts.Client, []string{l.key("lease", id), l.key("wait", id)},
-			token, l.channel, hex.EncodeToString(id[:]))
+		keys := []string{l.key("lease", id), l.key("wait", id), l.key("miss", id)}
+		releaseScript.Run(ctx, l.opts.Client, keys,
+			token, l.channel, hex.EncodeToString(id[:]), text, MissLifetime.Milliseconds())
 	})
 }

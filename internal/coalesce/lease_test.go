@@ -233,3 +233,13 @@ func TestLeaseKeys(t *testing.T) {
 	var none *Lease
 	none.Release(nil)
 }
+
+// What nobody waits for costs no key.
+func TestMissOfNobody(t *testing.T) {
+	s, a, _ := newPair(t)
+	a.mustAcquire(t).Release(&Miss{Position: journal.Position{Epoch: 1}})
+	noKeysLeft(t, s)
+	if keys := s.Client().Keys(t.Context(), "*").Val(); len(keys) > 0 {
+		t.Errorf("%v left", keys)
+	}
+}
