@@ -187,7 +187,11 @@ func TestHotKey(t *testing.T) {
 func TestLazyClients(t *testing.T) {
 	t.Parallel()
 	web := newOrigin(t)
-	node := startCaddy(t, layout{redis: startRedis(t), origin: web, site: coalesceSite})
+	// A proxy that knows the length does not flush, so that the end of what has come
+	// could wait in a buffer.
+	node := startCaddy(t, layout{
+		redis: startRedis(t), site: coalesceSite + "\n\treverse_proxy " + web.addr + " {\n\tflush_interval -1\n\t}",
+	})
 	const size = 4 << 20
 	for _, declared := range []bool{true, false} {
 		path := fmt.Sprintf("/large/%t", declared)
@@ -198,8 +202,11 @@ func TestLazyClients(t *testing.T) {
 			if declared {
 				w.Header().Set("Content-Length", fmt.Sprint(size))
 			}
-			io.WriteString(w, strings.Repeat("x", size/2))
-			http.NewResponseController(w).Flush()
+			for _, n := range []int{size/2 - 1000, 1000} {
+				io.WriteString(w, strings.Repeat("x", n))
+				http.NewResponseController(w).Flush()
+				time.Sleep(10 * time.Millisecond)
+			}
 			release.wait()
 			io.WriteString(w, strings.Repeat("x", size/2))
 		})
