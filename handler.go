@@ -26,7 +26,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if !first {
 		return passThrough(w, r, next)
 	}
-	defer x.count()
+	defer x.observe()
 	x.matchInvalidations()
 	if reason := x.bypassReason(); reason != ReasonNone {
 		return x.bypass(reason)
@@ -59,7 +59,9 @@ type exchange struct {
 	r    *http.Request
 	next caddyhttp.Handler
 	repl *caddy.Replacer
-	now  time.Time
+
+	began time.Time
+	now   time.Time // of the last decision
 
 	method      string // of the request as it came in
 	credentials credentials
@@ -126,25 +128,14 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	}
 	caddyhttp.SetVar(ctx, seenVar, true)
 	repl := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	x := &exchange{h: h, w: w, r: r, next: next, repl: repl, now: time.Now(), method: r.Method}
+	now := time.Now()
+	x := &exchange{h: h, w: w, r: r, next: next, repl: repl, began: now, now: now, method: r.Method}
 	x.position = h.node.journal.Position()
 	x.ended = h.node.flights.Ended()
 	x.q = x.keyRequest()
 	x.level = h.policy.diagnosticsFor(r)
 	repl.Map(x.placeholder)
 	return x, true
-}
-
-// count adds the request to the statistics. Hit rates leave out what the cache
-// took no part in.
-func (x *exchange) count() {
-	if x.collapsed {
-		x.h.node.coalesced.Add(1)
-	}
-	x.h.counter.Add(uint8(x.outcome))
-	if x.outcome != OutcomeBypass {
-		x.h.node.window.Add(x.now, x.outcome != OutcomeMiss)
-	}
 }
 
 // bypassReason says why the cache takes no part in a request.

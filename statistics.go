@@ -51,11 +51,13 @@ func (n *node) statistics(ctx context.Context) *statistics {
 	s := &statistics{Namespaces: make(map[string]*namespaceStatistics), Breaker: "off"}
 	var total [stats.MaxOutcomes]uint64
 	for name, counts := range n.stats.Snapshot() {
-		for outcome, count := range counts {
-			total[outcome] += count
+		var requests [stats.MaxOutcomes]uint64
+		for outcome := range numOutcomes {
+			requests[outcome] = counts.Of(uint8(outcome))
+			total[outcome] += requests[outcome]
 		}
 		ns := s.namespace(name)
-		ns.Requests, ns.HitRate = byOutcome(counts)
+		ns.Requests, ns.HitRate = byOutcome(requests)
 	}
 	s.Requests, _ = byOutcome(total)
 	now := time.Now()

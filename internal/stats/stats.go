@@ -1,27 +1,54 @@
-// Package stats counts requests by namespace and outcome.
+// Package stats counts requests by namespace, outcome and tier, and how long they
+// took.
 package stats
 
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
-// MaxOutcomes bounds the outcomes that a Counter can tell apart.
-const MaxOutcomes = 8
+// MaxOutcomes and MaxTiers bound what a Counter can tell apart.
+const (
+	MaxOutcomes = 5
+	MaxTiers    = 3
+)
 
-// Counter counts the requests of one namespace by outcome. It may be used from
-// any goroutine.
+// Counter counts the requests of one namespace. It may be used from any
+// goroutine.
 type Counter struct {
-	outcomes [MaxOutcomes]atomic.Uint64
+	requests [MaxOutcomes][MaxTiers]atomic.Uint64
+	took     [MaxOutcomes]histogram
 }
 
 // Add counts one request.
-func (c *Counter) Add(outcome uint8) { c.outcomes[outcome].Add(1) }
+func (c *Counter) Add(outcome, tier uint8, took time.Duration) {
+	c.requests[outcome][tier].Add(1)
+	c.took[outcome].add(took)
+}
 
-// Counts returns the requests counted so far, by outcome.
-func (c *Counter) Counts() (counts [MaxOutcomes]uint64) {
-	for i := range c.outcomes {
-		counts[i] = c.outcomes[i].Load()
+// Counts is what a Counter has counted.
+type Counts struct {
+	Requests [MaxOutcomes][MaxTiers]uint64
+	Took     [MaxOutcomes]Histogram
+}
+
+// Of returns the requests with an outcome.
+func (c *Counts) Of(outcome uint8) (sum uint64) {
+	for _, n := range c.Requests[outcome] {
+		sum += n
+	}
+	return sum
+}
+
+// Counts returns what has been counted so far.
+func (c *Counter) Counts() *Counts {
+	counts := new(Counts)
+	for outcome := range c.requests {
+		for tier := range c.requests[outcome] {
+			counts.Requests[outcome][tier] = c.requests[outcome][tier].Load()
+		}
+		counts.Took[outcome] = c.took[outcome].counts()
 	}
 	return counts
 }
@@ -51,10 +78,10 @@ func (r *Registry) Namespace(name string) *Counter {
 }
 
 // Snapshot returns the counts of every namespace.
-func (r *Registry) Snapshot() map[string][MaxOutcomes]uint64 {
+func (r *Registry) Snapshot() map[string]*Counts {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	counts := make(map[string][MaxOutcomes]uint64, len(r.counters))
+	counts := make(map[string]*Counts, len(r.counters))
 	for name, c := range r.counters {
 		counts[name] = c.Counts()
 	}
