@@ -324,11 +324,15 @@ func (n *node) onEntry(e journal.Entry) {
 	case e.Replayed:
 		return
 	case e.Op == journal.OpEvent:
+		if len(n.app.Load().On[e.Event]) > 0 {
+			n.countPurge(e.ID)
+		}
 		n.logger().Info("cache_event", zap.String("id", e.ID.String()), zap.String("event", e.Event), zap.String("by", e.By))
 		return
 	case e.Op != journal.OpPurge && e.Op != journal.OpSoftPurge:
 		return
 	}
+	n.countPurge(e.ID)
 	selectors := make([]string, len(e.Selectors))
 	for i, s := range e.Selectors {
 		selectors[i], _, _ = strings.Cut(s.String(), "?") // no query value is logged

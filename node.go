@@ -22,15 +22,17 @@ import (
 // Everything but app is set by newNode and never changed. Nothing runs and
 // nothing dials before start.
 type node struct {
-	prefix  string
-	client  redis.UniversalClient // for records; nil with `redis off`
-	journal *journal.Journal
-	log     redis.UniversalClient // of the journal; nil with `redis off`
-	memory  *store.Memory         // nil with `memory off`
-	redis   *store.Redis          // nil with `redis off`
-	store   *store.Tiered
-	stats   stats.Registry
-	window  stats.Window
+	prefix    string
+	client    redis.UniversalClient // for records; nil with `redis off`
+	journal   *journal.Journal
+	log       redis.UniversalClient // of the journal; nil with `redis off`
+	memory    *store.Memory         // nil with `memory off`
+	redis     *store.Redis          // nil with `redis off`
+	store     *store.Tiered
+	stats     stats.Registry
+	endpoints *stats.Endpoints
+	history   *stats.History
+	fleet     *stats.Fleet
 
 	// The configuration that runs: the logs of an older one may be closed, and
 	// its rules are gone.
@@ -43,6 +45,7 @@ type node struct {
 	cancel    context.CancelFunc
 	running   sync.WaitGroup
 
+	inventory    inventory
 	sweeper      sweeper
 	emissions    chan emission
 	flights      coalesce.Group[share]
@@ -108,6 +111,9 @@ func newNode(conn *connection, app *App) *node {
 		options.OnSwept = n.onSwept
 	}
 	n.store = store.NewTiered(n.memory, n.redis, options)
+	n.endpoints = stats.NewEndpoints()
+	n.history = stats.NewHistory(n.totals, n.endpoints)
+	n.fleet = stats.NewFleet(n.log, app.Prefix, n.journal.NodeID(), n.history)
 	return n
 }
 
@@ -140,6 +146,7 @@ func (n *node) start(app *App) {
 		n.store.Start()
 		n.journal.Start()
 		n.running.Go(n.sweep)
+		n.running.Go(n.keepStatistics)
 		if n.client == nil {
 			return
 		}
@@ -161,6 +168,7 @@ func (n *node) Destruct() error {
 	defer cancel()
 	n.journal.Close(ctx)
 	n.running.Wait()
+	n.shareStatistics(ctx)
 	n.store.Close()
 	if n.client == nil {
 		return nil

@@ -6,17 +6,15 @@ import (
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
 
-// observe tells whoever watches how the request was answered. Hit rates leave out
-// what the cache took no part in.
+// observe tells whoever watches how the request was answered.
 func (x *exchange) observe() {
 	n := x.h.node
 	if x.collapsed {
 		n.coalesced.Add(1)
 	}
-	x.h.counter.Add(uint8(x.outcome), uint8(x.answeredBy()), time.Since(x.began))
-	if x.outcome != OutcomeBypass {
-		n.window.Add(x.now, x.outcome != OutcomeMiss)
-	}
+	took := time.Since(x.began)
+	x.h.counter.Add(uint8(x.outcome), uint8(x.answeredBy()), took)
+	x.countEndpoint(took)
 }
 
 // answeredBy is the tier that the answer came from; none if it came from the

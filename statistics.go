@@ -1,31 +1,47 @@
 package rediscache
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"maps"
+	"math"
 	"net/http"
-	"strings"
+	"slices"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/gplus-recycling/caddy-redis-cache/internal/stats"
-	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
 
-// walkTimeout bounds the search of Redis for its keys; what was found by then
-// is reported as partial.
-const walkTimeout = 5 * time.Second
-
-// statistics is the answer of GET /redis_cache/stats.
+// statistics is the answer of GET /redis_cache/stats: of all nodes in the window,
+// unless it says otherwise.
 type statistics struct {
-	Requests   map[string]uint64               `json:"requests"` // of this node since it started; total and by outcome
-	HitRate    map[string]float64              `json:"hit_rate"` // of the last 1h and 24h
-	Keys       int                             `json:"keys"`     // in Redis, or in memory where there is no Redis
+	Window     stats.Window                    `json:"window"`
+	Requests   map[string]uint64               `json:"requests"`    // total and by outcome
+	HitRate    map[string]float64              `json:"hit_rate"`    // of both windows
+	DurationMS map[string]durationStatistics   `json:"duration_ms"` // of hits (HIT, STALE) and misses (MISS, REVALIDATED)
+	Keys       int                             `json:"keys"`        // in Redis, or in memory where there is no Redis
 	Bytes      int64                           `json:"bytes"`
 	Partial    bool                            `json:"partial,omitempty"` // keys and bytes were not all counted
 	Namespaces map[string]*namespaceStatistics `json:"namespaces"`
-	Memory     *memoryStatistics               `json:"memory,omitempty"`
-	Breaker    string                          `json:"breaker"`   // in front of Redis: closed, open or off
-	Coalesced  uint64                          `json:"coalesced"` // requests that another request's fetch has answered
+	TTL        map[string]int                  `json:"ttl_distribution"`
+	PurgeRate  float64                         `json:"invalidations_per_minute"`
+	Top        []endpointStatistics            `json:"top_endpoints"`    // by hit rate
+	Bottom     []endpointStatistics            `json:"bottom_endpoints"` // by the time that caching would save
+	Breaker    string                          `json:"breaker"`          // of this node, in front of Redis: closed, open or off
+	Nodes      []nodeStatistics                `json:"nodes"`
+	Memory     *stats.Memory                   `json:"memory,omitempty"` // of this node
+	Coalesced  uint64                          `json:"coalesced"`        // requests that another request's fetch has answered
 	Errors     map[string]uint64               `json:"errors"`
+}
+
+type durationStatistics struct {
+	Mean float64 `json:"mean"`
+	P50  float64 `json:"p50"`
+	P95  float64 `json:"p95"`
+	P99  float64 `json:"p99"`
 }
 
 type namespaceStatistics struct {
@@ -36,100 +52,168 @@ type namespaceStatistics struct {
 	Share    float64           `json:"share"` // of all keys
 }
 
-type memoryStatistics struct {
-	Keys      int    `json:"keys"`
-	Bytes     int64  `json:"bytes"`
-	Max       int64  `json:"max"`
-	Evictions uint64 `json:"evictions"`
+type endpointStatistics struct {
+	Endpoint string  `json:"endpoint"` // a path template
+	HitRate  float64 `json:"hit_rate"`
+	Requests uint64  `json:"requests"`
+	OriginMS float64 `json:"origin_ms"` // for which requests waited for the origin, in all
 }
+
+type nodeStatistics struct {
+	ID       string            `json:"id"`
+	Self     bool              `json:"self"`
+	Live     bool              `json:"live"` // has shared its numbers within the last two minutes
+	Requests map[string]uint64 `json:"requests"`
+	HitRate  float64           `json:"hit_rate"`
+	Breaker  string            `json:"breaker,omitempty"`
+	Memory   *stats.Memory     `json:"memory,omitempty"`
+}
+
+const (
+	// Bounds of the lists in an answer.
+	maxListedEndpoints = 20
+	maxListedNodes     = 100
+	// minRequests is how often an endpoint must have been asked for to be one of
+	// the best.
+	minRequests = 10
+)
+
+var windowMinutes = map[stats.Window]float64{stats.Hour: 60, stats.Day: 24 * 60}
 
 func handleStats(app *App, w http.ResponseWriter, r *http.Request) error {
-	return writeJSON(w, http.StatusOK, app.node.statistics(r.Context()))
+	window := stats.Window(cmp.Or(r.URL.Query().Get("window"), string(stats.Hour)))
+	if windowMinutes[window] == 0 {
+		return apiError(http.StatusBadRequest, fmt.Errorf("window: %q is neither %s nor %s", string(window), stats.Hour, stats.Day))
+	}
+	return writeJSON(w, http.StatusOK, app.node.statistics(r.Context(), window))
 }
 
-func (n *node) statistics(ctx context.Context) *statistics {
-	s := &statistics{Namespaces: make(map[string]*namespaceStatistics), Breaker: "off"}
-	var total [stats.MaxOutcomes]uint64
-	for name, counts := range n.stats.Snapshot() {
-		var requests [stats.MaxOutcomes]uint64
-		for outcome := range numOutcomes {
-			requests[outcome] = counts.Of(uint8(outcome))
-			total[outcome] += requests[outcome]
-		}
-		ns := s.namespace(name)
-		ns.Requests, ns.HitRate = byOutcome(requests)
-	}
-	s.Requests, _ = byOutcome(total)
+func (n *node) statistics(ctx context.Context, window stats.Window) *statistics {
 	now := time.Now()
-	s.HitRate = map[string]float64{"1h": n.window.HitRate(now, 60), "24h": n.window.HitRate(now, 24*60)}
-	if n.memory != nil {
-		s.Memory = &memoryStatistics{
-			Keys: n.memory.Len(), Bytes: n.memory.Bytes(), Max: n.memory.Max(), Evictions: n.memory.Evictions(),
-		}
+	n.history.Collect(now)
+	s := &statistics{Window: window, Breaker: n.breakerState(), Namespaces: make(map[string]*namespaceStatistics)}
+	readCtx, cancel := context.WithTimeout(ctx, journalTimeout)
+	defer cancel()
+	hour, day, err := n.fleet.Report(readCtx, now, window, s.Breaker == "closed")
+	if err != nil {
+		n.logger().Debug("statistics of other nodes could not be read", zap.Error(err))
 	}
-	counters := n.store.Stats()
-	s.Errors = map[string]uint64{
-		"redis": counters.RedisErrors, "dropped_writes": counters.DroppedWrites, "corrupt": counters.Corrupt,
-		"other_version": counters.OtherVersion, "dictionary_misses": counters.DictionaryMisses,
+	_, hourRate := byOutcome(hour.Total.Total())
+	_, dayRate := byOutcome(day.Total.Total())
+	s.HitRate = map[string]float64{"1h": hourRate, "24h": dayRate}
+	report := hour
+	if window == stats.Day {
+		report = day
 	}
-	s.Coalesced = n.coalesced.Load()
-	if n.client != nil {
-		s.Breaker = "open"
-		if n.store.Up() {
-			s.Breaker = "closed"
-		}
+	s.addCounts(&report.Total)
+	s.PurgeRate = float64(report.Total.Purges) / windowMinutes[window]
+	s.Errors = n.errorCounts()
+	for name := range s.Errors {
+		s.Errors[name] = report.Total.Errors[name]
 	}
-	n.countKeys(ctx, s)
+	s.Top, s.Bottom = listEndpoints(report.Endpoints)
+	s.Nodes = listNodes(report.Nodes, hour.Nodes, n.journal.NodeID())
+	if own := hour.Nodes[n.journal.NodeID()]; own != nil && own.State != nil {
+		s.Memory = own.State.Memory
+	}
+	s.addHoldings(n.holdings(ctx))
 	return s
 }
 
-// countKeys counts the stored responses of each namespace.
-func (n *node) countKeys(ctx context.Context, s *statistics) {
-	count := func(name string, size int64) {
-		namespace, _, _ := strings.Cut(strings.TrimPrefix(name, n.prefix+":"), ":")
-		ns := s.namespace(namespace)
-		ns.Keys++
-		ns.Bytes += size
-		s.Keys++
-		s.Bytes += size
+func (s *statistics) addCounts(total *stats.Bucket) {
+	s.Requests, _ = byOutcome(total.Total())
+	for name, requests := range total.Requests {
+		ns := s.namespace(name)
+		ns.Requests, ns.HitRate = byOutcome(*requests)
 	}
-	ctx, cancel := context.WithTimeout(ctx, walkTimeout)
-	defer cancel()
-	s.Partial = n.walk(ctx, func(name string, _ *store.Record, size int64) bool {
-		count(name, size)
-		return true
-	}) != nil
-	for _, ns := range s.Namespaces {
-		if s.Keys > 0 {
-			ns.Share = float64(ns.Keys) / float64(s.Keys)
-		}
+	s.DurationMS = map[string]durationStatistics{"hit": durationsOf(&total.Hit), "miss": durationsOf(&total.Miss)}
+	s.Coalesced = total.Coalesced
+}
+
+func durationsOf(h *stats.Histogram) durationStatistics {
+	return durationStatistics{
+		Mean: milliseconds(h.Mean()), P50: milliseconds(h.Quantile(0.5)),
+		P95: milliseconds(h.Quantile(0.95)), P99: milliseconds(h.Quantile(0.99)),
 	}
 }
 
-// walk calls f with the key, the metadata and the size of every stored response:
-// those in Redis, which every node shares, or without Redis those in memory.
-func (n *node) walk(ctx context.Context, f func(name string, rec *store.Record, size int64) bool) error {
-	if n.redis != nil && n.store.Up() {
-		return n.redis.Walk(ctx, f)
+// milliseconds are rounded to whole microseconds.
+func milliseconds(d time.Duration) float64 { return math.Round(float64(d)/1e3) / 1e3 }
+
+func (s *statistics) addHoldings(h *holdings) {
+	s.Keys, s.Bytes, s.Partial, s.TTL = h.keys, h.bytes, h.partial, h.ttl
+	for name, held := range h.namespaces {
+		ns := s.namespace(name)
+		ns.Keys, ns.Bytes, ns.Share = held.keys, held.bytes, float64(held.keys)/float64(h.keys)
 	}
-	if n.memory != nil {
-		n.memory.Walk(func(rec *store.Record) bool { return f(rec.Key.Full, rec, rec.Weight()) })
-	}
-	return nil
 }
 
 func (s *statistics) namespace(name string) *namespaceStatistics {
 	ns := s.Namespaces[name]
 	if ns == nil {
-		ns = &namespaceStatistics{Requests: map[string]uint64{}}
+		ns = new(namespaceStatistics)
+		ns.Requests, _ = byOutcome(stats.Outcomes{})
 		s.Namespaces[name] = ns
 	}
 	return ns
 }
 
+// listEndpoints returns the endpoints with the highest hit rates, and those that
+// cost the origin the most time.
+func listEndpoints(endpoints map[string]stats.Endpoint) (top, bottom []endpointStatistics) {
+	top, bottom = []endpointStatistics{}, []endpointStatistics{}
+	for _, template := range slices.Sorted(maps.Keys(endpoints)) {
+		e := endpoints[template]
+		line := endpointStatistics{
+			Endpoint: template, HitRate: float64(e.Hits) / float64(max(e.Requests, 1)), Requests: e.Requests, OriginMS: milliseconds(e.Origin),
+		}
+		if e.Requests >= minRequests && e.Hits > 0 {
+			top = append(top, line)
+		}
+		if line.OriginMS > 0 {
+			bottom = append(bottom, line)
+		}
+	}
+	slices.SortStableFunc(top, func(a, b endpointStatistics) int {
+		return cmp.Or(cmp.Compare(b.HitRate, a.HitRate), cmp.Compare(b.Requests, a.Requests))
+	})
+	slices.SortStableFunc(bottom, func(a, b endpointStatistics) int { return cmp.Compare(b.OriginMS, a.OriginMS) })
+	return top[:min(len(top), maxListedEndpoints)], bottom[:min(len(bottom), maxListedEndpoints)]
+}
+
+// listNodes lists the nodes that counted something or are there, by ID. When there
+// are too many, those that are gone are left out first, and those with few
+// requests. What a node is like is known from the last minutes.
+func listNodes(counted, recent map[string]*stats.Bucket, self string) []nodeStatistics {
+	lines := make([]nodeStatistics, 0, len(counted))
+	for id, b := range counted {
+		line := nodeStatistics{ID: id, Self: id == self}
+		line.Requests, line.HitRate = byOutcome(b.Total())
+		if r := recent[id]; r != nil && r.State != nil {
+			line.Live, line.Breaker, line.Memory = true, r.State.Breaker, r.State.Memory
+		}
+		if line.Live || line.Requests["total"] > 0 {
+			lines = append(lines, line)
+		}
+	}
+	first := func(wanted bool) int {
+		if wanted {
+			return 0
+		}
+		return 1
+	}
+	slices.SortFunc(lines, func(a, b nodeStatistics) int {
+		return cmp.Or(first(a.Self)-first(b.Self), first(a.Live)-first(b.Live),
+			cmp.Compare(b.Requests["total"], a.Requests["total"]), cmp.Compare(a.ID, b.ID))
+	})
+	lines = lines[:min(len(lines), maxListedNodes)]
+	slices.SortFunc(lines, func(a, b nodeStatistics) int { return cmp.Compare(a.ID, b.ID) })
+	return lines
+}
+
 // byOutcome names the counts. The hit rate is the share of the requests that
 // were answered from the store, among those in which the cache took part.
-func byOutcome(counts [stats.MaxOutcomes]uint64) (requests map[string]uint64, hitRate float64) {
+func byOutcome(counts stats.Outcomes) (requests map[string]uint64, hitRate float64) {
 	requests = make(map[string]uint64, numOutcomes+1)
 	var total uint64
 	for outcome := range numOutcomes {

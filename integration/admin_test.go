@@ -178,6 +178,7 @@ func TestAdminBadInput(t *testing.T) {
 		{"POST", "/redis_cache/warm", `{"urls":["http://` + node.site + `/"],"colour":"red"}`, 400},
 		{"DELETE", "/redis_cache/warm", ``, 405},
 		{"POST", "/redis_cache/stats", `{}`, 405},
+		{"GET", "/redis_cache/stats?window=2h", ``, 400},
 	} {
 		name := tt.method + " " + tt.path + " " + tt.body[:min(len(tt.body), 60)]
 		t.Run(name, func(t *testing.T) {

@@ -274,6 +274,9 @@ func (j *Journal) leave(ctx context.Context) {
 // lookup whose miss leads to a fetch.
 func (j *Journal) Position() Position { return j.state.Load().position }
 
+// NodeID returns the name of this node among others.
+func (j *Journal) NodeID() string { return j.opts.NodeID }
+
 // HasPeers reports whether other nodes are there.
 func (j *Journal) HasPeers() bool { return j.registry.hasOthers() }
 

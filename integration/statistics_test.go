@@ -1,0 +1,180 @@
+package integration
+
+import (
+	"fmt"
+	"math"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// tally is what clients got from a node, by namespace and outcome.
+type tally map[string]map[string]float64
+
+func (c tally) add(other tally) {
+	for namespace, outcomes := range other {
+		for outcome, n := range outcomes {
+			c.count(namespace, outcome, n)
+		}
+	}
+}
+
+func (c tally) count(namespace, outcome string, n float64) {
+	if c[namespace] == nil {
+		c[namespace] = make(map[string]float64)
+	}
+	c[namespace][outcome] += n
+	c[namespace]["total"] += n
+}
+
+// differs compares with what statistics say of the same namespaces.
+func (c tally) differs(t *testing.T, stats map[string]any) (what string) {
+	t.Helper()
+	for namespace, outcomes := range c {
+		if _, known := stats["namespaces"].(map[string]any)[namespace]; !known {
+			return "nothing of " + namespace
+		}
+		for _, outcome := range []string{"total", "HIT", "MISS", "BYPASS", "STALE", "REVALIDATED"} {
+			if got := number(t, stats, "namespaces", namespace, "requests", outcome); got != outcomes[outcome] {
+				return fmt.Sprintf("%s %s: %v, want %v", namespace, outcome, got, outcomes[outcome])
+			}
+		}
+	}
+	return ""
+}
+
+// TestFleetStatistics sends a known mix to three nodes; each tells all of it. What
+// a node counted that was started again meanwhile is not lost, and without Redis a
+// node shows its own.
+func TestFleetStatistics(t *testing.T) {
+	t.Parallel()
+	rds := startRedis(t)
+	l := layout{redis: rds, origin: newOrigin(t), cache: guide, site: guideSite}
+	var (
+		nodes   []*node
+		tallies []tally
+	)
+	for range 3 {
+		nodes = append(nodes, startCaddy(t, l))
+		tallies = append(tallies, make(tally))
+	}
+	want := func(i int, outcome, namespace, request string) reply {
+		r := nodes[i].want(t, outcome, request)
+		tallies[i].count(namespace, outcome, 1)
+		return r
+	}
+	all := func() tally {
+		sum := make(tally)
+		for _, c := range tallies {
+			sum.add(c)
+		}
+		return sum
+	}
+	purges := 0.0
+	look := func(i int, query string) (map[string]any, string) {
+		stats := nodes[i].json(t, http.StatusOK, http.MethodGet, "/redis_cache/stats"+query, "")
+		what := all().differs(t, stats)
+		minutes := 60.0
+		if strings.HasSuffix(query, "24h") {
+			minutes = 24 * 60
+		}
+		if got := math.Round(number(t, stats, "invalidations_per_minute") * minutes); what == "" && got != purges {
+			what = fmt.Sprintf("%v purges, want %v", got, purges)
+		}
+		return stats, what
+	}
+	equal := func(when string) {
+		t.Helper()
+		for i := range nodes {
+			for _, query := range []string{"", "?window=1h", "?window=24h"} {
+				var what string
+				if !within(patience, func() bool { _, what = look(i, query); return what == "" }) {
+					t.Fatalf("%s, node %d, %q: %s", when, i, query, what)
+				}
+			}
+		}
+	}
+
+	mix := func(round int) {
+		for k := range 4 {
+			path := fmt.Sprintf("/api/v1/pickups/%d", 10*round+k)
+			rds.await(t, want(k%3, "MISS", "pickup", path).key())
+			for i := range nodes {
+				for range k + 1 {
+					want(i, "HIT", "pickup", path)
+				}
+			}
+		}
+		rds.await(t, want(1, "MISS", "user", fmt.Sprintf("/api/v1/users/%d", round)).key())
+		want(2, "HIT", "user", fmt.Sprintf("/api/v1/users/%d", round))
+	}
+	mix(1)
+	equal("at first")
+	mix(2)
+	nodes[1].restart(t)
+	mix(3)
+	for _, body := range []string{`{"namespace":"pickup"}`, `{"key":"user:nobody"}`} {
+		nodes[0].purge(t, body)
+		purges++
+	}
+	want(0, "MISS", "pickup", "/api/v1/pickups/10")
+	want(2, "BYPASS", "user", "POST /api/v1/users/1")
+	purges++ // the answer to a POST purges its URL
+	equal("after a restart")
+
+	stats, _ := look(2, "")
+	checkParts(t, stats)
+
+	rds.kill()
+	var what string
+	if !within(patience, func() bool {
+		stats = nodes[0].json(t, http.StatusOK, http.MethodGet, "/redis_cache/stats", "")
+		what = tallies[0].differs(t, stats)
+		return what == ""
+	}) {
+		t.Errorf("without Redis: %s", what)
+	}
+	want(0, "MISS", "pickup", "/api/v1/pickups/99")
+	stats = nodes[0].json(t, http.StatusOK, http.MethodGet, "/redis_cache/stats", "")
+	if what := tallies[0].differs(t, stats); what != "" {
+		t.Errorf("later without Redis: %s", what)
+	}
+}
+
+// checkParts holds the parts of an answer against each other.
+func checkParts(t *testing.T, stats map[string]any) {
+	t.Helper()
+	list := stats["nodes"].([]any)
+	live, sum := 0, 0.0
+	for _, line := range list {
+		sum += number(t, line, "requests", "total")
+		if line.(map[string]any)["live"] == true {
+			live++
+		}
+	}
+	if len(list) != 4 || live < 3 || sum != number(t, stats, "requests", "total") {
+		t.Errorf("%d nodes, %d live, with %v of %v requests, want 4 and 3 or more: %v",
+			len(list), live, sum, number(t, stats, "requests", "total"), list)
+	}
+	for _, path := range []string{"hit mean", "hit p50", "hit p95", "hit p99", "miss mean", "miss p50", "miss p95", "miss p99"} {
+		if got := number(t, stats, append([]string{"duration_ms"}, strings.Fields(path)...)...); got <= 0 {
+			t.Errorf("%s is %v", path, got)
+		}
+	}
+	classes := 0.0
+	for class := range stats["ttl_distribution"].(map[string]any) {
+		classes += number(t, stats, "ttl_distribution", class)
+	}
+	if got := number(t, stats, "keys"); classes != got || got == 0 {
+		t.Errorf("%v keys, %v in the distribution of lifetimes", got, classes)
+	}
+	top := stats["top_endpoints"].([]any)
+	if len(top) == 0 || top[0].(map[string]any)["endpoint"] != "/api/v1/pickups/{id}" {
+		t.Errorf("top endpoints: %v", top)
+	}
+	for _, line := range stats["bottom_endpoints"].([]any) {
+		if number(t, line, "origin_ms") <= 0 || number(t, line, "requests") <= 0 {
+			t.Errorf("bottom endpoint: %v", line)
+		}
+	}
+}

@@ -1,0 +1,192 @@
+package stats
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/redistest"
+)
+
+// peer is a node with its own connection.
+type peer struct {
+	*meter
+	*Fleet
+}
+
+func join(s *redistest.Server, name string) *peer {
+	m := newMeter()
+	return &peer{m, NewFleet(s.Client(), "p", name, m.history)}
+}
+
+func (p *peer) at(t *testing.T, now time.Time) {
+	t.Helper()
+	p.history.Collect(now)
+	if err := p.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// see expects the same requests of a in both windows.
+func (p *peer) see(t *testing.T, now time.Time, want Outcomes) (hour, day *Report) {
+	t.Helper()
+	hour, day, err := p.Report(t.Context(), now, Hour, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, r := range map[string]*Report{"hour": hour, "day": day} {
+		if got := r.Total.Total(); got != want {
+			t.Errorf("%s: %s sees %v, want %v", name, p.node, got, want)
+		}
+	}
+	return hour, day
+}
+
+func TestFleet(t *testing.T) {
+	s := redistest.Start(t)
+	one, two := join(s, "one"), join(s, "two")
+	one.count("a", miss, 5)
+	two.count("a", hit, 7)
+	for i, p := range []*peer{one, two} {
+		p.history.Purged(start, start)
+		p.history.Purged(start, start.Add(time.Duration(i)*time.Second))
+	}
+	two.history.Purged(start.Add(time.Minute), start.Add(time.Minute))
+	one.at(t, start)
+	two.at(t, start.Add(time.Minute-1))
+	for _, p := range []*peer{one, two} {
+		hour, day := p.see(t, start.Add(time.Minute), Outcomes{5, 7})
+		if hour.Total.Purges != 3 || day.Total.Purges != 3 {
+			t.Errorf("%s sees %d and %d purges, want 3", p.node, hour.Total.Purges, day.Total.Purges)
+		}
+		if n := hour.Nodes; len(n) != 2 || *n["one"].Requests["a"] != (Outcomes{5}) || *n["two"].Requests["a"] != (Outcomes{0, 7}) ||
+			n["one"].State.Breaker != "closed" {
+			t.Errorf("%s: nodes %v", p.node, n)
+		}
+		if e := hour.Endpoints["/a/{id}"]; e != (Endpoint{12, 7, 5 * time.Millisecond}) {
+			t.Errorf("%s: endpoint %v", p.node, e)
+		}
+	}
+
+	// What is written twice counts once, and what is not written yet counts for
+	// the node itself.
+	one.at(t, start.Add(2*time.Minute))
+	one.at(t, start.Add(2*time.Minute))
+	one.count("a", hit, 1)
+	one.history.Collect(start.Add(2 * time.Minute))
+	one.see(t, start.Add(3*time.Minute), Outcomes{5, 8})
+	two.see(t, start.Add(3*time.Minute), Outcomes{5, 7})
+
+	// A node that is started again under another name.
+	one.at(t, start.Add(3*time.Minute))
+	again := join(s, "again")
+	again.count("b", miss, 2)
+	again.at(t, start.Add(3*time.Minute))
+	two.at(t, start.Add(4*time.Minute))
+	for _, p := range []*peer{again, two} {
+		hour, _ := p.see(t, start.Add(4*time.Minute), Outcomes{7, 8})
+		if len(hour.Nodes) != 3 {
+			t.Errorf("%s: nodes %v", p.node, hour.Nodes)
+		}
+	}
+	// The same numbers come from the longer window a day later, but not two.
+	_, day, err := two.Report(t.Context(), start.Add(23*time.Hour), Day, true)
+	if err != nil || day.Total.Total() != (Outcomes{7, 8}) || day.Endpoints["/b/{id}"].Requests != 2 {
+		t.Errorf("a day later: %v %v %v", day.Total.Total(), day.Endpoints, err)
+	}
+	two.see(t, start.Add(48*time.Hour), Outcomes{})
+
+	client := s.Client()
+	for _, key := range client.Keys(t.Context(), "*").Val() {
+		if ttl := client.TTL(t.Context(), key).Val(); ttl <= time.Hour || ttl > tenTTL || !strings.HasPrefix(key, "p::stats:v1:") {
+			t.Errorf("%s has a lifetime of %s", key, ttl)
+		}
+	}
+}
+
+// TestFleetWithoutRedis counts on while Redis is away.
+func TestFleetWithoutRedis(t *testing.T) {
+	s := redistest.Start(t)
+	one, two := join(s, "one"), join(s, "two")
+	two.count("a", hit, 7)
+	two.at(t, start)
+	s.Kill()
+	for i := range 90 { // more than one batch
+		one.count("a", miss, 1)
+		one.history.Collect(start.Add(time.Duration(i) * time.Minute))
+		if i%30 == 0 && one.Flush(t.Context()) == nil {
+			t.Error("written without Redis")
+		}
+	}
+	later := start.Add(89 * time.Minute)
+	hour, day, err := one.Report(t.Context(), later, Day, true)
+	if err == nil || hour.Total.Total() != (Outcomes{60}) || day.Total.Total() != (Outcomes{90}) || day.Endpoints["/a/{id}"].Requests != 90 {
+		t.Errorf("%v in the last hour, %v in the last day, %v, %v", hour.Total.Total(), day.Total.Total(), day.Endpoints, err)
+	}
+	if _, _, err := one.Report(t.Context(), later, Day, false); err != nil {
+		t.Errorf("Redis was asked: %v", err)
+	}
+
+	s.Start()
+	if err := one.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if hour, day, err := two.Report(t.Context(), later, Day, true); err != nil || hour.Total.Total() != (Outcomes{60}) ||
+		day.Total.Total() != (Outcomes{90, 7}) || day.Endpoints["/a/{id}"].Requests != 97 {
+		t.Errorf("the other one sees %v, %v, %v, %v", hour.Total.Total(), day.Total.Total(), day.Endpoints, err)
+	}
+	if blobs := one.history.unwritten(); len(blobs) != 0 {
+		t.Errorf("%d buckets are still to be written", len(blobs))
+	}
+}
+
+// TestForeignBuckets finds what nobody wrote for this version.
+func TestForeignBuckets(t *testing.T) {
+	s := redistest.Start(t)
+	one := join(s, "one")
+	one.count("a", hit, 3)
+	one.at(t, start)
+	client := s.Client()
+	key := byMinute.key("p", byMinute.number(start))
+	for i, text := range []string{"", "null", "{", "[]", `{"requests":{"a":null,"b":[1,2,3,4,5,6,7]},"hit":{"Buckets":[1]},"later":1}`, `{"requests":7}`} {
+		if err := client.HSet(t.Context(), key, fmt.Sprint("n", i), text).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hour, _, err := one.Report(t.Context(), start, Hour, true)
+	if err != nil || hour.Total.Total() != (Outcomes{1, 5, 3, 4, 5}) || hour.Total.Hit.Count() != 4 {
+		t.Errorf("%v, %d durations, %v", hour.Total.Total(), hour.Total.Hit.Count(), err)
+	}
+}
+
+// TestPeersAge asks Redis at most once a second, however many ask for a report.
+func TestPeersAge(t *testing.T) {
+	s := redistest.Start(t)
+	one := join(s, "one")
+	asked := 0
+	one.client.(*redis.Client).AddHook(counting{&asked})
+	for range 100 {
+		one.see(t, start, Outcomes{})
+	}
+	first := asked
+	one.see(t, start.Add(time.Second), Outcomes{})
+	if first == 0 || asked != 2*first {
+		t.Errorf("%d batches for the first second, %d in all", first, asked)
+	}
+}
+
+type counting struct{ batches *int }
+
+func (counting) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (counting) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (c counting) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		*c.batches++
+		return next(ctx, cmds)
+	}
+}

@@ -1,0 +1,88 @@
+package stats
+
+import (
+	"maps"
+	"time"
+)
+
+// table holds something of each node by the number of a bucket.
+type table[T any] map[int64]map[string]T
+
+func (t table[T]) put(number int64, node string, value T) {
+	if t[number] == nil {
+		t[number] = make(map[string]T)
+	}
+	t[number][node] = value
+}
+
+// with returns a table that has what another one has as well, which wins.
+func (t table[T]) with(other table[T]) table[T] {
+	both := make(table[T], len(t))
+	for number, nodes := range t {
+		both[number] = maps.Clone(nodes)
+	}
+	for number, nodes := range other {
+		for node, value := range nodes {
+			both.put(number, node, value)
+		}
+	}
+	return both
+}
+
+// buckets are those of several nodes. They are not changed any more.
+type buckets struct {
+	minutes, tens table[*Bucket]
+	endpoints     table[map[string]Endpoint]
+}
+
+func newBuckets() *buckets {
+	return &buckets{make(table[*Bucket]), make(table[*Bucket]), make(table[map[string]Endpoint])}
+}
+
+func (b *buckets) with(other *buckets) *buckets {
+	return &buckets{b.minutes.with(other.minutes), b.tens.with(other.tens), b.endpoints.with(other.endpoints)}
+}
+
+// report sums up a window. Of the purges in a bucket the highest count is right: a
+// node that was not there all the time has seen fewer. A node that is gone has no
+// state.
+func report(t table[*Bucket], s *series, now time.Time) *Report {
+	r := &Report{Nodes: make(map[string]*Bucket)}
+	current := s.number(now)
+	for number := current - s.window + 1; number <= current+1; number++ {
+		var purges uint64
+		for node, b := range t[number] {
+			if r.Nodes[node] == nil {
+				r.Nodes[node] = new(Bucket)
+			}
+			r.Nodes[node].add(b)
+			r.Nodes[node].Purges += b.Purges
+			r.Total.add(b)
+			purges = max(purges, b.Purges)
+		}
+		r.Total.Purges += purges
+	}
+	r.Total.State = nil
+	for node, b := range r.Nodes {
+		if t[current][node] == nil && t[current-1][node] == nil && t[current+1][node] == nil {
+			b.State = nil
+		}
+	}
+	return r
+}
+
+// sumEndpoints sums up the newest buckets.
+func sumEndpoints(t table[map[string]Endpoint], now time.Time, window int64) map[string]Endpoint {
+	sum := make(map[string]Endpoint)
+	current := ofEndpoint.number(now)
+	for number := current - window + 1; number <= current+1; number++ {
+		for _, endpoints := range t[number] {
+			for template, counts := range endpoints {
+				all := sum[template]
+				all.Add(counts)
+				sum[template] = all
+			}
+		}
+	}
+	return sum
+}

@@ -1,0 +1,89 @@
+package stats
+
+import "strings"
+
+const (
+	// MaxTemplate bounds the bytes of a path template, maxSegments its segments.
+	MaxTemplate = 128
+	maxSegments = 8
+
+	folded = "/{id}"
+	more   = "/..." // in place of what is beyond a bound
+)
+
+// AppendTemplate appends the template of a URL's path to dst: the path as it is
+// sent, with {id} for each segment that names one thing among many or that may be
+// a secret. It is ASCII and has at most MaxTemplate bytes.
+func AppendTemplate(dst []byte, path string) []byte {
+	start := len(dst)
+	path = strings.TrimPrefix(path, "/")
+	for segments := 0; ; segments++ {
+		segment, rest, further := strings.Cut(path, "/")
+		fold := folds(segment)
+		size := len("/") + len(segment)
+		if fold {
+			size = len(folded)
+		}
+		if segments == maxSegments || len(dst)-start+size > MaxTemplate-len(more) {
+			return append(dst, more...)
+		}
+		if fold {
+			dst = append(dst, folded...)
+		} else {
+			dst = append(append(dst, '/'), segment...)
+		}
+		if !further {
+			return dst
+		}
+		path = rest
+	}
+}
+
+// folds reports whether a segment is to become {id}: numbers, UUIDs, hashes,
+// dates, tokens, and whatever has a character that names of endpoints do not have,
+// such as the @ of an address or the ; of a parameter. Words and versions stay.
+func folds(segment string) bool {
+	const (
+		tooLong = 40 // for a word
+		long    = 20 // for a word with digits or mixed case
+		manyHex = 8
+		digitsN = 4 // in a row or not
+	)
+	if len(segment) > tooLong {
+		return true
+	}
+	digits, hex, uppers, lowers := 0, 0, 0, 0
+	for i := range len(segment) {
+		switch c := segment[i]; {
+		case '0' <= c && c <= '9':
+			digits++
+			hex++
+		case 'a' <= c && c <= 'z':
+			lowers++
+			if c <= 'f' {
+				hex++
+			}
+		case 'A' <= c && c <= 'Z':
+			uppers++
+			if c <= 'F' {
+				hex++
+			}
+		case c == '-':
+			hex++ // as in UUIDs
+		case c != '.' && c != '_' && c != '~':
+			return true
+		}
+	}
+	mixed := uppers > 0 && lowers > 0
+	switch {
+	case len(segment) == 0:
+		return false
+	case digits == len(segment), digits >= digitsN:
+		return true
+	case hex == len(segment) && (digits > 0 && hex >= manyHex || hex >= long):
+		return true
+	case len(segment) >= long && (digits > 0 || mixed):
+		return true
+	}
+	return digits > 0 && mixed && len(segment) >= manyHex-2
+}

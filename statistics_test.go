@@ -1,0 +1,110 @@
+package rediscache
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/stats"
+)
+
+// TestStatistics counts requests at an origin that takes its time, and looks again
+// when the clock has moved on.
+func TestStatistics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, `{}`, func(w http.ResponseWriter, r *http.Request) {
+			pause(r.Context(), 100*time.Millisecond)
+			w.Header().Set("Cache-Control", r.URL.Query().Get("cc"))
+			_, _ = io.WriteString(w, "x")
+		})
+		node := s.handler.node
+		for range 10 {
+			s.get("/users/1?cc=max-age=7200") // a miss and nine hits
+		}
+		for i := range 3 {
+			s.get(fmt.Sprintf("/private/%d?cc=no-store", i))
+		}
+		s.get("/a?cc=max-age=30")
+		s.get("/b?cc=max-age=100000")
+		s.get("/c?cc=max-age=100")
+		got := node.statistics(t.Context(), stats.Hour)
+		if got.Requests["total"] != 16 || got.Requests["HIT"] != 9 || got.Requests["MISS"] != 7 ||
+			got.Namespaces["general"].Requests["HIT"] != 9 || got.Window != stats.Hour {
+			t.Errorf("requests: %v %v", got.Requests, got.Namespaces["general"])
+		}
+		if rate := got.HitRate; rate["1h"] != 9.0/16 || rate["24h"] != 9.0/16 {
+			t.Errorf("hit rates: %v", rate)
+		}
+		if miss := got.DurationMS["miss"]; miss.Mean != 100 || miss.P50 < 90 || miss.P99 > 130 || miss.P50 > miss.P95 || miss.P95 > miss.P99 {
+			t.Errorf("durations of misses: %v", miss)
+		}
+		if hit := got.DurationMS["hit"]; hit.Mean != 0 || hit.P99 > 0.016 {
+			t.Errorf("durations of hits: %v", hit)
+		}
+		want := map[string]int{"<1m": 1, "<5m": 1, "<1h": 0, "<24h": 1, ">=24h": 1, "stale": 0}
+		if !maps.Equal(got.TTL, want) || got.Keys != 4 || got.Namespaces["general"].Share != 1 {
+			t.Errorf("%d keys, lifetimes %v, want %v", got.Keys, got.TTL, want)
+		}
+		if len(got.Top) != 1 || got.Top[0] != (endpointStatistics{"/users/{id}", 0.9, 10, 100}) {
+			t.Errorf("top: %v", got.Top)
+		}
+		if len(got.Bottom) != 5 || got.Bottom[0] != (endpointStatistics{"/private/{id}", 0, 3, 300}) {
+			t.Errorf("bottom: %v", got.Bottom)
+		}
+		if len(got.Nodes) != 1 || !got.Nodes[0].Self || !got.Nodes[0].Live || got.Nodes[0].Requests["total"] != 16 ||
+			got.Nodes[0].Memory.Keys != 4 || got.Memory.Keys != 4 || got.Breaker != "off" {
+			t.Errorf("nodes: %+v", got.Nodes)
+		}
+
+		time.Sleep(5 * time.Minute)
+		if got := node.statistics(t.Context(), stats.Hour); got.TTL["stale"] != 2 || got.TTL["<1m"] != 0 {
+			t.Errorf("five minutes later: %v", got.TTL)
+		}
+		time.Sleep(25 * time.Minute)
+		s.get("/users/1?cc=max-age=7200")
+		if got := node.statistics(t.Context(), stats.Hour); got.Requests["HIT"] != 10 || got.Requests["total"] != 17 {
+			t.Errorf("half an hour later: %v", got.Requests)
+		}
+		time.Sleep(31 * time.Minute)
+		got = node.statistics(t.Context(), stats.Hour)
+		if got.Requests["total"] != 1 || got.HitRate["1h"] != 1 || got.HitRate["24h"] != 10.0/17 || len(got.Top) != 0 {
+			t.Errorf("an hour later: %v %v %v", got.Requests, got.HitRate, got.Top)
+		}
+		got = node.statistics(t.Context(), stats.Day)
+		if got.Requests["total"] != 17 || len(got.Top) != 1 || got.Top[0].Requests != 11 || got.DurationMS["miss"].Mean != 100 {
+			t.Errorf("the last day: %v %v", got.Requests, got.Top)
+		}
+		time.Sleep(24 * time.Hour)
+		if got := node.statistics(t.Context(), stats.Day); got.Requests["total"] != 0 || got.HitRate["24h"] != 0 || len(got.Nodes) != 1 {
+			t.Errorf("a day later: %v %v", got.Requests, got.HitRate)
+		}
+	})
+}
+
+// TestEndpointsThatCannotBeCached leaves out what no configuration could cache.
+func TestEndpointsThatCannotBeCached(t *testing.T) {
+	s := newSite(t, `{}`, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
+	s.get("/a", "Upgrade", "websocket")
+	s.get("/b", "X-Http-Method-Override", "DELETE")
+	s.get("/c")
+	if got := s.handler.node.endpoints.Drain(); len(got) != 1 || got["/c"].Requests != 1 {
+		t.Errorf("endpoints: %v", got)
+	}
+}
+
+// TestListedNodes lists those first that are there.
+func TestListedNodes(t *testing.T) {
+	counted := map[string]*stats.Bucket{"idle": {}, "gone": {}}
+	recent := map[string]*stats.Bucket{"idle": {State: &stats.State{}}}
+	for i := range 150 {
+		counted[fmt.Sprintf("old%03d", i)] = &stats.Bucket{Requests: map[string]*stats.Outcomes{"a": {uint64(i + 1)}}}
+	}
+	lines := listNodes(counted, recent, "idle")
+	if len(lines) != maxListedNodes || lines[0].ID != "idle" || !lines[0].Live || lines[1].ID != "old051" {
+		t.Errorf("%d lines, %v", len(lines), lines[:2])
+	}
+}
