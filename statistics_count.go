@@ -2,6 +2,7 @@ package rediscache
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -59,11 +60,13 @@ func (n *node) breakerState() string {
 	return "open"
 }
 
+// uncacheableReasons are about requests that no configuration lets be cached.
+var uncacheableReasons = []Reason{ReasonMethod, ReasonRequestBody, ReasonUpgrade, ReasonOverrideField}
+
 // countEndpoint counts the request for its endpoint, unless no configuration could
 // have cached it. A follower did not cost the origin anything.
 func (x *exchange) countEndpoint(took time.Duration) {
-	switch x.reason {
-	case ReasonMethod, ReasonRequestBody, ReasonUpgrade, ReasonOverrideField:
+	if x.outcome == OutcomeBypass && slices.Contains(uncacheableReasons, x.reason) {
 		return
 	}
 	hit := x.outcome == OutcomeHit || x.outcome == OutcomeStale || x.outcome == OutcomeRevalidated

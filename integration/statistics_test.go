@@ -14,7 +14,9 @@ type tally map[string]map[string]float64
 func (c tally) add(other tally) {
 	for namespace, outcomes := range other {
 		for outcome, n := range outcomes {
-			c.count(namespace, outcome, n)
+			if outcome != "total" {
+				c.count(namespace, outcome, n)
+			}
 		}
 	}
 }
