@@ -30,6 +30,10 @@ func (adminAPI) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "admin.api.redis_cache", New: func() caddy.Module { return new(adminAPI) }}
 }
 
+// Provision registers the metrics, for the endpoint shows the registry of this
+// configuration even if nothing else of it can be loaded.
+func (adminAPI) Provision(ctx caddy.Context) error { return registerMetrics(ctx) }
+
 // Routes returns the admin routes.
 func (adminAPI) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
@@ -39,6 +43,7 @@ func (adminAPI) Routes() []caddy.AdminRoute {
 		{Pattern: "/redis_cache/events", Handler: route(methods{http.MethodPost: handleEvent})},
 		{Pattern: "/redis_cache/warm", Handler: route(methods{http.MethodPost: handleWarm, http.MethodGet: handleWarmProgress})},
 		{Pattern: "/redis_cache/stats", Handler: route(methods{http.MethodGet: handleStats})},
+		{Pattern: "/redis_cache/tail", Handler: route(methods{http.MethodGet: handleTail})},
 	}
 }
 
@@ -168,7 +173,9 @@ func (a *App) appendPurge(w http.ResponseWriter, r *http.Request, p journal.Purg
 		return apiError(http.StatusServiceUnavailable, err)
 	}
 	status := http.StatusOK
-	if !result.Complete() {
+	if result.Complete() {
+		a.node.metrics.confirm.Observe(result.Duration.Seconds())
+	} else {
 		status = http.StatusAccepted
 	}
 	return writeJSON(w, status, purgeResult{

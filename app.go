@@ -103,8 +103,11 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 // dials nor starts anything.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.ctx = ctx
-	a.logger = ctx.Logger()
+	a.logger = ctx.Logger(new(Handler)) // one logger for all that the cache says
 	if err := a.resolve(); err != nil {
+		return err
+	}
+	if err := registerMetrics(ctx); err != nil {
 		return err
 	}
 	opts, err := a.Redis.options()

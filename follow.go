@@ -108,7 +108,7 @@ func (x *exchange) serveShared(f *flight, s *share) error {
 	if s.rec.Status == http.StatusOK && rfc9111.NotModified(x.r.Header, header, x.now) {
 		return x.serveNotModified(header)
 	}
-	x.w.WriteHeader(s.rec.Status)
+	x.writeHeader(s.rec.Status)
 	body := f.Reader()
 	how, err := copyBody(x.r.Context(), x.w, body)
 	switch {

@@ -114,6 +114,7 @@ type exchange struct {
 	freshness *rfc9111.Freshness // of what is answered from the store or being stored
 	storing   bool
 	status    int // of the upstream
+	sent      int // in place of it
 }
 
 // seenVar marks a request that a cache has taken, so that another one behind
@@ -337,6 +338,7 @@ func (x *exchange) serveStale() error {
 // serveNothing answers a request that accepts a stored response only.
 func (x *exchange) serveNothing() error {
 	x.outcome, x.reason, x.forward = OutcomeMiss, ReasonOnlyIfCached, ReasonOnlyIfCached
+	x.sent = http.StatusGatewayTimeout
 	x.annotate(x.w.Header())
 	return caddyhttp.Error(http.StatusGatewayTimeout, nil)
 }

@@ -158,7 +158,11 @@ func (x *exchange) invalidate(status int, header http.Header) {
 		return
 	}
 	var selectors []journal.Selector
+	by := byRequest
 	for _, rule := range x.invalidations {
+		if slices.ContainsFunc(rule.Values, private) {
+			by = byPrivateRequest
+		}
 		selectors = append(selectors, rule.expand(x.repl, x.h.app.secret)...)
 	}
 	if x.isUnsafe() {
@@ -167,7 +171,7 @@ func (x *exchange) invalidate(status int, header http.Header) {
 	if selectors = valid(selectors, x.h.app.Prefix); len(selectors) == 0 {
 		return
 	}
-	p := journal.Purge{Selectors: selectors, By: "request"}
+	p := journal.Purge{Selectors: selectors, By: by}
 	if x.asGet && x.answersGet(status, header) && x.invalidateBefore(p) {
 		return
 	}
@@ -226,8 +230,12 @@ func (x *exchange) targets(status int, header http.Header) []journal.Selector {
 
 // forget purges one stored response that has turned out to be wrong.
 func (x *exchange) forget(rec *store.Record) {
+	by := byRequest
+	if key := x.h.policy.Key; key != nil && private(key.Template) {
+		by = byPrivateRequest
+	}
 	err := x.h.node.journal.AppendAsync(journal.Purge{
-		Selectors: []journal.Selector{{Kind: journal.KindKey, Value: rec.Key.Full}}, By: "request",
+		Selectors: []journal.Selector{{Kind: journal.KindKey, Value: rec.Key.Full}}, By: by,
 	})
 	if err != nil {
 		x.h.logger.Error("a stored response could not be invalidated", zap.Error(err))
@@ -320,9 +328,11 @@ func (h eventHandler) Handle(_ context.Context, event caddy.Event) error {
 // reported before.
 func (n *node) onEntry(e journal.Entry) {
 	n.sweeper.note(&e)
-	switch {
-	case e.Replayed:
+	if e.Replayed {
 		return
+	}
+	n.metrics.countPurge(&e)
+	switch {
 	case e.Op == journal.OpEvent:
 		if len(n.app.Load().On[e.Event]) > 0 {
 			n.countPurge(e.ID)
@@ -336,6 +346,9 @@ func (n *node) onEntry(e journal.Entry) {
 	selectors := make([]string, len(e.Selectors))
 	for i, s := range e.Selectors {
 		selectors[i], _, _ = strings.Cut(s.String(), "?") // no query value is logged
+		if e.By == byPrivateRequest {
+			selectors[i] = s.Kind.String()
+		}
 	}
 	n.logger().Info("cache_invalidate", zap.String("id", e.ID.String()), zap.Strings("selectors", selectors),
 		zap.Bool("soft", e.Soft()), zap.String("by", e.By), zap.String("reason", e.Reason))

@@ -33,6 +33,8 @@ type node struct {
 	endpoints *stats.Endpoints
 	history   *stats.History
 	fleet     *stats.Fleet
+	metrics   nodeMetrics
+	tails     tails
 
 	// The configuration that runs: the logs of an older one may be closed, and
 	// its rules are gone.
@@ -83,6 +85,7 @@ func newNode(conn *connection, app *App) *node {
 	n := &node{
 		prefix: app.Prefix, refused: make(chan struct{}), emissions: make(chan emission, maxEmissions), sweeper: newSweeper(),
 		misses: coalesce.NewMisses(), failures: coalesce.NewFailures(),
+		metrics: newNodeMetrics(),
 	}
 	n.app.Store(app)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
@@ -91,11 +94,13 @@ func newNode(conn *connection, app *App) *node {
 	if conn != nil {
 		readTimeout, writeTimeout, replicated = conn.ReadTimeout, conn.WriteTimeout, conn.replicated()
 		n.client = conn.client()
+		n.client.AddHook(n.metrics.redis)
 		n.redis = store.NewRedis(n.client, app.Prefix)
 		n.leases = coalesce.NewLeases(coalesce.LeaseOptions{Client: n.client, Prefix: app.Prefix, Timeout: readTimeout})
 		own := *conn
 		own.ReadTimeout, own.WriteTimeout = journalTimeout, journalTimeout
 		n.log = own.client()
+		n.log.AddHook(n.metrics.redis)
 	}
 	n.journal = journal.New(journal.Options{
 		Client: n.log, Prefix: app.Prefix, Version: moduleVersion(), ReadTimeout: readTimeout, WriteTimeout: writeTimeout,

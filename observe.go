@@ -15,6 +15,9 @@ func (x *exchange) observe() {
 	took := time.Since(x.began)
 	x.h.counter.Add(uint8(x.outcome), uint8(x.answeredBy()), took)
 	x.countEndpoint(took)
+	x.log(took)
+	x.tail(took)
+	x.trace()
 }
 
 // answeredBy is the tier that the answer came from; none if it came from the

@@ -33,9 +33,18 @@ func (x *exchange) serve(outcome Outcome, reason Reason) error {
 			}
 		}
 	}
-	x.w.WriteHeader(x.rec.Status)
+	x.writeHeader(x.rec.Status)
 	return x.writeBody(x.rec.Body)
 }
+
+// writeHeader answers with a status of the cache's own.
+func (x *exchange) writeHeader(status int) {
+	x.sent = status
+	x.w.WriteHeader(status)
+}
+
+// sentStatus is the status that the client was sent; 0 if none was.
+func (x *exchange) sentStatus() int { return cmp.Or(x.sent, x.status) }
 
 // writeBody writes to a client that may have gone; that is no error of the
 // request.
@@ -53,7 +62,7 @@ func (x *exchange) serveNotModified(header http.Header) error {
 			delete(header, name)
 		}
 	}
-	x.w.WriteHeader(http.StatusNotModified)
+	x.writeHeader(http.StatusNotModified)
 	return nil
 }
 
@@ -64,14 +73,14 @@ func (x *exchange) serveRanges(header http.Header, ranges []rfc9111.ByteRange) e
 		r := ranges[0]
 		header["Content-Range"] = []string{contentRange(r, len(body))}
 		header["Content-Length"] = []string{strconv.FormatInt(r.Length, 10)}
-		x.w.WriteHeader(http.StatusPartialContent)
+		x.writeHeader(http.StatusPartialContent)
 		return x.writeBody(body[r.Start : r.Start+r.Length])
 	}
 	contentType := header.Get("Content-Type")
 	parts := multipart.NewWriter(x.w)
 	header["Content-Type"] = []string{"multipart/byteranges; boundary=" + parts.Boundary()}
 	delete(header, "Content-Length")
-	x.w.WriteHeader(http.StatusPartialContent)
+	x.writeHeader(http.StatusPartialContent)
 	for _, r := range ranges {
 		partHeader := textproto.MIMEHeader{"Content-Range": {contentRange(r, len(body))}}
 		if contentType != "" {
@@ -100,7 +109,7 @@ func (x *exchange) serveUnsatisfiable(header http.Header) error {
 	}
 	header["Content-Range"] = []string{fmt.Sprintf("bytes */%d", len(x.rec.Body))}
 	header["Content-Length"] = []string{"0"}
-	x.w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+	x.writeHeader(http.StatusRequestedRangeNotSatisfiable)
 	return nil
 }
 

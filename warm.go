@@ -239,7 +239,9 @@ func (j *warmJob) add(result warmResult) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.progress.Done++
-	if result.Error != "" || result.Status >= http.StatusBadRequest {
+	failed := result.Error != "" || result.Status >= http.StatusBadRequest
+	countWarmed(failed)
+	if failed {
 		j.progress.Failed++
 	}
 	j.progress.Results = append(j.progress.Results, result)

@@ -270,7 +270,7 @@ func (n *node) complained(t *testing.T, reason string) {
 // complaints are the warnings and errors that the cache has logged.
 func (n *node) complaints() (lines []string) {
 	for line := range strings.Lines(n.proc.log.String()) {
-		if strings.Contains(line, `"logger":"redis_cache"`) && !strings.Contains(line, `"level":"info"`) {
+		if strings.Contains(line, `"logger":"http.handlers.redis_cache"`) && !strings.Contains(line, `"level":"info"`) {
 			lines = append(lines, line)
 		}
 	}

@@ -1,0 +1,145 @@
+package rediscache
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A tail is an admin request that is told about each request as it is answered.
+// Requests never wait for one: a line that does not fit into its buffer is
+// dropped and counted. listening is the length of list, which mu guards, so that
+// without any tail a request loads one number.
+
+const (
+	maxTails    = 16
+	tailBuffer  = 256              // lines
+	tailTimeout = 10 * time.Second // of a client that does not read
+)
+
+type tails struct {
+	listening atomic.Int32
+	mu        sync.Mutex
+	list      []*tail
+}
+
+type tail struct {
+	namespace, outcome string // "" for any
+	lines              chan []byte
+	dropped            atomic.Uint64 // lines since that was last told
+}
+
+// tailLine is a request as GET /redis_cache/tail shows it.
+type tailLine struct {
+	Time       time.Time `json:"time"` // when it arrived
+	Namespace  string    `json:"namespace"`
+	Outcome    string    `json:"outcome"`
+	Reason     string    `json:"reason,omitempty"`
+	Tier       string    `json:"tier,omitempty"`
+	Method     string    `json:"method"`
+	Path       string    `json:"path"`             // without the query
+	Status     int       `json:"status,omitempty"` // absent where an error route answers
+	DurationMS float64   `json:"duration_ms"`
+	Key        string    `json:"key,omitempty"` // see log.go
+}
+
+func (t *tails) join(one *tail) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.list) >= maxTails {
+		return false
+	}
+	t.list = append(t.list, one)
+	t.listening.Store(int32(len(t.list)))
+	return true
+}
+
+func (t *tails) leave(one *tail) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.list = slices.DeleteFunc(t.list, func(other *tail) bool { return other == one })
+	t.listening.Store(int32(len(t.list)))
+}
+
+func (t *tails) publish(line *tailLine) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var text []byte
+	for _, one := range t.list {
+		if (one.namespace != "" && one.namespace != line.Namespace) || (one.outcome != "" && one.outcome != line.Outcome) {
+			continue
+		}
+		if text == nil {
+			text, _ = json.Marshal(line) // it holds strings and numbers only
+			text = append(text, '\n')
+		}
+		select {
+		case one.lines <- text:
+		default:
+			one.dropped.Add(1)
+		}
+	}
+}
+
+// tail tells those who listen about the request.
+func (x *exchange) tail(took time.Duration) {
+	t := &x.h.node.tails
+	if t.listening.Load() == 0 {
+		return
+	}
+	t.publish(&tailLine{
+		Time: x.began, Namespace: x.h.Namespace, Outcome: x.outcome.String(), Reason: x.reasonText(),
+		Tier: x.answeredBy().String(), Method: x.method, Path: x.q.path, Status: x.sentStatus(),
+		DurationMS: float64(took.Microseconds()) / 1000, Key: x.shownKey(),
+	})
+}
+
+// handleTail streams lines until the client leaves or the configuration is
+// unloaded.
+func handleTail(app *App, w http.ResponseWriter, r *http.Request) error {
+	query := r.URL.Query()
+	one := &tail{namespace: query.Get("namespace"), outcome: query.Get("outcome"), lines: make(chan []byte, tailBuffer)}
+	if one.outcome != "" && !slices.Contains(outcomeNames[:], one.outcome) {
+		return apiError(http.StatusBadRequest, fmt.Errorf("outcome: %q is none of %q", one.outcome, outcomeNames))
+	}
+	stream := http.NewResponseController(w)
+	// The admin server's deadline for reading a request would end this one.
+	if err := stream.SetReadDeadline(time.Time{}); err != nil {
+		return apiError(http.StatusInternalServerError, err)
+	}
+	n := app.node
+	if !n.tails.join(one) {
+		return apiError(http.StatusServiceUnavailable, errors.New("too many tails are running"))
+	}
+	defer n.tails.leave(one)
+	write := func(text []byte) error {
+		_ = stream.SetWriteDeadline(time.Now().Add(tailTimeout))
+		if _, err := w.Write(text); err != nil {
+			return err
+		}
+		return stream.Flush()
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	w.WriteHeader(http.StatusOK)
+	for err := stream.Flush(); err == nil; {
+		select {
+		case <-r.Context().Done():
+			return nil
+		case <-app.ctx.Done():
+			return nil
+		case <-n.ctx.Done():
+			return nil
+		case text := <-one.lines:
+			if dropped := one.dropped.Swap(0); dropped > 0 {
+				text = fmt.Appendf(slices.Clone(text), "{\"dropped\":%d}\n", dropped)
+			}
+			err = write(text)
+		}
+	}
+	return nil // the client has gone
+}
