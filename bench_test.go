@@ -7,8 +7,13 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
 
 // BenchmarkHit shows what a memory hit costs beside Caddy's `respond` with the
@@ -40,5 +45,20 @@ func BenchmarkHit(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkObserve shows what counting, log, tail and span cost a memory hit while
+// nobody listens: compare with BenchmarkHit.
+func BenchmarkObserve(b *testing.B) {
+	s := newSite(b, `{}`, nil)
+	r := caddyhttp.PrepareRequest(httptest.NewRequest(http.MethodGet, "/a", http.NoBody), caddy.NewReplacer(),
+		&discardWriter{header: make(http.Header)}, new(caddyhttp.Server))
+	s.handler.logger = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(io.Discard), zap.InfoLevel))
+	x, _ := s.handler.begin(&discardWriter{header: make(http.Header)}, r, nil)
+	x.outcome, x.tier = OutcomeHit, store.TierMemory
+	b.ReportAllocs()
+	for b.Loop() {
+		x.observe()
 	}
 }
