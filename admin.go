@@ -44,6 +44,8 @@ func (adminAPI) Routes() []caddy.AdminRoute {
 		{Pattern: "/redis_cache/warm", Handler: route(methods{http.MethodPost: handleWarm, http.MethodGet: handleWarmProgress})},
 		{Pattern: "/redis_cache/stats", Handler: route(methods{http.MethodGet: handleStats})},
 		{Pattern: "/redis_cache/tail", Handler: route(methods{http.MethodGet: handleTail})},
+		{Pattern: "/redis_cache/enable", Handler: route(methods{http.MethodPost: handleEnable})},
+		{Pattern: "/redis_cache/disable", Handler: route(methods{http.MethodPost: handleDisable})},
 	}
 }
 
@@ -166,6 +168,13 @@ type purgeResult struct {
 // not everybody has confirmed it, and 503 when it is not known to be recorded.
 func (a *App) appendPurge(w http.ResponseWriter, r *http.Request, p journal.Purge, wait time.Duration) error {
 	result, err := a.node.journal.Append(r.Context(), p, wait)
+	if err == nil && result.Complete() {
+		a.node.metrics.confirm.Observe(result.Duration.Seconds())
+	}
+	return answerPurge(w, &result, p.Selectors, err)
+}
+
+func answerPurge(w http.ResponseWriter, result *journal.Result, selectors []journal.Selector, err error) error {
 	switch {
 	case errors.Is(err, journal.ErrInvalid):
 		return apiError(http.StatusBadRequest, err)
@@ -173,13 +182,11 @@ func (a *App) appendPurge(w http.ResponseWriter, r *http.Request, p journal.Purg
 		return apiError(http.StatusServiceUnavailable, err)
 	}
 	status := http.StatusOK
-	if result.Complete() {
-		a.node.metrics.confirm.Observe(result.Duration.Seconds())
-	} else {
+	if !result.Complete() {
 		status = http.StatusAccepted
 	}
 	return writeJSON(w, status, purgeResult{
-		ID: result.ID.String(), Selectors: p.Selectors, Replicated: result.Replicated,
+		ID: result.ID.String(), Selectors: selectors, Replicated: result.Replicated,
 		Confirmed: list(result.Confirmed), Pending: list(result.Pending), Lapsed: list(result.Lapsed),
 		DurationMS: result.Duration.Milliseconds(),
 	})
@@ -277,7 +284,7 @@ func handleNodes(app *App, w http.ResponseWriter, r *http.Request) error {
 	for _, n := range nodes {
 		lines = append(lines, line{n.ID, n.Self, n.State, n.Version, n.Position.ID.String(), n.Lag.Seconds()})
 	}
-	return writeJSON(w, http.StatusOK, map[string]any{"nodes": lines})
+	return writeJSON(w, http.StatusOK, map[string]any{"nodes": lines, "disabled": app.node.switches.list()})
 }
 
 func handleEvent(app *App, w http.ResponseWriter, r *http.Request) error {

@@ -144,7 +144,7 @@ func (x *exchange) bypassReason() Reason {
 	r, p := x.r, &x.h.policy
 	cached := p.cachesMethod(r.Method)
 	switch {
-	case !x.h.app.enabled:
+	case !x.h.app.enabled || x.h.node.switches.off(x.h.Namespace):
 		return ReasonDisabled
 	case cached && r.ContentLength != 0 && !isBodyMethod(r.Method):
 		return ReasonRequestBody

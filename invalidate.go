@@ -324,15 +324,23 @@ func (h eventHandler) Handle(_ context.Context, event caddy.Event) error {
 	return nil
 }
 
-// onEntry reports a purge that has been applied. What is replayed has been
-// reported before.
+// onEntry reports a purge that has been applied, and turns switches. What is
+// replayed has been reported before.
 func (n *node) onEntry(e journal.Entry) {
 	n.sweeper.note(&e)
+	turned := e.Op == journal.OpEnable || e.Op == journal.OpDisable
+	if turned {
+		n.switches.apply(&e)
+	}
 	if e.Replayed {
 		return
 	}
 	n.metrics.countPurge(&e)
 	switch {
+	case turned:
+		n.logger().Info("cache_"+string(e.Op), zap.String("id", e.ID.String()), zap.Stringer("what", e.Selectors[0]),
+			zap.String("by", e.By), zap.String("reason", e.Reason))
+		return
 	case e.Op == journal.OpEvent:
 		if len(n.app.Load().On[e.Event]) > 0 {
 			n.countPurge(e.ID)

@@ -49,6 +49,7 @@ type node struct {
 
 	inventory    inventory
 	sweeper      sweeper
+	switches     switches
 	emissions    chan emission
 	flights      coalesce.Group[share]
 	leases       *coalesce.Leases // nil with `redis off`
@@ -85,7 +86,8 @@ func newNode(conn *connection, app *App) *node {
 	n := &node{
 		prefix: app.Prefix, refused: make(chan struct{}), emissions: make(chan emission, maxEmissions), sweeper: newSweeper(),
 		misses: coalesce.NewMisses(), failures: coalesce.NewFailures(),
-		metrics: newNodeMetrics(),
+		metrics:  newNodeMetrics(),
+		switches: newSwitches(),
 	}
 	n.app.Store(app)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
@@ -156,10 +158,15 @@ func (n *node) start(app *App) {
 			return
 		}
 		n.leases.Start()
-		select {
-		case <-n.journal.Ready():
-		case <-n.refused:
-		case <-time.After(readyTimeout):
+		n.running.Go(n.keepSwitches)
+		late := time.After(readyTimeout)
+		for _, ready := range []<-chan struct{}{n.journal.Ready(), n.switches.merged} {
+			select {
+			case <-ready:
+			case <-n.refused:
+			case <-late:
+				return
+			}
 		}
 	})
 }
@@ -222,6 +229,7 @@ func (n *node) emptyMemory() {
 func (n *node) onReach(up bool, err error) {
 	if up {
 		n.logger().Info("the journal is followed")
+		n.switches.again()
 		n.store.Probe()
 	} else {
 		n.logger().Warn("the journal cannot be followed until redis answers again", zap.Error(err))
@@ -229,6 +237,7 @@ func (n *node) onReach(up bool, err error) {
 }
 
 func (n *node) onGap(g journal.Gap) {
+	n.switches.again() // Redis may have been emptied
 	n.logger().Warn("journal_gap: not every purge can have been seen; what was stored before is dropped",
 		zap.String("reason", g.Reason), zap.String("floor", g.Floor.String()))
 	n.emit("journal_gap", map[string]any{"reason": g.Reason})

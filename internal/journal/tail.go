@@ -334,12 +334,12 @@ func (j *Journal) applyExpanded(p *progress, purge Purge, id ID) {
 // settle publishes what was applied, and then tells whoever waits for it.
 func (j *Journal) settle(p *progress, entries []Entry) {
 	j.publish(func(s *state) { s.position, s.table = p.position, p.table })
+	j.deliver(entries)
 	for _, token := range p.tokens {
 		j.sights.see(token, p.position)
 	}
 	j.queue.remove(j, p.tokens)
 	p.tokens = nil
-	j.deliver(entries)
 }
 
 func (j *Journal) deliver(entries []Entry) {
