@@ -44,6 +44,9 @@ func (adminAPI) Routes() []caddy.AdminRoute {
 		{Pattern: "/redis_cache/warm", Handler: route(methods{http.MethodPost: handleWarm, http.MethodGet: handleWarmProgress})},
 		{Pattern: "/redis_cache/stats", Handler: route(methods{http.MethodGet: handleStats})},
 		{Pattern: "/redis_cache/tail", Handler: route(methods{http.MethodGet: handleTail})},
+		{Pattern: "/redis_cache/explain", Handler: route(methods{http.MethodGet: handleExplain})},
+		{Pattern: "/redis_cache/entries", Handler: route(methods{http.MethodGet: handleEntries})},
+		{Pattern: "/redis_cache/entry", Handler: route(methods{http.MethodGet: handleEntry, http.MethodDelete: handleDeleteEntry})},
 		{Pattern: "/redis_cache/enable", Handler: route(methods{http.MethodPost: handleEnable})},
 		{Pattern: "/redis_cache/disable", Handler: route(methods{http.MethodPost: handleDisable})},
 	}
@@ -235,6 +238,13 @@ type entry struct {
 	Removed   *int64             `json:"removed,omitempty"` // stored responses, once it is known
 }
 
+func lineOf(e *journal.Entry) entry {
+	return entry{
+		ID: e.ID.String(), Time: time.UnixMilli(int64(e.ID.Ms)).UTC(), Op: e.Op, Selectors: e.Selectors,
+		Event: e.Event, Data: e.Data, By: e.By, Reason: e.Reason, Removed: e.Removed,
+	}
+}
+
 const (
 	defaultEntries = 100
 	maxEntries     = 10_000
@@ -257,10 +267,7 @@ func handleJournal(app *App, w http.ResponseWriter, r *http.Request) error {
 	}
 	lines := make([]entry, 0, len(entries))
 	for _, e := range entries {
-		lines = append(lines, entry{
-			ID: e.ID.String(), Time: time.UnixMilli(int64(e.ID.Ms)).UTC(), Op: e.Op, Selectors: e.Selectors,
-			Event: e.Event, Data: e.Data, By: e.By, Reason: e.Reason, Removed: e.Removed,
-		})
+		lines = append(lines, lineOf(&e))
 	}
 	return writeJSON(w, http.StatusOK, map[string]any{"entries": lines})
 }

@@ -343,7 +343,7 @@ func (x *exchange) noteUnshared(status int) {
 	if !tells || !x.shares || !x.mayLead() || status >= http.StatusInternalServerError {
 		return
 	}
-	miss := coalesce.Miss{Credentialed: x.reason == ReasonCredentials, Position: x.position}
+	miss := coalesce.Miss{Credentialed: x.reason == ReasonCredentials, Why: uint8(x.reason), Position: x.position}
 	x.h.node.misses.Add(x.id, miss, x.now)
 	x.releaseLease(&miss)
 }

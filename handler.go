@@ -26,29 +26,67 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if !first {
 		return passThrough(w, r, next)
 	}
+	if e := explanationOf(r); e != nil {
+		x.explain(e)
+		return nil
+	}
 	defer x.observe()
 	x.matchInvalidations()
-	if reason := x.bypassReason(); reason != ReasonNone {
-		return x.bypass(reason)
+	switch x.choose() {
+	case actBypass:
+		return x.bypass(x.reason)
+	case actHit:
+		x.refreshAhead()
+		return x.serve(OutcomeHit, ReasonNone)
+	case actAccepted:
+		return x.serve(OutcomeStale, x.forward)
+	case actStale:
+		return x.serveStale()
+	case actNothing:
+		return x.serveNothing()
+	case actFailed:
+		return x.serveFailed()
+	case actFetch:
 	}
-	if reason := x.buildKey(); reason != ReasonNone {
-		return x.bypass(reason)
+	return x.fetch()
+}
+
+// act is what is done with a request.
+type act uint8
+
+const (
+	actBypass   act = iota // pass it on without a lookup
+	actHit                 // answer from a fresh response
+	actAccepted            // answer from a stale response, which the request accepts
+	actStale               // answer from a stale response, and refresh it
+	actNothing             // answer 504: the request forbids to go upstream
+	actFailed              // answer from a stale response in place of an upstream that has failed lately
+	actFetch               // ask the upstream
+)
+
+// choose finds out what is to be done with the request. It changes nothing but
+// the exchange.
+func (x *exchange) choose() act {
+	if x.reason = x.bypassReason(); x.reason != ReasonNone {
+		return actBypass
+	}
+	if x.reason = x.buildKey(); x.reason != ReasonNone {
+		return actBypass
 	}
 	x.lookup()
 	switch {
 	case x.rec != nil && x.rec.Freshness.Fresh(x.now) && !x.soft:
-		x.refreshAhead()
-		return x.serve(OutcomeHit, ReasonNone)
+		return actHit
 	case x.rec != nil:
-		return x.serve(OutcomeStale, x.forward)
+		return actAccepted
 	case x.servesStale():
-		return x.serveStale()
+		return actStale
 	case x.onlyIfCached:
-		return x.serveNothing()
+		return actNothing
 	case x.backsOff():
-		return x.serveFailed()
+		return actFailed
 	}
-	return x.fetch()
+	return actFetch
 }
 
 // exchange is one request on its way through the cache. It belongs to the
@@ -102,12 +140,14 @@ type exchange struct {
 	shares     bool            // the fetch may answer others, or another one this
 	collapsed  bool            // another request's fetch has answered this one
 	background bool            // there is no client
+	explained  bool            // nothing is done: see explain.go
 	lease      *coalesce.Lease // in the fleet, while this request fetches
 	attach     func()          // ties the fetch to its client again; nil unless it is detached
 
 	outcome Outcome
 	reason  Reason // why it is no hit, or is not stored
 	forward Reason // why it went upstream
+	why     Reason // of an earlier answer, that the key cannot be shared; only to explain
 	detail  string // what the reason is about, such as the name of a cookie
 
 	values    [numValues]string  // of the cache's own fields; see single
@@ -251,8 +291,12 @@ func (x *exchange) lookup() {
 		x.forward, x.reason = ReasonUnproven, ReasonUnproven
 		return
 	}
+	look := x.h.node.store.Lookup
+	if x.explained {
+		look = x.h.node.store.Peek
+	}
 	rec, tier := x.find(func(key store.Key) (*store.Record, store.TierName, bool) {
-		return x.h.node.store.Lookup(x.r.Context(), key, x.now)
+		return look(x.r.Context(), key, x.now)
 	})
 	if rec == nil {
 		x.reason = x.forward

@@ -142,6 +142,9 @@ func after(id, last journal.ID) journal.ID {
 // join lets the newer turn of a switch win, and everything being enabled win over
 // all that is older.
 func join(state map[string]turn, name string, t turn) {
+	if name == everything && !t.off {
+		join(state, reset, t)
+	}
 	if t.id.Before(state[reset].id) {
 		return
 	}
@@ -149,10 +152,7 @@ func join(state map[string]turn, name string, t turn) {
 		return
 	}
 	state[name] = t
-	switch {
-	case name == everything && !t.off:
-		join(state, reset, t)
-	case name == reset:
+	if name == reset {
 		maps.DeleteFunc(state, func(_ string, old turn) bool { return old.id.Before(t.id) })
 	}
 }

@@ -21,6 +21,9 @@ const (
 type Miss struct {
 	// Credentialed limits it to requests with credentials.
 	Credentialed bool
+	// Why is a number of the caller's that says why; 0 for unknown. Other nodes are
+	// not told.
+	Why uint8
 	// Position is what the journal had applied before the fetch that found it out.
 	Position journal.Position
 }

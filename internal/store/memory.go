@@ -142,6 +142,16 @@ func (m *Memory) Lookup(key string, now time.Time) (r *Record, soft bool) {
 	return r, verdict == journal.SoftCovered
 }
 
+// peek is Lookup without any effect on what is kept. It returns the record
+// whatever purges say about it.
+func (m *Memory) peek(key string, now time.Time) *Record {
+	entry, ok := m.cache.GetEntryQuietly(key)
+	if !ok || now.UnixMilli() >= entry.Value.expires {
+		return nil
+	}
+	return entry.Value.record()
+}
+
 // verdict asks about the record of an entry. What two lookups find out at once
 // only one of them remembers.
 func (m *Memory) verdict(e *held, r *Record) journal.Verdict {

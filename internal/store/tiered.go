@@ -218,6 +218,51 @@ func (t *Tiered) Recheck(ctx context.Context, key Key, now time.Time, fleet bool
 	return r, tier, soft
 }
 
+// Peek is Lookup without an effect: nothing is kept in memory, removed from it or
+// counted, and a failure of Redis is not held against it.
+func (t *Tiered) Peek(ctx context.Context, key Key, now time.Time) (r *Record, tier TierName, soft bool) {
+	memory, inRedis, _ := t.Inspect(ctx, key, now)
+	for _, found := range []struct {
+		r    *Record
+		tier TierName
+	}{{memory, TierMemory}, {inRedis, TierRedis}} {
+		if found.r == nil {
+			continue
+		}
+		if verdict, _ := t.opts.Check(found.r, journal.ID{}); verdict < journal.Covered {
+			return found.r, found.tier, verdict == journal.SoftCovered
+		}
+	}
+	return nil, TierNone, false
+}
+
+// ErrDown tells that Redis is left out.
+var ErrDown = errDown
+
+// Inspect returns what each tier holds, whatever purges say about it. Like Peek it
+// has no effect.
+func (t *Tiered) Inspect(ctx context.Context, key Key, now time.Time) (memory, inRedis *Record, err error) {
+	if t.memory != nil {
+		memory = t.memory.peek(key.Full, now)
+	}
+	if t.redis == nil {
+		return memory, nil, nil
+	}
+	if !t.Up() {
+		return memory, nil, ErrDown
+	}
+	if t.memory == nil {
+		inRedis = t.queue.find(key.Full)
+	}
+	if inRedis == nil {
+		inRedis, _, err = t.read(ctx, key)
+	}
+	if inRedis != nil && !now.Before(inRedis.Expires) {
+		inRedis = nil
+	}
+	return memory, inRedis, err
+}
+
 // lookupRedis looks for a record that is newer than the one in memory, if there
 // is one.
 func (t *Tiered) lookupRedis(ctx context.Context, key Key, now time.Time, than *Record) (r *Record, tier TierName, soft bool) {

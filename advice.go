@@ -1,0 +1,57 @@
+package rediscache
+
+import "github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
+
+// advice is what would have to change for a hit, by reason.
+var advice = [numReasons]string{
+	ReasonNone:             "Nothing: it is a hit.",
+	ReasonDisabled:         "Switch the cache on: the global option enabled, or POST /redis_cache/enable.",
+	ReasonMethod:           "Use GET or HEAD, or name the method in methods together with vary_body.",
+	ReasonRequestBody:      "Send no content with GET or HEAD; for POST and QUERY keep it below vary_body.",
+	ReasonUpgrade:          "Send no Upgrade field: another protocol cannot be cached.",
+	ReasonOverrideField:    "Remove the field that overrides method or URL, such as X-HTTP-Method-Override or X-Original-URL, in front of the cache.",
+	ReasonMatcher:          "Narrow the matcher of the option bypass, which matches this request.",
+	ReasonNoIdentity:       "Authenticate the request before the cache, so that the template of by_user is not empty.",
+	ReasonKeyTooLong:       "Shorten the URL or the key template: identifiers end at 8 KiB.",
+	ReasonCredentials:      "Let the origin answer with public or s-maxage, or use by_user, shared, ignore_cookies, vary_cookie or vary_header.",
+	ReasonIdentityBelow:    "Put authentication in front of redis_cache.",
+	ReasonUnproven:         "Wait until the node follows the journal again, or make Redis reachable; consistency available goes on without it.",
+	ReasonAbsent:           "Ask once: the first answer that may be stored makes the next request a hit.",
+	ReasonVariant:          "Ask once with these request fields, or let the origin name fewer fields in Vary.",
+	ReasonExpired:          "Give it a longer lifetime, or a window of stale_while_revalidate; the next answer makes it fresh.",
+	ReasonRequestDirective: "Leave out the request's Cache-Control, or set client_cache_control ignore.",
+	ReasonOnlyIfCached:     "Leave out only-if-cached, so that the response can be fetched.",
+	ReasonPrecondition:     "Send no If-Match or If-Unmodified-Since: the 412 is about the conditions of this client.",
+	ReasonRange:            "Ask for the whole once: ranges are answered from what is stored.",
+	ReasonNoStoreRule:      "Narrow the option no_store, which matches the response.",
+	ReasonTypeMismatch:     "Let the origin state a lifetime, or a type that fits the extension in the URL.",
+	ReasonSetCookie:        "Let the origin set no cookie here, or use set_cookie strip or store.",
+	ReasonTooLarge:         "Raise max_body, or make the response smaller.",
+	ReasonStreaming:        "Let the origin answer without streaming: event streams are passed on.",
+	ReasonTrailers:         "Let the origin send no trailers.",
+	ReasonTagLimit:         "Let the origin send fewer or shorter tags.",
+	ReasonVariantLimit:     "Let the origin name fewer fields in Vary, or normalise them in front of the cache.",
+	ReasonError:            "Mend the origin: it gave an error or no response.",
+	ReasonIncomplete:       "Mend the origin or the network: the response broke off.",
+}
+
+// refusalAdvice is advice for the refusals of the HTTP rules.
+var refusalAdvice = map[rfc9111.Refusal]string{
+	rfc9111.RefusalNone:           "Nothing: the response may be stored.",
+	rfc9111.RefusalStatus:         "Let the origin answer with another status: this one is never stored.",
+	rfc9111.RefusalPartial:        "Ask for the whole: partial responses are not stored.",
+	rfc9111.RefusalMustUnderstand: "Let the origin leave out must-understand, or use a status that the cache knows.",
+	rfc9111.RefusalNoStore:        "Let the origin leave out no-store, or use ttl … override.",
+	rfc9111.RefusalPrivate:        "Let the origin leave out private, or use ttl … override together with by_user.",
+	rfc9111.RefusalVaryAny:        "Let the origin name the fields in Vary in place of *.",
+	rfc9111.RefusalNoCache:        "Let the origin leave out no-cache or send a validator, or use ttl … override.",
+	rfc9111.RefusalNoLifetime:     "Let the origin state a lifetime, or use ttl or heuristic.",
+	rfc9111.RefusalExpired:        "Let the origin state a lifetime that is longer than the age, or use ttl … override.",
+}
+
+func adviceFor(r Reason) string {
+	if r >= firstRefusal {
+		return refusalAdvice[rfc9111.Refusal(r-firstRefusal)]
+	}
+	return advice[r]
+}

@@ -1,0 +1,255 @@
+package rediscache
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"mime"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
+)
+
+const (
+	defaultListed = 100
+	maxListed     = 1000
+)
+
+// listed is a stored response in GET /redis_cache/entries and /entry.
+type listed struct {
+	Key         string    `json:"key"`
+	Namespace   string    `json:"namespace"`
+	Identifier  string    `json:"identifier"`
+	URL         string    `json:"url"`
+	Status      int       `json:"status"`
+	ContentType string    `json:"content_type"`
+	Size        int64     `json:"size"` // in Redis, or in memory where there is no Redis
+	StoredAt    time.Time `json:"stored_at"`
+	Age         float64   `json:"age"`
+	TTL         float64   `json:"ttl_remaining"`
+	Soft        bool      `json:"soft_purged,omitempty"`
+	Tags        []string  `json:"tags"`
+	Tiers       []string  `json:"tiers"`
+	Base        string    `json:"base,omitempty"` // the key of the URL, for a variant
+
+	Header       map[string][]string `json:"header,omitempty"`
+	Body         *string             `json:"body,omitempty"`
+	BodyEncoding string              `json:"body_encoding,omitempty"` // text or base64
+}
+
+// list describes a record, or returns nil for one that no request is answered
+// from.
+func (n *node) list(rec *store.Record, size int64, now time.Time) *listed {
+	if rec == nil || rec.IsBase() || !now.Before(rec.Expires) {
+		return nil
+	}
+	verdict, _ := n.check(rec, journal.ID{})
+	if verdict >= journal.Covered {
+		return nil
+	}
+	f := &rec.Freshness
+	l := &listed{
+		Key: rec.Key.Full, Namespace: rec.Namespace, Identifier: rec.Identifier, URL: rec.URL, Status: rec.Status, Size: size,
+		StoredAt: f.ResponseTime.UTC(), Age: f.CurrentAge(now).Seconds(), TTL: f.Remaining(now).Seconds(),
+		Soft: verdict == journal.SoftCovered, Tags: list(rec.Tags), Tiers: []string{},
+	}
+	if rec.BaseKey != rec.Key.Full {
+		l.Base = rec.BaseKey
+	}
+	if values := fieldsOf(rec)["Content-Type"]; len(values) > 0 {
+		l.ContentType = values[0]
+	}
+	return l
+}
+
+// fieldsOf are the fields that a response was stored with.
+func fieldsOf(rec *store.Record) http.Header {
+	header := make(http.Header, len(rec.Fields))
+	for _, f := range rec.Fields {
+		if f.Op != store.FieldDel {
+			header[f.Name] = f.Values
+		}
+	}
+	return header
+}
+
+func handleEntries(app *App, w http.ResponseWriter, r *http.Request) error {
+	query := r.URL.Query()
+	limit := defaultListed
+	if text := query.Get("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > maxListed {
+			return apiError(http.StatusBadRequest, fmt.Errorf("limit: %q is not between 1 and %d", text, maxListed))
+		}
+		limit = n
+	}
+	matches := func(*journal.Subject) bool { return true }
+	if pattern := query.Get("pattern"); pattern != "" {
+		var err error
+		selector := journal.Selector{Kind: journal.KindPattern, Value: pattern}
+		if matches, err = app.node.journal.Matcher(journal.Purge{Selectors: []journal.Selector{selector}}); err != nil {
+			return apiError(http.StatusBadRequest, err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), walkTimeout)
+	defer cancel()
+	n, now := app.node, time.Now()
+	entries := []*listed{}
+	next, err := n.page(ctx, query.Get("cursor"), limit, func(rec *store.Record, size int64) bool {
+		l := n.list(rec, size, now)
+		if l == nil || (query.Get("namespace") != "" && l.Namespace != query.Get("namespace")) {
+			return false
+		}
+		if subject := subjectOf(rec); !matches(&subject) {
+			return false
+		}
+		n.setTiers(l)
+		entries = append(entries, l)
+		return true
+	})
+	switch {
+	case errors.Is(err, store.ErrCursor):
+		return apiError(http.StatusBadRequest, err)
+	case err != nil:
+		return apiError(http.StatusServiceUnavailable, err)
+	}
+	return writeJSON(w, http.StatusOK, map[string]any{"entries": entries, "cursor": next})
+}
+
+// page calls f with the records behind a cursor until f has taken limit of them,
+// and returns the cursor behind the last one; "" at the end.
+func (n *node) page(ctx context.Context, cursor string, limit int, f func(*store.Record, int64) bool) (string, error) {
+	if n.redis != nil {
+		return n.redis.Page(ctx, cursor, limit, f)
+	}
+	return n.memory.Page(cursor, limit, f)
+}
+
+// setTiers says where a response that was found in Redis, or in memory where
+// there is no Redis, lies.
+func (n *node) setTiers(l *listed) {
+	if n.memory != nil && n.memory.Has(l.Key) {
+		l.Tiers = append(l.Tiers, store.TierMemory.String())
+	}
+	if n.redis != nil {
+		l.Tiers = append(l.Tiers, store.TierRedis.String())
+	}
+}
+
+// namesOf are the names that a full key may have in Redis: of one with a long
+// identifier it cannot be told where the identifier ends.
+func namesOf(prefix, full string) []store.Key {
+	keys := []store.Key{{Full: full, Name: full}}
+	_, rest, ok := strings.Cut(strings.TrimPrefix(full, prefix+":"), ":")
+	start := len(full) - len(rest)
+	if !ok || len(rest) <= maxNameIdentifier {
+		return keys
+	}
+	end := len(full)
+	for range 2 { // the hash, and that of a variant
+		if end -= 2*hashSize + 1; end <= start+maxNameIdentifier || full[end] != ':' {
+			break
+		}
+		keys = append(keys, store.Key{Full: full, Name: full[:start+maxNameIdentifier] + full[end:]})
+	}
+	q := keyRequest{exact: true}
+	return append(keys, store.Key{Full: full, Name: q.cutName(full, start, len(full))})
+}
+
+// entry finds the stored response of a full key.
+func (n *node) entry(ctx context.Context, full string) (l *listed, rec *store.Record, err error) {
+	now := time.Now()
+	for _, key := range namesOf(n.prefix, full) {
+		memory, inRedis, redisErr := n.store.Inspect(ctx, key, now)
+		if err = redisErr; errors.Is(err, store.ErrForeignKey) {
+			return nil, nil, nil
+		}
+		for _, found := range []*store.Record{memory, inRedis} {
+			if found == nil {
+				continue
+			}
+			if other := n.list(found, found.Weight(), now); other != nil && l == nil {
+				l, rec = other, found
+			}
+		}
+		if l == nil {
+			continue
+		}
+		if memory != nil || (n.memory != nil && n.memory.Has(full)) {
+			l.Tiers = append(l.Tiers, store.TierMemory.String())
+		}
+		if inRedis != nil {
+			l.Tiers = append(l.Tiers, store.TierRedis.String())
+			return l, rec, nil
+		}
+		if memory == nil || n.redis == nil || len(full) == len(key.Name) {
+			return l, rec, nil
+		}
+	}
+	return l, rec, err
+}
+
+func entryKey(app *App, r *http.Request) (string, error) {
+	key := r.URL.Query().Get("key")
+	if key == "" {
+		return "", apiError(http.StatusBadRequest, errors.New("key is missing"))
+	}
+	if !strings.HasPrefix(key, app.Prefix+":") {
+		key = app.Prefix + ":" + key
+	}
+	return key, nil
+}
+
+func handleEntry(app *App, w http.ResponseWriter, r *http.Request) error {
+	key, err := entryKey(app, r)
+	if err != nil {
+		return err
+	}
+	l, rec, err := app.node.entry(r.Context(), key)
+	switch {
+	case l == nil && err != nil:
+		return apiError(http.StatusServiceUnavailable, err)
+	case l == nil:
+		return apiError(http.StatusNotFound, errors.New("nothing is stored under this key"))
+	}
+	l.Header = fieldsOf(rec)
+	if r.URL.Query().Get("body") == "1" {
+		body, how := bodyText(rec.Body, l.ContentType)
+		l.Body, l.BodyEncoding = &body, how
+	}
+	return writeJSON(w, http.StatusOK, l)
+}
+
+// bodyText is a body as JSON can hold it.
+func bodyText(body []byte, contentType string) (text, encoding string) {
+	kind, _, _ := mime.ParseMediaType(contentType)
+	textual := strings.HasPrefix(kind, "text/") || slices.ContainsFunc([]string{"json", "xml", "javascript", "x-www-form-urlencoded"},
+		func(end string) bool { return strings.HasSuffix(kind, end) })
+	if textual && utf8.Valid(body) {
+		return string(body), "text"
+	}
+	return base64.StdEncoding.EncodeToString(body), "base64"
+}
+
+func handleDeleteEntry(app *App, w http.ResponseWriter, r *http.Request) error {
+	key, err := entryKey(app, r)
+	if err != nil {
+		return err
+	}
+	wait, err := parseWait(r.URL.Query().Get("wait"))
+	if err != nil {
+		return err
+	}
+	selector, err := journal.Selector{Kind: journal.KindKey, Value: key}.Normalize(app.Prefix)
+	if err != nil {
+		return apiError(http.StatusBadRequest, err)
+	}
+	return app.appendPurge(w, r, journal.Purge{Selectors: []journal.Selector{selector}, By: "entry"}, wait)
+}
