@@ -2,6 +2,7 @@ package rediscache
 
 import (
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -84,32 +85,27 @@ const (
 )
 
 func purgeKind(kind journal.Kind) string {
-	switch kind {
-	case purgeUnion:
+	if kind == purgeUnion {
 		return "union"
-	case purgeEvent:
-		return "event"
-	default:
-		return kind.String()
 	}
+	if kind == purgeEvent {
+		return "event"
+	}
+	return kind.String()
 }
 
 // countPurge counts an entry that was applied.
 func (m *nodeMetrics) countPurge(e *journal.Entry) {
-	kind := purgeUnion
-	switch {
-	case e.Op == journal.OpEvent:
-		kind = purgeEvent
-	case e.Op != journal.OpPurge && e.Op != journal.OpSoftPurge, len(e.Selectors) == 0:
+	if e.Op == journal.OpEvent {
+		m.purges[purgeEvent].Add(1)
 		return
-	default:
-		kind = e.Selectors[0].Kind
-		for _, s := range e.Selectors {
-			if s.Kind != kind {
-				kind = purgeUnion
-				break
-			}
-		}
+	}
+	if (e.Op != journal.OpPurge && e.Op != journal.OpSoftPurge) || len(e.Selectors) == 0 {
+		return
+	}
+	kind := e.Selectors[0].Kind
+	if slices.ContainsFunc(e.Selectors, func(s journal.Selector) bool { return s.Kind != kind }) {
+		kind = purgeUnion
 	}
 	m.purges[kind].Add(1)
 }

@@ -167,7 +167,7 @@ func TestCumulative(t *testing.T) {
 func TestRedisHook(t *testing.T) {
 	n := redisNode(t)
 	ctx := t.Context()
-	replies := map[string]error{"get": redis.Nil, "set": nil, "ping": errRefused("ERR no"), "xadd": fmt.Errorf("no reply")}
+	replies := map[string]error{"get": redis.Nil, "set": nil, "ping": refusedError("ERR no"), "xadd": fmt.Errorf("no reply")}
 	process := n.metrics.redis.ProcessHook(func(_ context.Context, cmd redis.Cmder) error { return replies[cmd.Name()] })
 	for name := range replies {
 		_ = process(ctx, redis.NewCmd(ctx, name))
@@ -189,7 +189,7 @@ func TestRedisHook(t *testing.T) {
 	}
 }
 
-type errRefused string
+type refusedError string
 
-func (e errRefused) Error() string { return string(e) }
-func (errRefused) RedisError()     {}
+func (e refusedError) Error() string { return string(e) }
+func (refusedError) RedisError()     {}
