@@ -180,7 +180,7 @@ func (n *node) Destruct() error {
 	defer cancel()
 	n.journal.Close(ctx)
 	n.running.Wait()
-	n.shareStatistics(ctx)
+	n.shareStatistics(context.Background())
 	n.store.Close()
 	if n.client == nil {
 		return nil

@@ -51,6 +51,10 @@ func NewFleet(client redis.UniversalClient, prefix, node string, history *Histor
 	return &Fleet{client: client, prefix: prefix, node: node, local: history, peers: make(map[Window]*peers)}
 }
 
+// writeScript sets a field and the lifetime of its key at once: no key is ever
+// without one.
+const writeScript = `redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) return redis.call('EXPIRE', KEYS[1], ARGV[3])`
+
 // Flush writes what Redis does not have yet. What fails is written by a later
 // call.
 func (f *Fleet) Flush(ctx context.Context) error {
@@ -64,8 +68,7 @@ func (f *Fleet) Flush(ctx context.Context) error {
 				if b.series == &byMinute {
 					ttl = minuteTTL
 				}
-				pipe.HSet(ctx, key, f.node, b.text)
-				pipe.Expire(ctx, key, ttl)
+				pipe.Eval(ctx, writeScript, []string{key}, f.node, b.text, int(ttl/time.Second))
 			}
 			return nil
 		})
