@@ -222,6 +222,10 @@ func (x *exchange) explain(e *explanation) {
 	x.r = x.r.WithContext(context.WithoutCancel(x.r.Context()))
 	e.Namespace = x.h.Namespace
 	what := x.choose()
+	if x.reason == ReasonMethod && x.method == http.MethodPost { // as bypass
+		x.asGet = true
+		_ = x.buildKey()
+	}
 	e.setState(x)
 	e.setPolicy(x)
 	if x.key.Full != "" {

@@ -1,0 +1,111 @@
+package rediscache
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"testing"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
+)
+
+// TestAdvice has a sentence for every reason, those of the HTTP rules included.
+func TestAdvice(t *testing.T) {
+	seen := make(map[string]Reason)
+	check := func(r Reason) {
+		text := adviceFor(r)
+		if text == "" {
+			t.Errorf("no advice for %q", r)
+		}
+		if other, twice := seen[text]; twice {
+			t.Errorf("%q and %q have the same advice", r, other)
+		}
+		seen[text] = r
+	}
+	for r := ReasonNone; r < numReasons; r++ {
+		check(r)
+	}
+	for r := rfc9111.RefusalNone; r.String() != "unknown"; r++ {
+		check(refused(r))
+	}
+}
+
+// explained asks what would be done.
+func (s *site) explained(method, uri string, fields ...string) *explanation {
+	e := new(explanation)
+	r := httptest.NewRequest(method, "http://example.com"+uri, http.NoBody)
+	for i := 0; i < len(fields); i += 2 {
+		r.Header.Add(fields[i], fields[i+1])
+	}
+	e.send(context.Background(), s, r)
+	return e
+}
+
+func TestExplain(t *testing.T) {
+	s := newSite(t, `{"ttl":{"duration":"1h"},"jitter":0,"vary_query":{"mode":"only","names":["page"]}}`, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/cookie":
+			w.Header().Set("Set-Cookie", "a=secret")
+		case "/vary":
+			w.Header().Set("Vary", "Accept-Language")
+		case "/max-age":
+			w.Header().Set("Cache-Control", "max-age=60")
+		}
+		_, _ = w.Write([]byte("x"))
+	})
+	if e := s.explained("GET", "/a?page=1&utm=2"); e.Outcome != "MISS" || e.Reason != "absent" || e.Tiers["memory"].State != "absent" ||
+		!slices.Equal(e.KeyParts.Query, []string{"page=1"}) || !slices.Equal(e.KeyParts.DroppedQuery, []string{"utm"}) {
+		t.Errorf("absent: %+v", e)
+	}
+	if s.fetches.Load() != 0 || s.handler.node.memory.Len() != 0 {
+		t.Error("the origin was asked, or something stored")
+	}
+	s.get("/a?page=1")
+	if e := s.explained("GET", "/a?page=1"); e.Outcome != "HIT" || e.Tiers["memory"].State != "fresh" || e.Freshness.Source != "directive, ttl" ||
+		e.Freshness.Lifetime != 3600 {
+		t.Errorf("hit: %+v %+v", e, e.Freshness)
+	}
+	s.get("/max-age")
+	if e := s.explained("GET", "/max-age"); e.Outcome != "HIT" || e.Freshness.Source != "max-age" {
+		t.Errorf("max-age: %+v %+v", e, e.Freshness)
+	}
+	s.get("/vary", "Accept-Language", "de")
+	if e := s.explained("GET", "/vary", "Accept-Language", "fr"); e.Outcome != "MISS" || e.Reason != "variant" || len(e.Variants) != 1 || e.Variants[0].Answers {
+		t.Errorf("variant: %+v", e)
+	}
+	s.get("/cookie")
+	if e := s.explained("GET", "/cookie"); e.Outcome != "MISS" || e.HitForMiss == nil || e.HitForMiss.Reason != "set-cookie" || e.Advice != advice[ReasonSetCookie] {
+		t.Errorf("hit-for-miss: %+v", e)
+	}
+	before := s.handler.node.journal.Position()
+	if e := s.explained("DELETE", "/a?page=1"); e.Outcome != "BYPASS" || e.Reason != "method" {
+		t.Errorf("unsafe: %+v", e)
+	}
+	if s.handler.node.journal.Position() != before || explaining.Load() != 0 {
+		t.Error("an explained request purged, or is still being explained")
+	}
+	if s.fetches.Load() != 4 {
+		t.Errorf("%d fetches", s.fetches.Load())
+	}
+	if got := s.handler.node.stats.Snapshot()[defaultNamespace]; got.Of(uint8(OutcomeHit)) != 0 || got.Of(uint8(OutcomeBypass)) != 0 {
+		t.Error("explained requests are counted")
+	}
+}
+
+func TestExplainedField(t *testing.T) {
+	r := httptest.NewRequest("GET", "/", http.NoBody)
+	for _, line := range []string{"", "x", ": x", "a b: c", "A: b\r\nC: d", "Content-Length: x"} {
+		if addField(r, line) == nil {
+			t.Errorf("%q is accepted", line)
+		}
+	}
+	for _, line := range []string{"Host: a.test", "X-A: 1", "X-A:2", "Content-Length: 3"} {
+		if err := addField(r, line); err != nil {
+			t.Errorf("%q: %v", line, err)
+		}
+	}
+	if r.Host != "a.test" || !slices.Equal(r.Header["X-A"], []string{"1", "2"}) || r.ContentLength != 3 {
+		t.Errorf("%s %v %d", r.Host, r.Header, r.ContentLength)
+	}
+}
