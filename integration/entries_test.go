@@ -14,7 +14,7 @@ func TestEntries(t *testing.T) {
 	for name, rds := range map[string]*redisServer{"redis": startRedis(t), "memory": nil} {
 		t.Run(name, func(t *testing.T) {
 			web := newOrigin(t)
-			web.answer("/api/v1/users/binary", 200, "\xff\x00", "Content-Type: application/octet-stream")
+			web.answer("/api/v1/users/binary", 200, "\xff\x00")
 			node := startCaddy(t, layout{redis: rds, origin: web, cache: guide, site: guideSite})
 			if rds != nil {
 				node.attached(t)
@@ -71,7 +71,7 @@ func TestEntries(t *testing.T) {
 			one := "/redis_cache/entry?key=" + url.QueryEscape(miss.key())
 			e := node.json(t, http.StatusOK, http.MethodGet, one+"&body=1", "")
 			if e["body"] != "/wA=" || e["body_encoding"] != "base64" || e["status"] != 200.0 || e["namespace"] != "user" ||
-				!strings.Contains(fmt.Sprint(e["tiers"]), "memory") || e["content_type"] != "application/octet-stream" {
+				!strings.Contains(fmt.Sprint(e["tiers"]), "memory") || e["content_type"] != "application/json" {
 				t.Errorf("entry %v", e)
 			}
 			long := node.want(t, "MISS", "/api/v1/users/"+strings.Repeat("long", 100))
