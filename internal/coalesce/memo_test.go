@@ -34,7 +34,10 @@ func TestMisses(t *testing.T) {
 }
 
 func TestMissText(t *testing.T) {
-	for _, m := range []Miss{{false, journal.Position{Epoch: 7, ID: journal.ID{Ms: 1, Seq: 2}}}, {true, journal.Position{Epoch: 1 << 63}}} {
+	for _, m := range []Miss{
+		{Position: journal.Position{Epoch: 7, ID: journal.ID{Ms: 1, Seq: 2}}},
+		{Credentialed: true, Position: journal.Position{Epoch: 1 << 63}},
+	} {
 		if got, ok := parseMiss(m.String()); !ok || got != m {
 			t.Errorf("%q is read as %v, %t", m.String(), got, ok)
 		}

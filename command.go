@@ -1,0 +1,314 @@
+package rediscache
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+func init() {
+	caddycmd.RegisterCommand(caddycmd.Command{
+		Name:  "redis-cache",
+		Usage: "<command>",
+		Short: "Looks into and controls the cache of a running Caddy",
+		Long: `
+Asks the admin API of the running Caddy. Where that listens is found as other
+commands find it: --address, else the admin endpoint of --config, else the
+default. The exit status is 0, or 1 after an error.`,
+		CobraFunc: addCommands,
+	})
+}
+
+// addCommands registers the subcommands.
+func addCommands(parent *cobra.Command) {
+	parent.Args = cobra.NoArgs
+	parent.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	parent.PersistentFlags().StringP("address", "", "", "Address of the admin API, instead of that in the configuration")
+	parent.PersistentFlags().StringP("config", "c", "", "Configuration file that names the admin API")
+	parent.PersistentFlags().StringP("adapter", "a", "", "Name of the adapter of --config")
+	parent.PersistentFlags().Bool("json", false, "Print the JSON of the admin API")
+	parent.AddCommand(statsCommand(), topCommand(), tailCommand(), purgeCommand(), warmCommand(), explainCommand(),
+		journalCommand(), nodesCommand(), entriesCommand(), switchCommand("enable", "Caches again what disable has stopped"),
+		switchCommand("disable", "Caches nothing, on all nodes, until enable; purges go on"))
+	for _, cmd := range parent.Commands() {
+		if cmd.ValidArgsFunction == nil {
+			cmd.ValidArgsFunction = cobra.NoFileCompletions
+		}
+	}
+}
+
+// console is one run of a command: the admin API on one side, where the
+// output goes on the other.
+type console struct {
+	out      io.Writer
+	admin    string // network address of the admin API
+	json     bool
+	terminal bool // out is one
+	color    bool
+	width    int // columns of the terminal; 0: not limited
+}
+
+// onConsole makes a command's function from one that has a console.
+func onConsole(run func(c *console, cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		var flags [3]string
+		for i, name := range []string{"address", "config", "adapter"} {
+			flags[i], _ = cmd.Flags().GetString(name)
+		}
+		admin, err := caddycmd.DetermineAdminAPIAddress(flags[0], nil, flags[1], flags[2])
+		if err != nil {
+			return fmt.Errorf("finding the admin API: %w", err)
+		}
+		c := &console{out: cmd.OutOrStdout(), admin: admin}
+		c.json, _ = cmd.Flags().GetBool("json")
+		if file, ok := c.out.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+			c.terminal = true
+			c.color = os.Getenv("NO_COLOR") == ""
+			c.width, _, _ = term.GetSize(int(file.Fd()))
+		}
+		return run(c, cmd, args)
+	}
+}
+
+// open sends a request; its error tells what Caddy has answered.
+func (c *console) open(method, path string, query url.Values, body any) (*http.Response, error) {
+	if len(query) > 0 {
+		path += "?" + query.Encode()
+	}
+	var reader io.Reader
+	if body != nil {
+		text, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		reader = bytes.NewReader(text)
+	}
+	response, err := caddycmd.AdminAPIRequest(c.admin, method, "/redis_cache"+path, nil, reader)
+	if err != nil {
+		return nil, errors.New(clean(err.Error()))
+	}
+	return response, nil
+}
+
+// call returns the status and the JSON of an answer.
+func (c *console) call(method, path string, query url.Values, body any) (int, []byte, error) {
+	response, err := c.open(method, path, query, body)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		return 0, nil, fmt.Errorf("reading the answer of the admin API: %w", err)
+	}
+	return response.StatusCode, text, nil
+}
+
+// show prints an answer: as it is with --json, otherwise by f.
+func (c *console) show(text []byte, f func(answer object)) error {
+	if c.json {
+		_, err := c.out.Write(text)
+		return err
+	}
+	answer, err := parseObject(text)
+	if err != nil {
+		return fmt.Errorf("the admin API did not answer with a JSON object: %w", err)
+	}
+	f(answer)
+	return nil
+}
+
+func purgeCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "purge",
+		Short: "Purges stored responses on all nodes",
+		Long: `Purges the stored responses that any of the selectors selects. The exit status
+is 1 also when the purge is recorded but a node has not confirmed it within
+--wait; the nodes are named then.`,
+		Example: `  caddy redis-cache purge --namespace pickup --reason import
+  caddy redis-cache purge --tag user:7 --tag user:8 --soft
+  caddy redis-cache purge --prefix https://example.com/api/ --dry-run`,
+		Args: cobra.NoArgs,
+		RunE: onConsole(runPurge),
+	}
+	lists := map[string]string{
+		"namespace": "Namespace; repeatable", "tag": "Tag; repeatable", "key": "Key; repeatable", "url": "Absolute URL; repeatable",
+	}
+	for name, usage := range lists {
+		cmd.Flags().StringArray(name, nil, usage)
+	}
+	singles := map[string]string{
+		"pattern": "Glob on keys", "prefix": "What URLs begin with", "host": "Host", "user": "Identity of a user",
+		"wait": "How long to wait for the other nodes (default 1s)", "by": "Who purges, for the journal", "reason": "Why, for the journal",
+	}
+	for name, usage := range singles {
+		cmd.Flags().String(name, "", usage)
+	}
+	cmd.Flags().Bool("all", false, "Everything under the prefix")
+	cmd.Flags().Bool("soft", false, "Make stale instead of absent")
+	cmd.Flags().Bool("dry-run", false, "Only count what would be purged")
+	for _, name := range []string{"namespace", "tag", "key", "url", "pattern", "prefix", "host", "user", "wait", "by", "reason"} {
+		_ = cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions)
+	}
+	return cmd
+}
+
+func runPurge(c *console, cmd *cobra.Command, _ []string) error {
+	body := make(map[string]any)
+	for _, name := range []string{"namespace", "tag", "key", "url"} {
+		if values, _ := cmd.Flags().GetStringArray(name); len(values) > 0 {
+			body[name+"s"] = values
+		}
+	}
+	for _, name := range []string{"pattern", "prefix", "host", "user"} {
+		if value, _ := cmd.Flags().GetString(name); value != "" {
+			body[name] = value
+		}
+	}
+	if all, _ := cmd.Flags().GetBool("all"); all {
+		body["all"] = true
+	}
+	if len(body) == 0 {
+		return errors.New("nothing is selected: want any of --namespace, --tag, --key, --pattern, --url, --prefix, --host, --user or --all")
+	}
+	for _, name := range []string{"wait", "by", "reason"} {
+		if value, _ := cmd.Flags().GetString(name); value != "" {
+			body[name] = value
+		}
+	}
+	body["soft"], _ = cmd.Flags().GetBool("soft")
+	body["dry_run"], _ = cmd.Flags().GetBool("dry-run")
+	status, text, err := c.call(http.MethodPost, "/purge", nil, body)
+	if err != nil {
+		return err
+	}
+	if err := c.show(text, c.printObject); err != nil {
+		return err
+	}
+	if status == http.StatusAccepted {
+		answer, _ := parseObject(text)
+		return fmt.Errorf("the purge is recorded, but not everybody has confirmed it; pending: %s", inline(answer.get("pending")))
+	}
+	return nil
+}
+
+func explainCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "explain URL",
+		Short: "Tells what would happen to a request, and why",
+		Example: `  caddy redis-cache explain https://example.com/api/v1/companies
+  caddy redis-cache explain https://example.com/api/v1/me --header 'Authorization: Bearer …'`,
+		Args: cobra.ExactArgs(1),
+		RunE: onConsole(func(c *console, cmd *cobra.Command, args []string) error {
+			query := url.Values{"url": args}
+			if method, _ := cmd.Flags().GetString("method"); method != "" {
+				query.Set("method", method)
+			}
+			if headers, _ := cmd.Flags().GetStringArray("header"); len(headers) > 0 {
+				query["header"] = headers
+			}
+			_, text, err := c.call(http.MethodGet, "/explain", query, nil)
+			if err != nil {
+				return err
+			}
+			return c.show(text, c.printExplanation)
+		}),
+	}
+	cmd.Flags().String("method", "", "Method of the request (default GET)")
+	cmd.Flags().StringArray("header", nil, "Field of the request, 'Name: value'; repeatable")
+	_ = cmd.RegisterFlagCompletionFunc("method", cobra.FixedCompletions([]string{"GET", "HEAD", "POST", "QUERY"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("header", cobra.NoFileCompletions)
+	return cmd
+}
+
+func journalCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "journal", Short: "Lists who purged what, when and why", Example: "  caddy redis-cache journal --limit 20",
+		Args: cobra.NoArgs,
+		RunE: onConsole(func(c *console, cmd *cobra.Command, _ []string) error {
+			limit, _ := cmd.Flags().GetInt("limit")
+			return c.list("/journal", url.Values{"limit": {strconv.Itoa(limit)}}, "entries")
+		}),
+	}
+	cmd.Flags().Int("limit", defaultEntries, "How many entries, newest first")
+	return cmd
+}
+
+func nodesCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "nodes", Short: "Lists the nodes that share the cache", Example: "  caddy redis-cache nodes", Args: cobra.NoArgs,
+		RunE: onConsole(func(c *console, _ *cobra.Command, _ []string) error { return c.list("/nodes", nil, "nodes") }),
+	}
+}
+
+func entriesCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "entries", Short: "Lists stored responses", Args: cobra.NoArgs,
+		Example: "  caddy redis-cache entries --namespace pickup --limit 20",
+		RunE: onConsole(func(c *console, cmd *cobra.Command, _ []string) error {
+			query := make(url.Values)
+			for _, name := range []string{"namespace", "pattern", "limit", "cursor"} {
+				if value, _ := cmd.Flags().GetString(name); value != "" {
+					query.Set(name, value)
+				}
+			}
+			return c.list("/entries", query, "entries")
+		}),
+	}
+	for name, usage := range map[string]string{
+		"namespace": "Only of this namespace", "pattern": "Only keys that match this glob",
+		"limit": "How many", "cursor": "Where an earlier list has ended",
+	} {
+		cmd.Flags().String(name, "", usage)
+		_ = cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions)
+	}
+	return cmd
+}
+
+// list prints the objects of a list as a table, and below it the other fields
+// of the answer.
+func (c *console) list(path string, query url.Values, name string) error {
+	_, text, err := c.call(http.MethodGet, path, query, nil)
+	if err != nil {
+		return err
+	}
+	return c.show(text, func(answer object) {
+		c.printObjects(answer.get(name))
+		for _, f := range answer {
+			if value := inline(f.value); f.name != name && value != "" {
+				fmt.Fprintf(c.out, "%s: %s\n", clean(f.name), value)
+			}
+		}
+	})
+}
+
+func switchCommand(name, short string) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: name, Short: short, Args: cobra.NoArgs,
+		Example: "  caddy redis-cache " + name + "\n  caddy redis-cache " + name + " --namespace pickup",
+		RunE: onConsole(func(c *console, cmd *cobra.Command, _ []string) error {
+			body := make(map[string]any)
+			if namespace, _ := cmd.Flags().GetString("namespace"); namespace != "" {
+				body["namespace"] = namespace
+			}
+			_, text, err := c.call(http.MethodPost, "/"+name, nil, body)
+			if err != nil {
+				return err
+			}
+			return c.show(text, c.printObject)
+		}),
+	}
+	cmd.Flags().String("namespace", "", "Only this namespace (default all)")
+	_ = cmd.RegisterFlagCompletionFunc("namespace", cobra.NoFileCompletions)
+	return cmd
+}
