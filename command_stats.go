@@ -213,7 +213,8 @@ func (c *console) printFrame(r, last *report, since time.Duration) {
 		rate, 100*r.HitRate["1h"], humanize.Comma(r.Keys), humanize.Bytes(r.Bytes))
 	c.printOutcomes(r)
 	fmt.Fprintln(c.out)
-	rows := [][]string{{"NAMESPACE", "REQUESTS", "HIT RATE", "KEYS"}}
+	rows := make([][]string, 1, 1+len(r.Namespaces))
+	rows[0] = []string{"NAMESPACE", "REQUESTS", "HIT RATE", "KEYS"}
 	for _, name := range r.namespaces(func(name string) int64 { return int64(r.Namespaces[name].Requests["total"]) }) {
 		ns := r.Namespaces[name]
 		rows = append(rows, []string{

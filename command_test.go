@@ -38,20 +38,30 @@ func TestCommands(t *testing.T) {
 	for _, tt := range []struct {
 		args, answer, asked, out string
 	}{
-		{"nodes", `{"nodes":[{"id":"a","self":true},{"id":"bcd","lag_seconds":1.5}]}`, "GET /redis_cache/nodes",
-			"ID   SELF  LAG_SECONDS\na    true\nbcd        1.5\n"},
+		{
+			"nodes", `{"nodes":[{"id":"a","self":true},{"id":"bcd","lag_seconds":1.5}]}`, "GET /redis_cache/nodes",
+			"ID   SELF  LAG_SECONDS\na    true\nbcd        1.5\n",
+		},
 		{"journal --limit 2", `{"entries":[]}`, "GET /redis_cache/journal?limit=2", "none\n"},
 		{"entries --namespace n", `{"entries":[{"key":"k"}],"cursor":"c"}`, "GET /redis_cache/entries?namespace=n", "KEY\nk\ncursor: c\n"},
 		{"disable --namespace n", `{"disabled":["n"]}`, `POST /redis_cache/disable {"namespace":"n"}`, "disabled: n\n"},
 		{"enable", `{}`, `POST /redis_cache/enable {}`, ""},
-		{"purge --tag a,b --tag c --soft --wait 2s", `{"id":"1-0"}`,
-			`POST /redis_cache/purge {"dry_run":false,"soft":true,"tags":["a,b","c"],"wait":"2s"}`, "id: 1-0\n"},
-		{"explain http://h/ --method HEAD", `{"advice":["do"],"z":1,"a":{"b":"x"}}`,
-			"GET /redis_cache/explain?method=HEAD&url=http%3A%2F%2Fh%2F", "z: 1\na:\n  b: x\n\nAdvice: do\n"},
-		{"tail -n 1 --outcome hit", `{"dropped":3}` + "\n" + `{"outcome":"HIT","tier":"memory","path":"/a","method":"GET","status":200,"time":"` + at.Format(time.RFC3339) + `"}`,
-			"GET /redis_cache/tail?outcome=HIT", "… 3 requests came too fast to be shown\n" + at.Format("15:04:05.000") + " HIT         memory      0.00ms 200 GET /a\n"},
-		{"top -n 1", `{"requests":{"total":2,"HIT":2},"hit_rate":{"1h":1}}`, "GET /redis_cache/stats",
-			"Requests/s: -   Hit Rate: 100.0%   Keys: 0   Size: 0 B\nRequests: total 2, HIT 2\n\nNAMESPACE  REQUESTS  HIT RATE  KEYS\n"},
+		{
+			"purge --tag a,b --tag c --soft --wait 2s", `{"id":"1-0"}`,
+			`POST /redis_cache/purge {"dry_run":false,"soft":true,"tags":["a,b","c"],"wait":"2s"}`, "id: 1-0\n",
+		},
+		{
+			"explain http://h/ --method HEAD", `{"advice":["do"],"z":1,"a":{"b":"x"}}`,
+			"GET /redis_cache/explain?method=HEAD&url=http%3A%2F%2Fh%2F", "z: 1\na:\n  b: x\n\nAdvice: do\n",
+		},
+		{
+			"tail -n 1 --outcome hit", `{"dropped":3}` + "\n" + `{"outcome":"HIT","tier":"memory","path":"/a","method":"GET","status":200,"time":"` + at.Format(time.RFC3339) + `"}`,
+			"GET /redis_cache/tail?outcome=HIT", "… 3 requests came too fast to be shown\n" + at.Format("15:04:05.000") + " HIT         memory      0.00ms 200 GET /a\n",
+		},
+		{
+			"top -n 1", `{"requests":{"total":2,"HIT":2},"hit_rate":{"1h":1}}`, "GET /redis_cache/stats",
+			"Requests/s: -   Hit Rate: 100.0%   Keys: 0   Size: 0 B\nRequests: total 2, HIT 2\n\nNAMESPACE  REQUESTS  HIT RATE  KEYS\n",
+		},
 		{"nodes --json", `{"nodes": [] }`, "GET /redis_cache/nodes", `{"nodes": [] }`},
 		{"enable", `{"x":"\u001b[2J\u009b"}`, `POST /redis_cache/enable {}`, "x: \uFFFD[2J\uFFFD\n"},
 	} {

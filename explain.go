@@ -153,6 +153,10 @@ func handleExplain(app *App, w http.ResponseWriter, r *http.Request) error {
 		if !isToken(method) {
 			return apiError(http.StatusBadRequest, errors.New("method is not a token"))
 		}
+		if !rfc9111.SafeMethod(method) && !app.caches(method) {
+			return apiError(http.StatusBadRequest, fmt.Errorf("method: no response to %s is ever stored or answered from the cache,"+
+				" and the request might change something on its way", method))
+		}
 		request.Method = method
 	}
 	for _, line := range query["header"] {
@@ -167,6 +171,13 @@ func handleExplain(app *App, w http.ResponseWriter, r *http.Request) error {
 		e.Advice = "Route the request through a redis_cache directive, and mind the order of directives."
 	}
 	return writeJSON(w, http.StatusOK, e)
+}
+
+// caches reports whether a route caches responses to a method.
+func (a *App) caches(method string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.ContainsFunc(a.policies, func(p *Policy) bool { return p.cachesMethod(method) })
 }
 
 // send runs the request until a cache takes it, and returns the status if another
@@ -525,7 +536,7 @@ func (n *node) coveringPurges(ctx context.Context, rec *store.Record) (covering 
 		case journal.OpPurge, journal.OpSoftPurge:
 		case journal.OpEvent:
 			purges = n.expandEvent(e.Event, e.Data)
-		default:
+		case journal.OpEnable, journal.OpDisable, journal.OpEpoch:
 			continue
 		}
 		if slices.ContainsFunc(purges, func(p journal.Purge) bool {

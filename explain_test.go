@@ -23,7 +23,7 @@ func TestAdvice(t *testing.T) {
 		}
 		seen[text] = r
 	}
-	for r := ReasonNone; r < numReasons; r++ {
+	for r := range numReasons {
 		check(r)
 	}
 	for r := rfc9111.RefusalNone; r.String() != "unknown"; r++ {

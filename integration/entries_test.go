@@ -37,12 +37,12 @@ func TestEntries(t *testing.T) {
 					page := node.json(t, http.StatusOK, http.MethodGet,
 						fmt.Sprintf("/redis_cache/entries?limit=%d&cursor=%s&%s", limit, url.QueryEscape(cursor), query), "")
 					list := page["entries"].([]any)
-					if len(list) > limit {
+					if len(list) > limit && (rds == nil || len(list) > limit+50) { // a step of SCAN may have a few more
 						t.Fatalf("%d entries on a page of %d", len(list), limit)
 					}
 					for _, line := range list {
 						key := line.(map[string]any)["key"].(string)
-						if got[key] {
+						if got[key] && rds == nil { // SCAN may return a key twice
 							t.Errorf("%s twice", key)
 						}
 						got[key] = true

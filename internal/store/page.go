@@ -15,17 +15,15 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A cursor holds the master, its SCAN cursor and the last name that was taken of
-// that step, "" for none. Redis returns a step again for the same cursor and
-// count, so that a page may end in the middle of one. What is stored or removed
-// meanwhile may or may not be seen.
+// A cursor holds the master and its SCAN cursor, or in memory the last key. A page
+// ends with a step of SCAN: in the middle of one it would have to be repeated, and
+// while Redis resizes its table the repeated step is another one.
 
 // ErrCursor is a cursor that no page has returned.
 var ErrCursor = errors.New("the cursor is not one of an earlier answer")
 
-// pageCount is the count of SCAN; the same for all pages, since cursors rely on
-// it.
-const pageCount = 250
+// maxPageCount bounds the count of SCAN, which is how many keys a step is about.
+const maxPageCount = 250
 
 type cursor struct {
 	master string // address, in a cluster
@@ -54,8 +52,9 @@ func parseCursor(text string) (c cursor, err error) {
 }
 
 // Page calls f with the metadata and the stored size of the records behind a
-// cursor until f has taken limit of them or ctx has ended, and returns the cursor
-// behind the last one; "" at the end. The first cursor is "".
+// cursor until f has taken limit of them, or a few more, or ctx has ended. It
+// returns the cursor behind the last one; "" at the end. The first cursor is "".
+// What is stored all the while is seen at least once.
 func (r *Redis) Page(ctx context.Context, from string, limit int, f func(*Record, int64) bool) (string, error) {
 	at, err := parseCursor(from)
 	if err != nil {
@@ -73,49 +72,43 @@ func (r *Redis) Page(ctx context.Context, from string, limit int, f func(*Record
 			at = cursor{master: m.addr}
 		}
 		for {
-			more, err := r.pageStep(ctx, m.client, &at, &limit, f)
-			if err != nil {
+			if err := r.pageStep(ctx, m.client, &at, &limit, f); err != nil {
 				return "", err
-			}
-			if more {
-				return at.String(), nil
 			}
 			if at.scan == 0 {
 				break
 			}
-			if ctx.Err() != nil {
+			if limit <= 0 || ctx.Err() != nil {
 				return at.String(), nil
 			}
 		}
 		at = cursor{master: m.addr + "\x00"}
+		if limit <= 0 && m.addr != masters[len(masters)-1].addr {
+			return at.String(), nil
+		}
 	}
 	return "", nil
 }
 
-// pageStep takes the records of one step. It reports whether the page is full,
-// and leaves at behind what it has taken.
-func (r *Redis) pageStep(ctx context.Context, client redis.Cmdable, at *cursor, limit *int, f func(*Record, int64) bool) (full bool, err error) {
-	names, next, err := client.Scan(ctx, at.scan, escapeGlob(r.prefix)+"*", pageCount).Result()
+// pageStep takes the records of one step, and leaves at behind it.
+func (r *Redis) pageStep(ctx context.Context, client redis.Cmdable, at *cursor, limit *int, f func(*Record, int64) bool) error {
+	count := int64(min(max(*limit, 1), maxPageCount))
+	names, next, err := client.Scan(ctx, at.scan, escapeGlob(r.prefix)+"*", count).Result()
 	if err != nil {
-		return false, fmt.Errorf("scan: %w", err)
+		return fmt.Errorf("scan: %w", err)
 	}
 	slices.Sort(names)
-	names = slices.DeleteFunc(slices.Compact(names), func(name string) bool { return name <= at.after })
-	step, err := r.heads(ctx, names)
+	step, err := r.heads(ctx, slices.Compact(names))
 	if err != nil {
-		return false, fmt.Errorf("read heads: %w", err)
+		return fmt.Errorf("read heads: %w", err)
 	}
 	for _, e := range step {
-		if *limit == 0 {
-			return true, nil
-		}
 		if e.head != nil && f(e.head, e.size) {
 			*limit--
 		}
-		at.after = e.name
 	}
-	at.scan, at.after = next, ""
-	return *limit == 0 && next != 0, nil
+	at.scan = next
+	return nil
 }
 
 type master struct {
