@@ -47,6 +47,7 @@ func (adminAPI) Routes() []caddy.AdminRoute {
 		{Pattern: "/redis_cache/explain", Handler: route(methods{http.MethodGet: handleExplain})},
 		{Pattern: "/redis_cache/entries", Handler: route(methods{http.MethodGet: handleEntries})},
 		{Pattern: "/redis_cache/entry", Handler: route(methods{http.MethodGet: handleEntry, http.MethodDelete: handleDeleteEntry})},
+		{Pattern: "/redis_cache/doctor", Handler: route(methods{http.MethodGet: handleDoctor})},
 		{Pattern: "/redis_cache/enable", Handler: route(methods{http.MethodPost: handleEnable})},
 		{Pattern: "/redis_cache/disable", Handler: route(methods{http.MethodPost: handleDisable})},
 	}

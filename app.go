@@ -72,8 +72,9 @@ type App struct {
 	ctx     caddy.Context
 	events  *caddyevents.App
 
-	mu       sync.Mutex
-	policies []*Policy // of every handler, for selectors by URL; guarded by mu
+	mu       sync.Mutex      // guards what follows
+	policies []*Policy       // of every handler, for selectors by URL
+	used     map[string]bool // namespaces that a handler names
 }
 
 const (
@@ -237,12 +238,15 @@ func (a *App) resolveSecret(opts *connection) error {
 		a.secret = []byte(secret)
 		return nil
 	}
-	a.secret = []byte("redis_cache " + a.Prefix)
+	a.secret = []byte(a.publicSecret())
 	if opts != nil {
 		a.secret = append(a.secret, opts.Password...)
 	}
 	return nil
 }
+
+// publicSecret is the secret where there is nothing to derive one from.
+func (a *App) publicSecret() string { return "redis_cache " + a.Prefix }
 
 // policyOf is the merged policy of a handler in a namespace.
 func (a *App) policyOf(namespace string, directive Policy) (Policy, error) {
@@ -257,6 +261,10 @@ func (a *App) policyOf(namespace string, directive Policy) (Policy, error) {
 	merged.canonicalize()
 	a.mu.Lock()
 	a.policies = append(a.policies, &merged)
+	if a.used == nil {
+		a.used = make(map[string]bool)
+	}
+	a.used[namespace] = true
 	a.mu.Unlock()
 	return merged, errors.Join(merged.validate(), merged.validateMerged())
 }

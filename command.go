@@ -39,7 +39,7 @@ func addCommands(parent *cobra.Command) {
 	parent.PersistentFlags().StringP("adapter", "a", "", "Name of the adapter of --config")
 	parent.PersistentFlags().Bool("json", false, "Print the JSON of the admin API")
 	parent.AddCommand(statsCommand(), topCommand(), tailCommand(), purgeCommand(), warmCommand(), explainCommand(),
-		journalCommand(), nodesCommand(), entriesCommand(), switchCommand("enable", "Caches again what disable has stopped"),
+		journalCommand(), nodesCommand(), entriesCommand(), doctorCommand(), switchCommand("enable", "Caches again what disable has stopped"),
 		switchCommand("disable", "Caches nothing, on all nodes, until enable; purges go on"))
 	for _, cmd := range parent.Commands() {
 		if cmd.ValidArgsFunction == nil {

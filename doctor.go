@@ -1,0 +1,254 @@
+package rediscache
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// doctorTimeout bounds all checks together.
+	doctorTimeout = 5 * time.Second
+	// doctorKeys bounds how many keys are looked at.
+	doctorKeys = 10_000
+	// doctorPings is how many round trips are measured.
+	doctorPings = 20
+
+	clockWarn = time.Second
+	clockFail = 30 * time.Second
+
+	oldestRedis = 7 // major version
+)
+
+// Statuses of checks, the worst last.
+const (
+	statusSkip = "skip"
+	statusOK   = "ok"
+	statusWarn = "warn"
+	statusFail = "fail"
+)
+
+var statuses = []string{statusSkip, statusOK, statusWarn, statusFail}
+
+// check is what one check has found.
+type check struct {
+	Name   string `json:"name"`
+	Status string `json:"status"`
+	Detail string `json:"detail"`
+	Advice string `json:"advice,omitempty"`
+}
+
+func handleDoctor(app *App, w http.ResponseWriter, r *http.Request) error {
+	ctx, cancel := context.WithTimeout(r.Context(), doctorTimeout)
+	defer cancel()
+	checks := append(app.node.examine(ctx), app.lint()...)
+	ok := !slices.ContainsFunc(checks, func(c check) bool { return c.Status == statusFail })
+	return writeJSON(w, http.StatusOK, map[string]any{"ok": ok, "checks": checks})
+}
+
+// examine checks Redis. It uses the connection of the journal, whose timeouts are
+// longer than a request's.
+func (n *node) examine(ctx context.Context) []check {
+	if n.log == nil {
+		return []check{{"redis", statusSkip, "redis off: the cache is in memory only", ""}}
+	}
+	if err := n.log.Get(ctx, n.prefix+"::doctor").Err(); err != nil && !errors.Is(err, redis.Nil) && !denied(err) {
+		return []check{{"redis", statusFail, "redis does not answer: " + err.Error(), "check address, credentials, TLS and the network; the cache goes on in memory"}}
+	}
+	reached := check{"redis", statusOK, "redis answers", ""}
+	if !n.store.Up() {
+		reached = check{"redis", statusWarn, "redis answers, but the circuit breaker is open", "it closes by itself when reads succeed; see the log for what has failed"}
+	}
+	checks := []check{reached, n.checkRights(ctx), n.checkLatency(ctx)}
+	infos, err := n.infos(ctx)
+	for _, c := range []struct {
+		name  string
+		check func(info map[string]string) check
+	}{{"version", checkVersion}, {"eviction", checkEviction}, {"memory", checkMemory}, {"persistence", checkPersistence}} {
+		if err != nil {
+			checks = append(checks, skipped(c.name, err, "+info"))
+			continue
+		}
+		checks = append(checks, worst(infos, c.check))
+	}
+	checks = append(checks, n.checkClock(ctx), n.checkTTL(ctx), n.checkForeign(ctx))
+	if cluster, ok := n.log.(*redis.ClusterClient); ok {
+		checks = append(checks, checkCluster(ctx, cluster))
+	}
+	return checks
+}
+
+// denied reports whether Redis has refused a command, a key or a channel.
+func denied(err error) bool { return redis.HasErrorPrefix(err, "NOPERM") }
+
+// skipped is a check that could not be made.
+func skipped(name string, err error, right string) check {
+	if denied(err) {
+		return check{name, statusSkip, "not allowed to ask", "grant " + right}
+	}
+	return check{name, statusSkip, err.Error(), ""}
+}
+
+// worst is the worst of what the servers show.
+func worst(infos []map[string]string, f func(map[string]string) check) (found check) {
+	for _, info := range infos {
+		if c := f(info); slices.Index(statuses, c.Status) > slices.Index(statuses, found.Status) {
+			found = c
+		}
+	}
+	return found
+}
+
+// eachMaster calls f with every server that holds keys, one at a time.
+func (n *node) eachMaster(ctx context.Context, f func(redis.Cmdable) error) error {
+	cluster, ok := n.log.(*redis.ClusterClient)
+	if !ok {
+		return f(n.log)
+	}
+	var mu sync.Mutex // held while f runs
+	return cluster.ForEachMaster(ctx, func(_ context.Context, client *redis.Client) error {
+		mu.Lock()
+		defer mu.Unlock()
+		return f(client)
+	})
+}
+
+// infos are the fields of INFO of each server.
+func (n *node) infos(ctx context.Context) (infos []map[string]string, err error) {
+	err = n.eachMaster(ctx, func(client redis.Cmdable) error {
+		text, err := client.Info(ctx).Result()
+		if err != nil {
+			return err
+		}
+		info := make(map[string]string)
+		for line := range strings.Lines(text) {
+			if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+				info[name] = value
+			}
+		}
+		infos = append(infos, info)
+		return nil
+	})
+	return infos, err
+}
+
+func checkVersion(info map[string]string) check {
+	version := info["redis_version"]
+	major, _, _ := strings.Cut(version, ".")
+	if number, err := strconv.Atoi(major); err != nil || number < oldestRedis {
+		return check{"version", statusFail, "redis has version " + version, "the cache needs version 7.0 or later"}
+	}
+	return check{"version", statusOK, version, ""}
+}
+
+// checkEviction looks for policies that may evict the journal, which has no
+// lifetime.
+func checkEviction(info map[string]string) check {
+	policy := info["maxmemory_policy"]
+	detail := "maxmemory " + cmp.Or(info["maxmemory_human"], info["maxmemory"]) + ", maxmemory-policy " + policy
+	switch {
+	case strings.HasPrefix(policy, "allkeys-"):
+		return check{"eviction", statusFail, detail, "set maxmemory-policy volatile-lru: Redis may evict the journal, which loses purges and makes every node drop what it stored"}
+	case info["maxmemory"] == "0":
+		return check{"eviction", statusWarn, detail, "set maxmemory and maxmemory-policy volatile-lru, so that the cache cannot fill the machine"}
+	case policy == "noeviction":
+		return check{"eviction", statusWarn, detail, "set maxmemory-policy volatile-lru: once Redis is full nothing is stored, and purges are refused"}
+	}
+	return check{"eviction", statusOK, detail, ""}
+}
+
+func checkMemory(info map[string]string) check {
+	used, _ := strconv.ParseInt(info["used_memory"], 10, 64)
+	limit, _ := strconv.ParseInt(info["maxmemory"], 10, 64)
+	detail := cmp.Or(info["used_memory_human"], info["used_memory"]) + " used"
+	if limit > 0 {
+		detail += fmt.Sprintf(", %.0f%% of maxmemory", 100*float64(used)/float64(limit))
+	}
+	if limit > 0 && float64(used) > 0.9*float64(limit) {
+		return check{"memory", statusWarn, detail, "raise maxmemory, or store less: shorter lifetimes, smaller max_body"}
+	}
+	return check{"memory", statusOK, detail, ""}
+}
+
+func checkPersistence(info map[string]string) check {
+	if info["aof_enabled"] == "1" {
+		return check{"persistence", statusOK, "append-only file", ""}
+	}
+	// INFO does not tell whether snapshots are configured, but when one was made.
+	if saved, _ := strconv.ParseInt(info["rdb_last_save_time"], 10, 64); info["rdb_saves"] != "" && info["rdb_saves"] != "0" {
+		return check{"persistence", statusOK, "last snapshot " + time.Unix(saved, 0).UTC().Format(time.RFC3339), ""}
+	}
+	return check{"persistence", statusWarn, "no append-only file, no snapshot since Redis was started",
+		"a restart of Redis empties the cache, and the nodes drop what they stored; purges stay final. Set appendonly yes to keep it"}
+}
+
+func (n *node) checkLatency(ctx context.Context) check {
+	var times []time.Duration
+	for range doctorPings {
+		began := time.Now()
+		if err := n.log.Ping(ctx).Err(); err != nil {
+			return skipped("latency", err, "+ping")
+		}
+		times = append(times, time.Since(began))
+	}
+	slices.Sort(times)
+	median := times[len(times)/2]
+	var limit time.Duration
+	switch client := n.client.(type) {
+	case *redis.Client:
+		limit = client.Options().ReadTimeout
+	case *redis.ClusterClient:
+		limit = client.Options().ReadTimeout
+	}
+	detail := fmt.Sprintf("median of %d PINGs %s, read_timeout %s", doctorPings, median.Round(time.Microsecond), limit)
+	if median > limit/2 {
+		return check{"latency", statusWarn, detail, "bring Redis nearer to Caddy, or raise read_timeout: lookups that take longer count as failures"}
+	}
+	return check{"latency", statusOK, detail, ""}
+}
+
+func (n *node) checkClock(ctx context.Context) check {
+	began := time.Now()
+	theirs, err := n.log.Time(ctx).Result()
+	if err != nil {
+		return skipped("clock", err, "+time")
+	}
+	took := time.Since(began)
+	return clockCheck(began.Add(took/2).Sub(theirs).Abs() - took/2)
+}
+
+// clockCheck judges by how much the clocks differ at least.
+func clockCheck(difference time.Duration) check {
+	difference = max(difference, 0)
+	c := check{"clock", statusOK, fmt.Sprintf("differs from that of Redis by %s", difference.Round(time.Millisecond)), ""}
+	switch {
+	case difference > clockFail:
+		c.Status = statusFail
+	case difference > clockWarn:
+		c.Status = statusWarn
+	}
+	if c.Status != statusOK {
+		c.Advice = "synchronise the clocks, for example by NTP: age and freshness of what other nodes stored are wrong by as much"
+	}
+	return c
+}
+
+func checkCluster(ctx context.Context, client *redis.ClusterClient) check {
+	text, err := client.ClusterInfo(ctx).Result()
+	if err != nil {
+		return skipped("cluster", err, "+cluster|info")
+	}
+	if !strings.Contains(text, "cluster_state:ok") || !strings.Contains(text, "cluster_slots_ok:16384") {
+		return check{"cluster", statusFail, "the cluster is not ok, or not every slot is covered", "see CLUSTER INFO and CLUSTER NODES"}
+	}
+	return check{"cluster", statusOK, "every slot is covered", ""}
+}
