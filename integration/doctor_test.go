@@ -1,0 +1,119 @@
+package integration
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// doctor returns the checks by name; those that share one are joined.
+func (n *node) doctor(t *testing.T) (ok bool, checks map[string]string) {
+	t.Helper()
+	answer := n.json(t, http.StatusOK, http.MethodGet, "/redis_cache/doctor", "")
+	checks = make(map[string]string)
+	for _, item := range answer["checks"].([]any) {
+		c := item.(map[string]any)
+		advice, _ := c["advice"].(string)
+		checks[c["name"].(string)] += c["status"].(string) + " " + c["detail"].(string) + " " + advice + "\n"
+	}
+	return answer["ok"].(bool), checks
+}
+
+func TestDoctor(t *testing.T) {
+	t.Parallel()
+	rds := startRedis(t, "--maxmemory", "1gb", "--maxmemory-policy", "volatile-lru")
+	node := startCaddy(t, layout{redis: rds})
+	ok, checks := node.doctor(t)
+	if !ok {
+		t.Errorf("a healthy Redis: %v", checks)
+	}
+	for name, want := range map[string]string{
+		"redis": "ok ", "rights": "ok ", "version": "ok ", "eviction": "ok ", "memory": "ok ", "persistence": "warn ",
+		"lifetimes": "ok ", "foreign keys": "ok ", "configuration": "ok ",
+	} {
+		if !strings.HasPrefix(checks[name], want) {
+			t.Errorf("%s: %q, want %s", name, checks[name], want)
+		}
+	}
+	if keys := rds.keys(t, "cache::doctor*"); len(keys) > 0 {
+		t.Errorf("left behind: %v", keys)
+	}
+	if out, err := command(t, "redis-cache", "doctor", "--address", node.admin); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if out, err := command(t, "redis-cache", "doctor", "--strict", "--address", node.admin); err == nil {
+		t.Errorf("a warning passes --strict:\n%s", out)
+	}
+
+	rds.do(t, "SET", "cache:general:mine", "no record")
+	_, checks = node.doctor(t)
+	for _, name := range []string{"lifetimes", "foreign keys"} {
+		if !strings.HasPrefix(checks[name], "warn ") || !strings.Contains(checks[name], "cache:general:mine") {
+			t.Errorf("%s: %q", name, checks[name])
+		}
+	}
+
+	rds.do(t, "CONFIG", "SET", "maxmemory", "100mb", "maxmemory-policy", "allkeys-lru")
+	if ok, checks = node.doctor(t); ok || !strings.HasPrefix(checks["eviction"], "fail ") {
+		t.Errorf("ok %t, eviction: %q", ok, checks["eviction"])
+	}
+	if out, err := command(t, "redis-cache", "doctor", "--address", node.admin); err == nil || !strings.Contains(out, "allkeys-lru") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestDoctorRights has the user of README, and takes one right from it.
+func TestDoctorRights(t *testing.T) {
+	t.Parallel()
+	rds := startRedis(t, userArgs(t)...)
+	node := startCaddy(t, layout{redis: rds, connect: rds.url() + blockOf("username cache", "password "+aclPassword)})
+	ok, checks := node.doctor(t)
+	if !ok || !strings.HasPrefix(checks["rights"], "ok ") {
+		t.Errorf("ok %t, rights: %q", ok, checks["rights"])
+	}
+	for name, right := range map[string]string{"version": "+info", "eviction": "+info", "clock": "+time"} {
+		if !strings.HasPrefix(checks[name], "skip ") || !strings.Contains(checks[name], right) {
+			t.Errorf("%s: %q, want a skip that says %s", name, checks[name], right)
+		}
+	}
+	for _, rule := range aclRules(t, "caddy redis-cache doctor") {
+		rds.do(t, "ACL", "SETUSER", "cache", rule)
+	}
+	_, checks = node.doctor(t)
+	for _, name := range []string{"version", "memory", "clock"} {
+		if strings.HasPrefix(checks[name], "skip ") {
+			t.Errorf("%s: %q with the rights of README", name, checks[name])
+		}
+	}
+	for _, right := range []string{"getrange", "publish", "subscribe", "multi", "watch", "evalsha", "wait"} {
+		rds.do(t, "ACL", "SETUSER", "cache", "-"+right)
+		ok, checks = node.doctor(t)
+		if ok || !strings.HasPrefix(checks["rights"], "fail ") || !strings.Contains(checks["rights"], right) {
+			t.Errorf("without %s: ok %t, %q", right, ok, checks["rights"])
+		}
+		rds.do(t, "ACL", "SETUSER", "cache", "+"+right)
+	}
+	rds.do(t, "ACL", "SETUSER", "cache", "resetkeys", "~other:*")
+	if ok, checks = node.doctor(t); ok || !strings.Contains(checks["rights"], "~cache:*") {
+		t.Errorf("without keys: ok %t, %q", ok, checks["rights"])
+	}
+}
+
+func TestDoctorFindings(t *testing.T) {
+	t.Parallel()
+	node := startCaddy(t, layout{cache: "namespace unused", site: "route {\nredis_cache\nencode\n}\nrespond ok"})
+	ok, checks := node.doctor(t)
+	if !ok || !strings.HasPrefix(checks["redis"], "skip ") || !strings.Contains(checks["configuration"], "encode runs behind") ||
+		!strings.Contains(checks["configuration"], "namespace unused") {
+		t.Errorf("ok %t, %v", ok, checks)
+	}
+	rds := startRedis(t)
+	node = startCaddy(t, layout{redis: rds})
+	rds.kill()
+	if ok, checks := node.doctor(t); ok || !strings.HasPrefix(checks["redis"], "fail ") {
+		t.Errorf("ok %t, %v", ok, checks)
+	}
+	if out, err := command(t, "redis-cache", "doctor", "--address", "127.0.0.1:1"); err == nil {
+		t.Errorf("nobody answers: %s", out)
+	}
+}
