@@ -193,12 +193,18 @@ func runPurge(c *console, cmd *cobra.Command, _ []string) error {
 	if err != nil {
 		return err
 	}
+	return c.showRecorded(status, text)
+}
+
+// showRecorded prints the answer to what goes through the journal. It is an error
+// if a node has not confirmed it.
+func (c *console) showRecorded(status int, text []byte) error {
 	if err := c.show(text, c.printObject); err != nil {
 		return err
 	}
 	if status == http.StatusAccepted {
 		answer, _ := parseObject(text)
-		return fmt.Errorf("the purge is recorded, but not everybody has confirmed it; pending: %s", inline(answer.get("pending")))
+		return fmt.Errorf("it is recorded, but not everybody has confirmed it; pending: %s", inline(answer.get("pending")))
 	}
 	return nil
 }
@@ -299,17 +305,22 @@ func switchCommand(name, short string) *cobra.Command {
 		Example: "  caddy redis-cache " + name + "\n  caddy redis-cache " + name + " --namespace pickup",
 		RunE: onConsole(func(c *console, cmd *cobra.Command, _ []string) error {
 			body := make(map[string]any)
-			if namespace, _ := cmd.Flags().GetString("namespace"); namespace != "" {
-				body["namespace"] = namespace
+			for _, flag := range []string{"namespace", "wait", "by", "reason"} {
+				if value, _ := cmd.Flags().GetString(flag); value != "" {
+					body[flag] = value
+				}
 			}
-			_, text, err := c.call(http.MethodPost, "/"+name, nil, body)
+			status, text, err := c.call(http.MethodPost, "/"+name, nil, body)
 			if err != nil {
 				return err
 			}
-			return c.show(text, c.printObject)
+			return c.showRecorded(status, text)
 		}),
 	}
 	cmd.Flags().String("namespace", "", "Only this namespace (default all)")
+	cmd.Flags().String("wait", "", "How long to wait for all nodes (default 1s)")
+	cmd.Flags().String("by", "", "Who does it, for the journal")
+	cmd.Flags().String("reason", "", "Why, for the journal")
 	_ = cmd.RegisterFlagCompletionFunc("namespace", cobra.NoFileCompletions)
 	return cmd
 }

@@ -35,6 +35,9 @@ func runTail(c *console, cmd *cobra.Command, _ []string) error {
 	namespace, _ := cmd.Flags().GetString("namespace")
 	outcome, _ := cmd.Flags().GetString("outcome")
 	count, _ := cmd.Flags().GetInt("count")
+	if count < 0 {
+		return fmt.Errorf("--count %d is negative", count)
+	}
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
 	defer stop()
 	query := url.Values{}
@@ -63,6 +66,9 @@ func runTail(c *console, cmd *cobra.Command, _ []string) error {
 		switch {
 		case c.json:
 			fmt.Fprintf(c.out, "%s\n", lines.Bytes())
+			if line.Dropped > 0 {
+				continue
+			}
 		case line.Dropped > 0:
 			fmt.Fprintf(c.out, "… %d requests came too fast to be shown\n", line.Dropped)
 			continue

@@ -130,3 +130,16 @@ func TestCommandErrors(t *testing.T) {
 		})
 	}
 }
+
+// TestUnconfirmedCommand has a node that does not confirm.
+func TestUnconfirmedCommand(t *testing.T) {
+	for _, args := range []string{"purge --namespace a", "disable --namespace a --wait 1s --by me", "enable"} {
+		_, out, err := runCommand(t, http.StatusAccepted, `{"id":"1-0","pending":["n"]}`, strings.Fields(args)...)
+		if err == nil || !strings.HasSuffix(err.Error(), "pending: n") || !strings.HasPrefix(out, "id: 1-0") {
+			t.Errorf("%s: printed %q, error %v", args, out, err)
+		}
+	}
+	if _, _, err := runCommand(t, http.StatusOK, "", "tail", "-n", "-1"); err == nil {
+		t.Error("a negative count is accepted")
+	}
+}

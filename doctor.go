@@ -187,8 +187,10 @@ func checkPersistence(info map[string]string) check {
 	if saved, _ := strconv.ParseInt(info["rdb_last_save_time"], 10, 64); info["rdb_saves"] != "" && info["rdb_saves"] != "0" {
 		return check{"persistence", statusOK, "last snapshot " + time.Unix(saved, 0).UTC().Format(time.RFC3339), ""}
 	}
-	return check{"persistence", statusWarn, "no append-only file, no snapshot since Redis was started",
-		"a restart of Redis empties the cache, and the nodes drop what they stored; purges stay final. Set appendonly yes to keep it"}
+	return check{
+		"persistence", statusWarn, "no append-only file, no snapshot since Redis was started",
+		"a restart of Redis empties the cache, and the nodes drop what they stored; purges stay final. Set appendonly yes to keep it",
+	}
 }
 
 func (n *node) checkLatency(ctx context.Context) check {

@@ -23,9 +23,11 @@ const doctorKeyTTL = 10 * time.Second
 func (n *node) checkRights(ctx context.Context) check {
 	c, key := n.log, n.prefix+"::doctor:"+rand.Text()
 	var refused []string
-	keys := false
+	keys, unanswered := false, false
 	try := func(command string, err error) bool {
 		if !denied(err) {
+			_, answered := errors.AsType[redis.Error](err)
+			unanswered = unanswered || err != nil && !answered
 			return true
 		}
 		keys = keys || strings.Contains(err.Error(), "access")
@@ -67,23 +69,25 @@ func (n *node) checkRights(ctx context.Context) check {
 	}
 	try("publish", c.Publish(ctx, key, "").Err())
 	subscription := c.Subscribe(ctx, key)
-	_, err = subscription.Receive(ctx)
+	_, err = subscription.ReceiveTimeout(ctx, journalTimeout)
 	try("subscribe", err)
 	_ = subscription.Close()
 	try("del", c.Del(ctx, key).Err())
 	try("unlink", c.Unlink(ctx, key).Err())
-	return rightsCheck(ctx, n.prefix, refused, keys)
+	return rightsCheck(n.prefix, refused, keys, unanswered)
 }
 
-func rightsCheck(ctx context.Context, prefix string, refused []string, keys bool) check {
+func rightsCheck(prefix string, refused []string, keys, unanswered bool) check {
 	switch {
 	case len(refused) > 0 && keys:
-		return check{"rights", statusFail, "keys or channels are refused to " + strings.Join(refused, ", "),
-			fmt.Sprintf("ACL SETUSER <user> '~%[1]s:*' '&%[1]s:*'", prefix)}
+		return check{
+			"rights", statusFail, "keys or channels are refused to " + strings.Join(refused, ", "),
+			fmt.Sprintf("ACL SETUSER <user> '~%[1]s:*' '&%[1]s:*'", prefix),
+		}
 	case len(refused) > 0:
 		grant := strings.ReplaceAll(strings.Join(refused, " +"), ", ", " +")
 		return check{"rights", statusFail, "redis refuses " + strings.Join(refused, ", "), "ACL SETUSER <user> +" + grant}
-	case ctx.Err() != nil:
+	case unanswered:
 		return check{"rights", statusSkip, "not all commands could be tried in time", ""}
 	}
 	return check{"rights", statusOK, "every command that the cache needs is allowed", ""}
@@ -126,8 +130,10 @@ func (n *node) checkTTL(ctx context.Context) check {
 		return skipped("lifetimes", err, "+scan +pttl")
 	}
 	if len(lasting) > 0 {
-		return check{"lifetimes", statusWarn, fmt.Sprintf("%d of %d keys never expire, such as %q", len(lasting), looked, lasting[0]),
-			"the cache did not write them: remove them, or keep other data under another prefix"}
+		return check{
+			"lifetimes", statusWarn, fmt.Sprintf("%d of %d keys never expire, such as %q", len(lasting), looked, lasting[0]),
+			"the cache did not write them: remove them, or keep other data under another prefix",
+		}
 	}
 	return check{"lifetimes", statusOK, fmt.Sprintf("%d keys looked at", looked), ""}
 }
@@ -168,8 +174,10 @@ func (n *node) checkForeign(ctx context.Context) check {
 		return skipped("foreign keys", err, "+scan +getrange")
 	}
 	if len(foreign) > 0 {
-		return check{"foreign keys", statusWarn, fmt.Sprintf("%d of %d keys are no stored responses of this version, such as %q", len(foreign), looked, foreign[0]),
-			"keep other data under another prefix; after a change of version such keys expire"}
+		return check{
+			"foreign keys", statusWarn, fmt.Sprintf("%d of %d keys are no stored responses of this version, such as %q", len(foreign), looked, foreign[0]),
+			"keep other data under another prefix; after a change of version such keys expire",
+		}
 	}
 	if err != nil {
 		return check{"foreign keys", statusSkip, "not enough time to look at the keys", ""}

@@ -153,20 +153,21 @@ func (l *linter) directive(h *Handler, path []caddyhttp.MatcherSets, grouped boo
 
 // where names server, site and namespace.
 func (l *linter) where(h *Handler, path []caddyhttp.MatcherSets) string {
-	text := "server " + l.server
+	var text strings.Builder
+	text.WriteString("server " + l.server)
 	for _, sets := range path {
 		for _, set := range sets {
 			for _, m := range set {
 				switch m := m.(type) {
 				case *caddyhttp.MatchHost:
-					text += ", host " + strings.Join(*m, " ")
+					text.WriteString(", host " + strings.Join(*m, " "))
 				case *caddyhttp.MatchPath:
-					text += ", path " + strings.Join(*m, " ")
+					text.WriteString(", path " + strings.Join(*m, " "))
 				}
 			}
 		}
 	}
-	return fmt.Sprintf("%s, namespace %s", text, h.Namespace)
+	return fmt.Sprintf("%s, namespace %s", text.String(), h.Namespace)
 }
 
 // narrows reports whether matchers select less than a site.
