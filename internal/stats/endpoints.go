@@ -1,15 +1,16 @@
 package stats
 
 // Endpoints counts requests by path template, for the templates that are asked for
-// most: the Space-Saving algorithm in each of several shards, so that requests
-// rarely wait for each other. A template that is tracked costs a request a read
-// lock and two atomic additions, and no memory.
+// most: the Space-Saving algorithm in each of several shards. A template that is
+// tracked costs a request no lock and no memory, only atomic additions.
 //
-// shard.mu guards the map and what an entry has drained and is ahead by; the
-// counters of an entry are added to under the read lock.
+// A published map is never changed. shard.mu serializes those who publish one, and
+// guards what an entry has drained and is ahead by. What is counted in the moment
+// in which an entry is displaced may be lost.
 
 import (
 	"hash/maphash"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,9 +42,9 @@ type Endpoints struct {
 }
 
 type shard struct {
-	mu      sync.RWMutex
-	entries map[string]*tracked
-	_       [32]byte // a cache line for each
+	mu      sync.Mutex
+	entries atomic.Pointer[map[string]*tracked]
+	_       [48]byte // a cache line for each
 }
 
 type tracked struct {
@@ -69,7 +70,7 @@ func (t *tracked) add(hit bool, origin time.Duration) {
 func NewEndpoints() *Endpoints {
 	e := &Endpoints{seed: maphash.MakeSeed()}
 	for i := range e.shards {
-		e.shards[i].entries = make(map[string]*tracked)
+		e.shards[i].entries.Store(new(map[string]*tracked))
 	}
 	return e
 }
@@ -80,15 +81,11 @@ func (e *Endpoints) Add(path string, hit bool, origin time.Duration) {
 	var buf [MaxTemplate]byte
 	template := AppendTemplate(buf[:0], path)
 	s := &e.shards[maphash.Bytes(e.seed, template)%numShards]
-	s.mu.RLock()
-	entry := s.entries[string(template)]
-	if entry != nil {
+	if entry := (*s.entries.Load())[string(template)]; entry != nil {
 		entry.add(hit, origin)
+		return
 	}
-	s.mu.RUnlock()
-	if entry == nil {
-		s.insert(string(template), hit, origin)
-	}
+	s.insert(string(template), hit, origin)
 }
 
 // insert tracks a template, if need be in place of the one with the least weight,
@@ -97,25 +94,31 @@ func (e *Endpoints) Add(path string, hit bool, origin time.Duration) {
 func (s *shard) insert(template string, hit bool, origin time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	entry := s.entries[template]
+	entry := (*s.entries.Load())[template]
 	if entry == nil {
 		entry = new(tracked)
-		if len(s.entries) >= shardSize {
-			entry.ahead = s.displace()
+		entries := maps.Clone(*s.entries.Load())
+		if entries == nil {
+			entries = make(map[string]*tracked)
 		}
-		s.entries[template] = entry
+		if len(entries) >= shardSize {
+			entry.ahead = displace(entries)
+		}
+		entries[template] = entry
+		s.entries.Store(&entries)
 	}
 	entry.add(hit, origin)
 }
 
-func (s *shard) displace() (weight int64) {
+// displace removes the template with the least weight, and returns that.
+func displace(entries map[string]*tracked) (weight int64) {
 	var least string
-	for template, entry := range s.entries {
+	for template, entry := range entries {
 		if w := entry.weight(); least == "" || w < weight {
 			least, weight = template, w
 		}
 	}
-	delete(s.entries, least)
+	delete(entries, least)
 	return weight
 }
 
@@ -131,7 +134,7 @@ func (e *Endpoints) Drain() map[string]Endpoint {
 func (s *shard) drain(into map[string]Endpoint) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for template, entry := range s.entries {
+	for template, entry := range *s.entries.Load() {
 		now := Endpoint{entry.requests.Load(), entry.hits.Load(), time.Duration(entry.origin.Load())}
 		if now.Requests > entry.drained.Requests {
 			into[template] = Endpoint{
@@ -147,7 +150,7 @@ func (e *Endpoints) Age() {
 	for i := range e.shards {
 		s := &e.shards[i]
 		s.mu.Lock()
-		for _, entry := range s.entries {
+		for _, entry := range *s.entries.Load() {
 			entry.ahead -= (entry.weight() + 1) / 2
 		}
 		s.mu.Unlock()
