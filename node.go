@@ -237,7 +237,9 @@ func (n *node) onReach(up bool, err error) {
 }
 
 func (n *node) onGap(g journal.Gap) {
-	n.switches.again() // Redis may have been emptied
+	// Redis may have been emptied.
+	n.switches.again()
+	n.history.WriteAgain()
 	n.logger().Warn("journal_gap: not every purge can have been seen; what was stored before is dropped",
 		zap.String("reason", g.Reason), zap.String("floor", g.Floor.String()))
 	n.emit("journal_gap", map[string]any{"reason": g.Reason})

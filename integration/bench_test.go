@@ -2,6 +2,7 @@ package integration
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -26,10 +27,7 @@ const (
 // same body and fields, in one process without the race detector. Rounds of the
 // two alternate; the ratio of the medians is what counts.
 func BenchmarkHit(b *testing.B) {
-	bin := filepath.Join(b.TempDir(), "caddy")
-	if out, err := exec.Command("go", "build", "-o", bin, "../cmd/caddy").CombinedOutput(); err != nil {
-		b.Fatalf("building Caddy: %v\n%s", err, out)
-	}
+	bin := buildCaddy(b)
 	for _, size := range []int{1 << 10, 64 << 10} {
 		b.Run(fmt.Sprintf("%dKiB", size>>10), func(b *testing.B) {
 			body := strings.Repeat("x", size)
@@ -49,6 +47,68 @@ func BenchmarkHit(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkObserved compares memory hits of a build that nobody watches with those
+// of the product, which counts each for statistics and metrics and asks whether
+// logs, tail and tracing want it. Rounds of the two alternate; the median of the
+// ratios of neighbours is what counts.
+func BenchmarkObserved(b *testing.B) {
+	source, err := filepath.Abs("../observe.go")
+	if err != nil {
+		b.Fatal(err)
+	}
+	text, err := os.ReadFile(source)
+	if err != nil {
+		b.Fatal(err)
+	}
+	const first = "\ttook := time.Since(x.began)\n"
+	blind := strings.Replace(string(text), first, "\treturn\n"+first, 1)
+	if blind == string(text) {
+		b.Fatal("observe.go has changed: nothing to leave out")
+	}
+	dir := b.TempDir()
+	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {source: filepath.Join(dir, "blind.go")}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for name, content := range map[string]string{"blind.go": blind, "overlay.json": string(overlay)} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			b.Fatal(err)
+		}
+	}
+	body := strings.Repeat("x", 1<<10)
+	off := startBenchCaddy(b, buildCaddy(b, "-overlay", filepath.Join(dir, "overlay.json")), body)
+	on := startBenchCaddy(b, buildCaddy(b), body)
+	for _, addr := range []string{off, on} {
+		throughput(b, addr, "/cached", benchRequests)
+	}
+	for b.Loop() {
+		var ratios []float64
+		for round := range 4 * benchRounds {
+			var without, with float64
+			if round%2 == 0 {
+				without = throughput(b, off, "/cached", benchRequests)
+				with = throughput(b, on, "/cached", benchRequests)
+			} else {
+				with = throughput(b, on, "/cached", benchRequests)
+				without = throughput(b, off, "/cached", benchRequests)
+			}
+			ratios = append(ratios, with/without)
+		}
+		b.ReportMetric(median(ratios), "×unobserved")
+	}
+}
+
+// buildCaddy builds the binary without the race detector.
+func buildCaddy(b *testing.B, flags ...string) string {
+	b.Helper()
+	bin := filepath.Join(b.TempDir(), "caddy")
+	args := append([]string{"build", "-o", bin}, flags...)
+	if out, err := exec.Command("go", append(args, "../cmd/caddy")...).CombinedOutput(); err != nil {
+		b.Fatalf("building Caddy: %v\n%s", err, out)
+	}
+	return bin
 }
 
 func startBenchCaddy(b *testing.B, bin, body string) string {

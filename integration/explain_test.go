@@ -1,17 +1,25 @@
 package integration
 
 import (
+	"bufio"
+	"cmp"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
 
 const explainedCache = `
+	circuit_breaker {
+		failures 1
+		recovery 300ms
+	}
 	namespace off {
 		ttl 1h
 	}
@@ -31,6 +39,14 @@ const explainedSite = `
 	redis_cache /swr/* {
 		stale_while_revalidate 1h
 	}
+	redis_cache /sie/* {
+		stale_if_error 1h
+	}
+	redis_cache /post/* {
+		ttl 1h
+		methods GET HEAD POST
+		vary_body 1KiB
+	}
 	redis_cache /a/* {
 		ttl 1h
 		vary_query page sort
@@ -39,11 +55,140 @@ const explainedSite = `
 	}
 	respond /none none 204`
 
+// explained is what the tests read of GET /redis_cache/explain.
+type explained struct {
+	Outcome, Reason, Detail, Forward, Advice, Key, Breaker string
+
+	Possible   []string
+	Tiers      map[string]struct{ State string }
+	HitForMiss *struct{ Reason string } `json:"hit_for_miss"`
+	Failing    bool                     `json:"failing_origin"`
+	Purges     []struct{ By string }
+	Journal    struct{ State string }
+}
+
 // explain asks the node what it would do with a request.
-func (n *node) explain(t *testing.T, method, path string, fields ...string) map[string]any {
+func (n *node) explain(t *testing.T, method, path string, fields ...string) (e explained) {
 	t.Helper()
 	query := url.Values{"url": {n.url(path)}, "method": {method}, "header": append([]string{"Host: " + siteHost}, fields...)}
-	return n.json(t, http.StatusOK, http.MethodGet, "/redis_cache/explain?"+query.Encode(), "")
+	r := n.api(t, http.MethodGet, "/redis_cache/explain?"+query.Encode(), "")
+	if err := json.Unmarshal([]byte(r.body), &e); err != nil || r.status != http.StatusOK {
+		t.Fatalf("explain %s %s: %d %s: %v", method, path, r.status, r.body, err)
+	}
+	return e
+}
+
+// tailed is a line of GET /redis_cache/tail.
+type tailed struct{ Outcome, Reason, Tier, Path, Namespace string }
+
+// follow returns a function that waits for the next request that the node has
+// answered.
+func (n *node) follow(t *testing.T) func() tailed {
+	t.Helper()
+	resp, err := http.Get("http://" + n.admin + "/redis_cache/tail")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { resp.Body.Close() })
+	lines := bufio.NewScanner(resp.Body)
+	return func() (line tailed) {
+		t.Helper()
+		ended := time.AfterFunc(patience, func() { resp.Body.Close() }) // or a failure would be a hanging test
+		defer ended.Stop()
+		if !lines.Scan() {
+			t.Fatalf("the stream ended: %v", lines.Err())
+		}
+		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
+			t.Fatal(err)
+		}
+		return line
+	}
+}
+
+// differs says in what an explanation differs from what then happened.
+func (e *explained) differs(t *testing.T, r reply, was tailed) (how string) {
+	t.Helper()
+	status, reason := r.cacheStatus(t), strings.TrimSpace(e.Reason+" "+e.Detail)
+	switch {
+	case was.Outcome != r.outcome() || (status["hit"] == "" && was.Reason != status["detail"]):
+		return "the tail says something else than the answer"
+	case e.Outcome != was.Outcome && !slices.Contains(e.Possible, was.Outcome):
+		return "outcome"
+	case e.Advice == "":
+		return "no advice"
+	case r.key() != "" && e.Key != r.key() && e.Outcome != "MISS": // what it is stored under, the origin decides
+		return "key"
+	case e.Outcome == was.Outcome && was.Outcome != "MISS" && reason != was.Reason,
+		status["stored"] != "" && was.Outcome == "MISS" && reason != was.Reason:
+		return "reason"
+	case was.Outcome == "HIT" && e.Tiers[was.Tier].State != "fresh":
+		return "tier"
+	}
+	words := map[string]string{
+		"absent": "uri-miss", "only-if-cached": "uri-miss", "variant": "vary-miss", "expired": "stale",
+		"credentials": "request", "request-directive": "request", "method": "method",
+	}
+	if status["hit"] == "" && cmp.Or(words[e.Forward], "bypass") != status["fwd"] {
+		return "forward"
+	}
+	return ""
+}
+
+// explainer has random requests in random states.
+type explainer struct {
+	*rand.Rand
+
+	node     *node
+	web      *origin
+	failing  atomic.Bool // the origin of /sie/
+	next     func() tailed
+	outcomes map[string]int
+	forwards map[string]int
+}
+
+func (x *explainer) pick(of ...string) string { return of[x.IntN(len(of))] }
+
+// compare has one request explained and sends it.
+func (x *explainer) compare(t *testing.T) {
+	t.Helper()
+	path := x.pick("/a/1", "/a/1", "/a/2", "/a/vary", "/a/vary", "/a/public", "/a/private", "/a/cookie", "/a/stale", "/swr/stale", "/sie/1", "/sie/1", "/off/1", "/user/1", "/shared/1", "/post/1")
+	if x.IntN(3) == 0 {
+		path += x.pick("", "?page=1", "?page=2&utm_source=x", "?preview=1")
+	}
+	method := x.pick("GET", "GET", "GET", "GET", "GET", "GET", "GET", "HEAD", "OPTIONS")
+	if strings.HasPrefix(path, "/post/") {
+		method = x.pick("POST", "POST", "GET")
+	}
+	fields := []string{"Accept-Language: " + x.pick("de", "fr")}
+	if x.IntN(4) == 0 {
+		fields = append(fields, "Cache-Control: "+x.pick("no-cache", "no-cache", "max-age=0", "only-if-cached", "no-store", "max-stale=10"))
+	}
+	for _, field := range []string{
+		"Authorization: Bearer x", "Cookie: session=x", "Cookie: _ga=x", "Range: bytes=0-1",
+		"X-User: " + x.pick("1", "2"), "X-Original-URL: /x",
+		"If-None-Match: " + x.pick(`"1"`, `"2"`), "If-Match: \"2\"", "Upgrade: websocket",
+	} {
+		if x.IntN(20) == 0 {
+			fields = append(fields, field)
+		}
+	}
+	x.failing.Store(x.IntN(3) == 0)
+	bare, _, _ := strings.Cut(path, "?")
+	before := x.web.count(bare)
+	e := x.node.explain(t, method, path, fields...)
+	if before != x.web.count(bare) && !strings.HasPrefix(path, "/swr/") { // those are refreshed in the background
+		t.Errorf("explaining %s %s asked the origin", method, path)
+	}
+	r := x.node.do(t, method, path, "", fields...)
+	was := x.next()
+	if e.Failing && was.Reason != "error" {
+		e = x.node.explain(t, method, path, fields...) // its time may have been over in between
+	}
+	if how := e.differs(t, r, was); how != "" {
+		t.Errorf("%s %s %q: %s\nexplained %+v\nwas %d %+v %q", method, path, fields, how, e, r.status, was, r.header["Cache-Status"])
+	}
+	x.outcomes[was.Outcome]++
+	x.forwards[e.Forward]++
 }
 
 // TestExplain has random requests in random states: what is explained is what the
@@ -52,80 +197,87 @@ func TestExplain(t *testing.T) {
 	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0))
-	pick := func(of ...string) string { return of[random.IntN(len(of))] }
 	web := newOrigin(t)
+	x := &explainer{Rand: rand.New(rand.NewPCG(seed, 0)), web: web, outcomes: make(map[string]int), forwards: make(map[string]int)}
 	web.with("/a/vary", "Vary: Accept-Language")
 	web.with("/a/public", "Cache-Control: public, max-age=600")
 	web.with("/a/private", "Cache-Control: private")
 	web.with("/a/cookie", "Set-Cookie: session=1")
 	web.with("/swr/stale", "Cache-Control: max-age=0", `ETag: "1"`)
-	web.with("/a/stale", "Cache-Control: max-age=0", `ETag: "1"`)
+	web.handle("/a/stale", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=0")
+		w.Header().Set("ETag", `"1"`)
+		if r.Header.Get("If-None-Match") == `"1"` {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		fmt.Fprint(w, "as ever")
+	})
+	web.handle("/sie/1", func(w http.ResponseWriter, _ *http.Request) {
+		if x.failing.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		w.Header().Set("Cache-Control", "max-age=0")
+		fmt.Fprint(w, "works")
+	})
 	rds := startRedis(t)
 	node := startCaddy(t, layout{redis: rds, origin: web, cache: explainedCache, site: explainedSite})
 	node.attached(t)
+	x.node, x.next = node, node.follow(t)
 	node.json(t, http.StatusOK, http.MethodPost, "/redis_cache/disable", `{"namespace":"off","wait":"10s"}`)
 
-	outcomes := make(map[string]int)
-	for range 400 {
-		path := pick("/a/1", "/a/2", "/a/vary", "/a/public", "/a/private", "/a/cookie", "/a/stale", "/swr/stale", "/off/1", "/user/1", "/shared/1")
-		path += pick("", "", "", "?page=1", "?page=2&utm_source=x", "?preview=1")
-		method := pick("GET", "GET", "GET", "GET", "GET", "HEAD", "OPTIONS")
-		var fields []string
-		for _, field := range []string{
-			"Authorization: Bearer x", "Cookie: session=x", "Cookie: _ga=x", "Accept-Language: " + pick("de", "fr"), "Range: bytes=0-1",
-			"Cache-Control: " + pick("no-cache", "only-if-cached", "no-store", "max-stale=10"), "X-User: " + pick("1", "2"), "X-Original-URL: /x",
-		} {
-			if random.IntN(6) == 0 {
-				fields = append(fields, field)
-			}
-		}
-		if random.IntN(8) == 0 {
-			node.purge(t, pick(`{"tag":"x"}`, `{"url":"http://shop.test/a/1"}`, `{"all":true,"soft":true}`, `{"namespace":"general"}`))
-		}
-		bare, _, _ := strings.Cut(path, "?")
-		before := web.count(bare)
-		e := node.explain(t, method, path, fields...)
-		if before != web.count(bare) && !strings.HasPrefix(path, "/swr/") { // those are refreshed in the background
-			t.Fatalf("explaining %s %s asked the origin", method, path)
-		}
-		r := node.do(t, method, path, "", fields...)
-		outcomes[r.outcome()]++
-		what := fmt.Sprintf("seed %d: %s %s %q: explained %v %v %v, was %s %q", seed, method, path, fields,
-			e["outcome"], e["reason"], e["possible"], r.outcome(), r.header.Get("Cache-Status"))
-		possible, _ := e["possible"].([]any)
-		if e["outcome"] != r.outcome() && !slices.Contains(possible, any(r.outcome())) {
-			t.Error(what)
-		}
-		if key, _ := e["key"].(string); r.key() != "" && key != r.key() && e["outcome"] != "MISS" {
-			t.Errorf("%s; key %q, was %q", what, key, r.key())
-		}
-		if e["outcome"] == "BYPASS" && e["reason"] != r.cacheStatus(t)["detail"] {
-			t.Error(what)
-		}
-		if words := map[any]string{"absent": "uri-miss", "variant": "vary-miss", "expired": "stale", "credentials": "request"}; words[e["forward"]] != "" &&
-			e["outcome"] == "MISS" && r.outcome() == "MISS" && r.cacheStatus(t)["fwd"] != words[e["forward"]] {
-			t.Error(what)
-		}
-		if text, _ := e["advice"].(string); text == "" {
-			t.Errorf("%s: no advice", what)
-		}
+	seen := func(counts map[string]int, all ...string) bool {
+		return !slices.ContainsFunc(all, func(one string) bool { return counts[one] == 0 })
 	}
-	for _, outcome := range []string{"HIT", "MISS", "STALE", "BYPASS"} {
-		if outcomes[outcome] == 0 {
-			t.Errorf("no %s among %v: the test is too narrow", outcome, outcomes)
+	everything := func() bool {
+		return seen(x.outcomes, "HIT", "MISS", "STALE", "REVALIDATED", "BYPASS") &&
+			seen(x.forwards, "", "absent", "variant", "expired", "credentials", "request-directive", "method", "bypass-rule", "disabled")
+	}
+	for i := 0; i < 600 || !everything(); i++ {
+		if i == 6000 {
+			t.Fatalf("the test is too narrow: %v %v", x.outcomes, x.forwards)
 		}
+		if x.IntN(16) == 0 {
+			node.purge(t, x.pick(
+				`{"tag":"x"}`, `{"url":"http://shop.test/a/1"}`, `{"url":"http://shop.test/sie/1"}`, `{"all":true,"soft":true}`,
+				`{"tag":"y"}`, `{"tag":"z"}`, `{"namespace":"general"}`))
+		}
+		x.compare(t)
+	}
+
+	node.get(t, "/a/1")
+	x.next()
+	rds.kill()
+	eventually(t, "Redis is missed", func() bool {
+		node.get(t, "/a/unknown")
+		x.next()
+		e := node.explain(t, "GET", "/a/1")
+		return e.Journal.State == "cut-off" && e.Breaker != "closed" && e.Tiers["redis"].State == "down"
+	})
+	for range 100 {
+		x.compare(t)
+	}
+	rds.start(t)
+	eventually(t, "Redis is back", func() bool {
+		node.get(t, "/a/unknown")
+		x.next()
+		e := node.explain(t, "GET", "/a/1")
+		return e.Journal.State == "leased" && e.Breaker == "closed"
+	})
+	for range 50 {
+		x.compare(t)
 	}
 
 	node.get(t, "/a/1")
 	node.purge(t, `{"url":"http://shop.test/a/1","by":"me","soft":true}`)
-	if purges, _ := node.explain(t, "GET", "/a/1")["purges"].([]any); len(purges) == 0 || purges[0].(map[string]any)["by"] != "me" {
-		t.Errorf("purges %v", purges)
+	if e := node.explain(t, "GET", "/a/1"); len(e.Purges) == 0 || e.Purges[0].By != "me" {
+		t.Errorf("purges %v", e.Purges)
 	}
-	if e := node.explain(t, "GET", "/none"); e["outcome"] != "" || !strings.Contains(e["reason"].(string), "204") {
+	if e := node.explain(t, "GET", "/none"); e.Outcome != "" || !strings.Contains(e.Reason, "204") {
 		t.Errorf("without a cache: %v", e)
 	}
-	if e := node.explain(t, "GET", "/elsewhere"); e["outcome"] != "" || web.count("/elsewhere") != 0 {
+	if e := node.explain(t, "GET", "/elsewhere"); e.Outcome != "" || web.count("/elsewhere") != 0 {
 		t.Errorf("without a cache: %v, and %d requests at the origin", e, web.count("/elsewhere"))
 	}
 	for _, query := range []string{"", "?url=x", "?url=http://x.test:1/", "?unknown=1", "?url=" + node.url("/") + "&header=x", "?url=" + node.url("/") + "&method=%20", "?url=" + node.url("/") + "&method=DELETE"} {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -235,6 +236,49 @@ func TestLogsHoldNoSecrets(t *testing.T) {
 		}
 		return events["cache_miss"] && events["cache_hit"] && events["cache_bypass"] && events["cache_invalidate"]
 	})
+}
+
+// TestTracing reads the spans of Caddy's directive.
+func TestTracing(t *testing.T) {
+	t.Parallel()
+	node := startCaddy(t, layout{
+		origin: newOrigin(t), cache: metricsCache, site: "\ttracing {\n\tspan request\n\t}\n\tredis_cache /w/* watched",
+		environ: []string{"OTEL_TRACES_EXPORTER=console", "OTEL_BSP_SCHEDULE_DELAY=10"},
+	})
+	node.want(t, "MISS", "/w/1")
+	node.want(t, "HIT", "/w/1")
+	var spans []map[string]any
+	eventually(t, "both spans are exported", func() bool {
+		spans = nil
+		for text := range strings.Lines(node.proc.log.String()) {
+			var span struct {
+				Name       string
+				Attributes []struct {
+					Key   string
+					Value struct{ Value any }
+				}
+			}
+			if json.Unmarshal([]byte(text), &span) != nil || span.Name != "request" {
+				continue
+			}
+			attributes := make(map[string]any)
+			for _, a := range span.Attributes {
+				if name, ours := strings.CutPrefix(a.Key, "redis_cache."); ours {
+					attributes[name] = a.Value.Value
+				}
+			}
+			spans = append(spans, attributes)
+		}
+		return len(spans) == 2
+	})
+	for i, want := range []map[string]any{
+		{"outcome": "MISS", "reason": "absent", "tier": "", "namespace": "watched"},
+		{"outcome": "HIT", "reason": "", "tier": "memory", "namespace": "watched"},
+	} {
+		if !maps.Equal(spans[i], want) {
+			t.Errorf("span %d has %v, want %v", i, spans[i], want)
+		}
+	}
 }
 
 // TestTail follows a node over a reload, which ends the stream and does not wait

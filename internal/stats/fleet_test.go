@@ -93,6 +93,16 @@ func TestFleet(t *testing.T) {
 			t.Errorf("%s: nodes %v", p.node, hour.Nodes)
 		}
 	}
+	// What Redis has lost is written again.
+	if err := s.Client().FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []*peer{one, two, again} {
+		p.history.WriteAgain()
+		p.at(t, start.Add(4*time.Minute))
+	}
+	two.see(t, start.Add(5*time.Minute), Outcomes{7, 8})
+
 	// The same numbers come from the longer window a day later, but not two.
 	_, day, err := two.Report(t.Context(), start.Add(23*time.Hour), Day, true)
 	if err != nil || day.Total.Total() != (Outcomes{7, 8}) || day.Endpoints["/b/{id}"].Requests != 2 {

@@ -126,6 +126,17 @@ func (h *History) forget(buckets map[int64]*kept, s *series, now time.Time) {
 	}
 }
 
+// WriteAgain has all buckets written anew: Redis may have lost what it had.
+func (h *History) WriteAgain() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, buckets := range []map[int64]*kept{h.minutes, h.tens} {
+		for _, b := range buckets {
+			b.changed++
+		}
+	}
+}
+
 // blob is a bucket as it is written.
 type blob struct {
 	series *series
