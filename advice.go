@@ -3,10 +3,10 @@ package rediscache
 import "github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 
 // advice is what would have to change for a hit, by reason.
-var advice = [numReasons]string{
+var reasonAdvice = [numReasons]string{
 	ReasonNone:             "Nothing: it is a hit.",
-	ReasonDisabled:         "Switch the cache on: the global option enabled, or POST /redis_cache/enable.",
-	ReasonMethod:           "Use GET or HEAD, or name the method in methods together with vary_body.",
+	ReasonDisabled:         "Switch the cache on: caddy redis-cache enable, or POST /redis_cache/enable.",
+	ReasonMethod:           "Use GET or HEAD, or name the method in methods, those with a body together with vary_body.",
 	ReasonRequestBody:      "Send no content with GET or HEAD; for POST and QUERY keep it below vary_body.",
 	ReasonUpgrade:          "Send no Upgrade field: another protocol cannot be cached.",
 	ReasonOverrideField:    "Remove the field that overrides method or URL, such as X-HTTP-Method-Override or X-Original-URL, in front of the cache.",
@@ -15,7 +15,7 @@ var advice = [numReasons]string{
 	ReasonKeyTooLong:       "Shorten the URL or the key template: identifiers end at 8 KiB.",
 	ReasonCredentials:      "Let the origin answer with public or s-maxage, or use by_user, shared, ignore_cookies, vary_cookie or vary_header.",
 	ReasonIdentityBelow:    "Put authentication in front of redis_cache.",
-	ReasonUnproven:         "Wait until the node follows the journal again, or make Redis reachable; consistency available goes on without it.",
+	ReasonUnproven:         "Make Redis reachable, and wait until the node has caught up with the journal.",
 	ReasonAbsent:           "Ask once: the first answer that may be stored makes the next request a hit.",
 	ReasonVariant:          "Ask once with these request fields, or let the origin name fewer fields in Vary.",
 	ReasonExpired:          "Give it a longer lifetime, or a window of stale_while_revalidate; the next answer makes it fresh.",
@@ -49,9 +49,33 @@ var refusalAdvice = map[rfc9111.Refusal]string{
 	rfc9111.RefusalExpired:        "Let the origin state a lifetime that is longer than the age, or use ttl … override.",
 }
 
+// advice is about an explained request.
+func (x *exchange) advice(what act) string {
+	because := x.reason
+	if what == actFetch && (because == ReasonAbsent || because == ReasonVariant) {
+		switch never := x.unstored(); {
+		case never == ReasonMethod:
+			return "Ask with GET: its response is stored, and answers HEAD, too."
+		case never != ReasonNone:
+			because = never
+		case x.why != ReasonNone:
+			because = x.why
+		}
+	}
+	switch {
+	case because == ReasonDisabled && !x.h.app.enabled:
+		return "Leave out what switches the cache off in the configuration: the global option enabled, or REDIS_CACHE_ENABLED."
+	case because == ReasonUnproven && x.h.app.Consistency == consistencyStrict:
+		return adviceFor(because) + " With consistency available it answers from memory meanwhile."
+	case because == ReasonExpired && x.soft:
+		return "Nothing: a soft purge made it stale, and the next answer makes it fresh."
+	}
+	return adviceFor(because)
+}
+
 func adviceFor(r Reason) string {
 	if r >= firstRefusal {
 		return refusalAdvice[rfc9111.Refusal(r-firstRefusal)]
 	}
-	return advice[r]
+	return reasonAdvice[r]
 }

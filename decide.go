@@ -68,15 +68,11 @@ func (c *captureWriter) decide() {
 // asked.
 func (c *captureWriter) unstorable(header http.Header) Reason {
 	x, p := c.x, &c.x.h.policy
-	switch {
-	case x.asGet:
-		if !x.answersGet(c.status, header) {
-			return ReasonMethod
-		}
-	case x.method == http.MethodHead:
+	if reason := x.neverStored(c.revalidating); reason != ReasonNone {
+		return reason
+	}
+	if x.asGet && !x.answersGet(c.status, header) {
 		return ReasonMethod
-	case len(x.reqHead["Range"]) > 0 && !c.revalidating:
-		return ReasonRange
 	}
 	switch {
 	case c.status == http.StatusPreconditionFailed:
@@ -91,6 +87,20 @@ func (c *captureWriter) unstorable(header http.Header) Reason {
 		return ReasonSetCookie
 	}
 	return c.unwanted(c.status, header)
+}
+
+// neverStored finds what about the request keeps its response from being stored,
+// whatever the upstream answers.
+func (x *exchange) neverStored(revalidating bool) Reason {
+	switch {
+	case x.asGet:
+		return ReasonNone
+	case x.method == http.MethodHead:
+		return ReasonMethod
+	case len(x.reqHead["Range"]) > 0 && !revalidating:
+		return ReasonRange
+	}
+	return ReasonNone
 }
 
 // unwanted finds what forbids to store a header, be it a response's or one that

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
 	"github.com/gplus-recycling/caddy-redis-cache/internal/coalesce"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
@@ -164,10 +166,16 @@ func handleExplain(app *App, w http.ResponseWriter, r *http.Request) error {
 			return apiError(http.StatusBadRequest, err)
 		}
 	}
+	if isBodyMethod(request.Method) && request.ContentLength != 0 {
+		return apiError(http.StatusBadRequest, errors.New("header: an explained request has no body"))
+	}
 	e := &explanation{URL: query.Get("url"), Method: request.Method}
 	status := e.send(r.Context(), server, request)
 	if !e.reached {
-		e.Reason = fmt.Sprintf("no redis_cache was reached: another handler or route answered with status %d", status)
+		e.Reason = "no redis_cache was reached: another handler took the request, or none did"
+		if status != 0 && status != statusClientGone { // which a handler answers that would have asked another server
+			e.Reason = fmt.Sprintf("no redis_cache was reached: another handler or route answered with status %d", status)
+		}
 		e.Advice = "Route the request through a redis_cache directive, and mind the order of directives."
 	}
 	return writeJSON(w, http.StatusOK, e)
@@ -221,6 +229,9 @@ func addField(r *http.Request, line string) error {
 			return errors.New("header: Content-Length is not a number")
 		}
 		r.ContentLength = length
+	case "Transfer-Encoding":
+		r.ContentLength = -1
+		return nil
 	}
 	r.Header.Add(name, value)
 	return nil
@@ -229,10 +240,18 @@ func addField(r *http.Request, line string) error {
 // explain says what would be done with the request.
 func (x *exchange) explain(e *explanation) {
 	e.reached, x.explained = true, true
+	caddyhttp.SetVar(x.r.Context(), caddyhttp.LogSkipVar, true) // it is no request of a client
 	// What is cancelled is only what the request might have met before.
 	x.r = x.r.WithContext(context.WithoutCancel(x.r.Context()))
 	e.Namespace = x.h.Namespace
 	what := x.choose()
+	if what == actFetch {
+		x.remember()
+		x.id = coalesce.IDOf(x.answered.Full)
+		if x.mayFollow() && x.mayLead() && x.staleInMemory() && x.lookAgain(true) {
+			what = actHit // another node has fetched it
+		}
+	}
 	if x.reason == ReasonMethod && x.method == http.MethodPost { // as bypass
 		x.asGet = true
 		_ = x.buildKey()
@@ -248,14 +267,10 @@ func (x *exchange) explain(e *explanation) {
 	if what != actHit && what != actStale && what != actAccepted && what != actFailed {
 		e.Forward = x.forward.String()
 	}
-	because := x.reason
 	if what == actFetch {
 		e.Possible = x.possible()
-		if e.HitForMiss != nil && (because == ReasonAbsent || because == ReasonVariant) && x.why != ReasonNone {
-			because = x.why
-		}
 	}
-	e.Advice = adviceFor(because)
+	e.Advice = x.advice(what)
 }
 
 // expect sets the outcome as doing it would.
@@ -281,6 +296,15 @@ func (x *exchange) expect(what act) {
 	}
 }
 
+// unstored says what about the request keeps its response from being stored.
+func (x *exchange) unstored() Reason {
+	if x.noStore {
+		return ReasonRequestDirective
+	}
+	revalidating := x.stored != nil && rfc9111.HasValidator(x.storedHeader())
+	return x.neverStored(revalidating)
+}
+
 // possible are the outcomes of a fetch.
 func (x *exchange) possible() []string {
 	names := []string{OutcomeMiss.String()}
@@ -290,7 +314,7 @@ func (x *exchange) possible() []string {
 	if x.mayServeOnError() {
 		names = append(names, OutcomeStale.String())
 	}
-	if x.credentials != (credentials{}) {
+	if x.credentials != (credentials{}) && x.unstored() == ReasonNone {
 		names = append(names, OutcomeBypass.String())
 	}
 	return names
@@ -298,13 +322,7 @@ func (x *exchange) possible() []string {
 
 func (e *explanation) setState(x *exchange) {
 	n := x.h.node
-	e.Breaker = "off"
-	if n.client != nil {
-		e.Breaker = "open"
-		if n.store.Up() {
-			e.Breaker = "closed"
-		}
-	}
+	e.Breaker = n.breakerState()
 	stats := n.journal.Stats()
 	e.Journal = &explainedJournal{Position: stats.Position.ID.String()}
 	switch stats.Standing {
@@ -487,12 +505,7 @@ func (n *node) stateOf(rec *store.Record, now time.Time, off bool, err error) st
 // say, from the stored response and the configuration of today.
 func (x *exchange) explainFreshness(rec *store.Record) *explainedFreshness {
 	f := &rec.Freshness
-	header := make(http.Header)
-	for _, field := range rec.Fields {
-		if field.Op != store.FieldDel {
-			header[field.Name] = field.Values
-		}
-	}
+	header := rec.Header()
 	c := &captureWriter{x: x}
 	rules, _ := c.rulesFor(rec.Status, header)
 	decision := rfc9111.Decide(rfc9111.Response{

@@ -75,8 +75,21 @@ func TestExplain(t *testing.T) {
 		t.Errorf("variant: %+v", e)
 	}
 	s.get("/cookie")
-	if e := s.explained("GET", "/cookie"); e.Outcome != "MISS" || e.HitForMiss == nil || e.HitForMiss.Reason != "set-cookie" || e.Advice != advice[ReasonSetCookie] {
+	if e := s.explained("GET", "/cookie"); e.Outcome != "MISS" || e.HitForMiss == nil || e.HitForMiss.Reason != "set-cookie" || e.Advice != reasonAdvice[ReasonSetCookie] {
 		t.Errorf("hit-for-miss: %+v", e)
+	}
+	for _, tt := range []struct {
+		method, path, advice string
+		fields               []string
+		possible             []string
+	}{
+		{"HEAD", "/new", "Ask with GET: its response is stored, and answers HEAD, too.", []string{"Authorization", "Basic x"}, []string{"MISS"}},
+		{"GET", "/new", reasonAdvice[ReasonRange], []string{"Range", "bytes=0-0"}, []string{"MISS"}},
+		{"GET", "/new", reasonAdvice[ReasonAbsent], []string{"Authorization", "Basic x"}, []string{"MISS", "BYPASS"}},
+	} {
+		if e := s.explained(tt.method, tt.path, tt.fields...); e.Outcome != "MISS" || e.Advice != tt.advice || !slices.Equal(e.Possible, tt.possible) {
+			t.Errorf("%s %s %q: %+v", tt.method, tt.path, tt.fields, e)
+		}
 	}
 	before := s.handler.node.journal.Position()
 	if e := s.explained("DELETE", "/a?page=1"); e.Outcome != "BYPASS" || e.Reason != "method" {

@@ -235,9 +235,13 @@ func (x *exchange) lookAgain(fleet bool) bool {
 	x.position = n.journal.Position()
 	now := time.Now()
 	fleet = fleet || x.staleInMemory()
-	rec, tier := x.find(func(key store.Key) (*store.Record, store.TierName, bool) {
+	look := func(ctx context.Context, key store.Key, now time.Time) (*store.Record, store.TierName, bool) {
 		return n.store.Recheck(ctx, key, now, fleet)
-	})
+	}
+	if x.explained {
+		look = x.peek(fleet)
+	}
+	rec, tier := x.find(func(key store.Key) (*store.Record, store.TierName, bool) { return look(ctx, key, now) })
 	x.forward = forward
 	if x.stored != nil {
 		if verdict, _ := n.check(x.stored, journal.ID{}); verdict >= journal.Covered {

@@ -2,6 +2,7 @@ package rediscache
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net/http"
 	"slices"
@@ -293,7 +294,7 @@ func (x *exchange) lookup() {
 	}
 	look := x.h.node.store.Lookup
 	if x.explained {
-		look = x.h.node.store.Peek
+		look = x.peek(false)
 	}
 	rec, tier := x.find(func(key store.Key) (*store.Record, store.TierName, bool) {
 		return look(x.r.Context(), key, x.now)
@@ -321,6 +322,13 @@ func (x *exchange) lookup() {
 		}
 	}
 	x.reason = x.forward
+}
+
+// peek looks without an effect.
+func (x *exchange) peek(fleet bool) func(context.Context, store.Key, time.Time) (*store.Record, store.TierName, bool) {
+	return func(ctx context.Context, key store.Key, now time.Time) (*store.Record, store.TierName, bool) {
+		return x.h.node.store.Peek(ctx, key, now, fleet)
+	}
 }
 
 // find finds what is stored for the URL and, where responses vary, for the

@@ -102,13 +102,7 @@ func (x *exchange) storedHeader() http.Header {
 	if x.stored == nil {
 		return nil
 	}
-	header := make(http.Header, len(x.stored.Fields))
-	for _, f := range x.stored.Fields {
-		if f.Op != store.FieldDel {
-			header[f.Name] = slices.Clone(f.Values)
-		}
-	}
-	return header
+	return x.stored.Header().Clone()
 }
 
 // addConditions asks the upstream whether the stored response is still good,

@@ -287,6 +287,9 @@ func (a *App) turnSwitch(w http.ResponseWriter, r *http.Request, enable bool) er
 		}
 		target = journal.Selector{Kind: journal.KindNamespace, Value: request.Namespace}
 	}
+	if enable && !a.enabled {
+		return apiError(http.StatusBadRequest, errors.New("the configuration switches this node off, by the global option enabled or REDIS_CACHE_ENABLED"))
+	}
 	result, err := a.node.journal.Switch(r.Context(), enable, request.Namespace, request.By, request.Reason, wait)
 	return answerPurge(w, &result, []journal.Selector{target}, err)
 }

@@ -1,6 +1,7 @@
 package rediscache
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -165,7 +166,8 @@ func (a *App) newWarmJob(request *warmRequest) (*warmJob, error) {
 	return job, nil
 }
 
-// serverOf finds the server that listens on the port of a URL.
+// serverOf finds the server that a request for a URL would reach on this machine:
+// the one that listens on its port, with TLS for https alone.
 func (a *App) serverOf(rawURL string) (*caddyhttp.Server, *url.URL, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
@@ -175,6 +177,9 @@ func (a *App) serverOf(rawURL string) (*caddyhttp.Server, *url.URL, error) {
 	if port == "" {
 		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
 	}
+	if u.User != nil {
+		return nil, nil, errors.New("url: a user belongs into the field Authorization")
+	}
 	number, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
 		return nil, nil, fmt.Errorf("url %q: %q is not a port", rawURL, port)
@@ -183,15 +188,38 @@ func (a *App) serverOf(rawURL string) (*caddyhttp.Server, *url.URL, error) {
 	if err != nil {
 		return nil, nil, errors.New("no http app is configured")
 	}
-	for _, server := range app.(*caddyhttp.App).Servers {
-		for _, listen := range server.Listen {
+	running := app.(*caddyhttp.App)
+	names := serversOn(running, uint(number), "")
+	if len(names) > 1 {
+		names = serversOn(running, uint(number), u.Hostname())
+	}
+	switch len(names) {
+	case 0:
+		return nil, nil, fmt.Errorf("url %q: no server listens there, or several on other addresses of port %s", rawURL, port)
+	case 1:
+	default:
+		return nil, nil, fmt.Errorf("url %q: several servers listen there", rawURL)
+	}
+	server := running.Servers[names[0]]
+	secure := len(server.TLSConnPolicies) > 0 && int(number) != cmp.Or(running.HTTPPort, caddyhttp.DefaultHTTPPort)
+	if secure != (u.Scheme == "https") {
+		return nil, nil, fmt.Errorf("url %q: the server on port %s does not speak %s", rawURL, port, u.Scheme)
+	}
+	return server, u, nil
+}
+
+// serversOn names the servers that listen on a port, at one address if that is
+// not empty.
+func serversOn(app *caddyhttp.App, port uint, host string) (names []string) {
+	for name, server := range app.Servers {
+		if slices.ContainsFunc(server.Listen, func(listen string) bool {
 			address, err := caddy.ParseNetworkAddress(listen)
-			if err == nil && address.StartPort <= uint(number) && uint(number) <= address.EndPort {
-				return server, u, nil
-			}
+			return err == nil && address.StartPort <= port && port <= address.EndPort && (host == "" || host == address.Host)
+		}) {
+			names = append(names, name)
 		}
 	}
-	return nil, nil, fmt.Errorf("url %q: no server listens on port %s", rawURL, port)
+	return names
 }
 
 // internalRequest is a request as a client on this machine would send it.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -139,11 +140,13 @@ type explainer struct {
 	*rand.Rand
 
 	node     *node
+	other    *node // on the same Redis
 	web      *origin
 	failing  atomic.Bool // the origin of /sie/
 	next     func() tailed
 	outcomes map[string]int
 	forwards map[string]int
+	newer    int // hits that another node has fetched, while memory has a stale response
 }
 
 func (x *explainer) pick(of ...string) string { return of[x.IntN(len(of))] }
@@ -173,6 +176,13 @@ func (x *explainer) compare(t *testing.T) {
 		}
 	}
 	x.failing.Store(x.IntN(3) == 0)
+	if x.other != nil && x.IntN(8) == 0 {
+		// What the other node stores reaches Redis a little later.
+		status := x.other.do(t, method, path, "", fields...).cacheStatus(t)
+		if ttl, _ := strconv.Atoi(status["ttl"]); ttl > 0 && status["stored"] != "" {
+			eventually(t, "it is stored", func() bool { return x.other.explain(t, method, path, fields...).Tiers["redis"].State == "fresh" })
+		}
+	}
 	bare, _, _ := strings.Cut(path, "?")
 	before := x.web.count(bare)
 	e := x.node.explain(t, method, path, fields...)
@@ -189,6 +199,9 @@ func (x *explainer) compare(t *testing.T) {
 	}
 	x.outcomes[was.Outcome]++
 	x.forwards[e.Forward]++
+	if was.Tier == "redis" && e.Tiers["memory"].State == "soft" {
+		x.newer++
+	}
 }
 
 // TestExplain has random requests in random states: what is explained is what the
@@ -225,18 +238,19 @@ func TestExplain(t *testing.T) {
 	node := startCaddy(t, layout{redis: rds, origin: web, cache: explainedCache, site: explainedSite})
 	node.attached(t)
 	x.node, x.next = node, node.follow(t)
+	x.other = startCaddy(t, node.layout)
 	node.json(t, http.StatusOK, http.MethodPost, "/redis_cache/disable", `{"namespace":"off","wait":"10s"}`)
 
 	seen := func(counts map[string]int, all ...string) bool {
 		return !slices.ContainsFunc(all, func(one string) bool { return counts[one] == 0 })
 	}
 	everything := func() bool {
-		return seen(x.outcomes, "HIT", "MISS", "STALE", "REVALIDATED", "BYPASS") &&
+		return x.newer > 0 && seen(x.outcomes, "HIT", "MISS", "STALE", "REVALIDATED", "BYPASS") &&
 			seen(x.forwards, "", "absent", "variant", "expired", "credentials", "request-directive", "method", "bypass-rule", "disabled")
 	}
 	for i := 0; i < 600 || !everything(); i++ {
 		if i == 6000 {
-			t.Fatalf("the test is too narrow: %v %v", x.outcomes, x.forwards)
+			t.Fatalf("the test is too narrow: %v %v %d", x.outcomes, x.forwards, x.newer)
 		}
 		if x.IntN(16) == 0 {
 			node.purge(t, x.pick(
@@ -255,6 +269,7 @@ func TestExplain(t *testing.T) {
 		e := node.explain(t, "GET", "/a/1")
 		return e.Journal.State == "cut-off" && e.Breaker != "closed" && e.Tiers["redis"].State == "down"
 	})
+	x.other = nil
 	for range 100 {
 		x.compare(t)
 	}
@@ -280,9 +295,39 @@ func TestExplain(t *testing.T) {
 	if e := node.explain(t, "GET", "/elsewhere"); e.Outcome != "" || web.count("/elsewhere") != 0 {
 		t.Errorf("without a cache: %v, and %d requests at the origin", e, web.count("/elsewhere"))
 	}
-	for _, query := range []string{"", "?url=x", "?url=http://x.test:1/", "?unknown=1", "?url=" + node.url("/") + "&header=x", "?url=" + node.url("/") + "&method=%20", "?url=" + node.url("/") + "&method=DELETE"} {
+	for _, query := range []string{
+		"", "?url=x", "?url=http://x.test:1/", "?unknown=1", "?url=" + node.url("/") + "&header=x", "?url=" + node.url("/") + "&method=%20", "?url=" + node.url("/") + "&method=DELETE",
+		"?url=" + strings.Replace(node.url("/"), "http:", "https:", 1), "?url=" + strings.Replace(node.url("/"), "//", "//user:password@", 1),
+		"?url=" + node.url("/") + "&method=POST&header=Transfer-Encoding:chunked",
+	} {
 		if r := node.api(t, http.MethodGet, "/redis_cache/explain"+query, ""); r.status != http.StatusBadRequest {
 			t.Errorf("%q: %d", query, r.status)
 		}
+	}
+}
+
+// TestExplainedServer has two servers on one port.
+func TestExplainedServer(t *testing.T) {
+	t.Parallel()
+	l := layout{origin: newOrigin(t), site: "\tredis_cache"}
+	node := startCaddy(t, l)
+	_, port, _ := strings.Cut(node.site, ":")
+	l.more = "http://:" + port + " {\n\tbind 127.0.0.2\n\tlog\n\trespond other 203\n}\n"
+	if r := node.reload(t, l); r.status != http.StatusOK {
+		t.Fatalf("reload: %d %s", r.status, r.body)
+	}
+	explain := func(host string) reply {
+		return node.api(t, http.MethodGet, "/redis_cache/explain?url=http://"+host+":"+port+"/", "")
+	}
+	for range 10 {
+		if r := explain("127.0.0.1"); r.status != http.StatusOK || !strings.Contains(r.body, `"outcome":"MISS"`) {
+			t.Fatalf("the first: %d %s", r.status, r.body)
+		}
+		if r := explain("127.0.0.2"); r.status != http.StatusOK || !strings.Contains(r.body, "status 203") {
+			t.Fatalf("the second: %d %s", r.status, r.body)
+		}
+	}
+	if r := explain("shop.test"); r.status != http.StatusBadRequest || !strings.Contains(r.body, "several") {
+		t.Errorf("one of them: %d %s", r.status, r.body)
 	}
 }

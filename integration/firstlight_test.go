@@ -172,6 +172,9 @@ func TestEnabled(t *testing.T) {
 	if got := r.cacheStatus(t)["detail"]; got != "disabled" {
 		t.Errorf("detail %q, want disabled", got)
 	}
+	if r := node.api(t, http.MethodPost, "/redis_cache/enable", "{}"); r.status != http.StatusBadRequest || !strings.Contains(r.body, "configuration") {
+		t.Errorf("enable at run time: %d %s", r.status, r.body)
+	}
 	for _, l := range []layout{on, off, on} {
 		if r := node.reload(t, l); r.status != http.StatusOK {
 			t.Fatalf("reload: %d %s", r.status, r.body)

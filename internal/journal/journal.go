@@ -326,7 +326,7 @@ func (j *Journal) publish(change func(*state)) {
 var (
 	// ErrNotRecorded is wrapped by the error of a purge of which nothing is
 	// promised. It may have been recorded all the same.
-	ErrNotRecorded = errors.New("the purge could not be recorded in the journal")
+	ErrNotRecorded = errors.New("it could not be recorded in the journal")
 	// ErrInvalid is wrapped by the error of a purge that cannot be appended.
 	ErrInvalid = errors.New("invalid purge")
 	// ErrExhausted is wrapped along with ErrNotRecorded when an entry with the

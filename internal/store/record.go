@@ -6,6 +6,7 @@ package store
 
 import (
 	"context"
+	"net/http"
 	"time"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
@@ -77,6 +78,18 @@ func (c Check) orValid() Check {
 		return c
 	}
 	return func(_ *Record, upTo journal.ID) (journal.Verdict, journal.ID) { return journal.Valid, upTo }
+}
+
+// Header returns the fields that the response was stored with. The values are the
+// record's own.
+func (r *Record) Header() http.Header {
+	header := make(http.Header, len(r.Fields))
+	for i := range r.Fields {
+		if f := &r.Fields[i]; f.Op != FieldDel {
+			header[f.Name] = f.Values
+		}
+	}
+	return header
 }
 
 // IsBase reports whether the record only lists the variants of a URL.

@@ -218,22 +218,26 @@ func (t *Tiered) Recheck(ctx context.Context, key Key, now time.Time, fleet bool
 	return r, tier, soft
 }
 
-// Peek is Lookup without an effect: nothing is kept in memory, removed from it or
-// counted, and a failure of Redis is not held against it.
-func (t *Tiered) Peek(ctx context.Context, key Key, now time.Time) (r *Record, tier TierName, soft bool) {
+// Peek is Lookup, or with fleet Recheck, without an effect: nothing is kept in
+// memory, removed from it or counted, and a failure of Redis is not held against
+// it.
+func (t *Tiered) Peek(ctx context.Context, key Key, now time.Time, fleet bool) (r *Record, tier TierName, soft bool) {
 	memory, inRedis, _ := t.Inspect(ctx, key, now)
 	for _, found := range []struct {
 		r    *Record
 		tier TierName
 	}{{memory, TierMemory}, {inRedis, TierRedis}} {
-		if found.r == nil {
+		if found.r == nil || (r != nil && !found.r.Freshness.ResponseTime.After(r.Freshness.ResponseTime)) {
 			continue
 		}
 		if verdict, _ := t.opts.Check(found.r, journal.ID{}); verdict < journal.Covered {
-			return found.r, found.tier, verdict == journal.SoftCovered
+			r, tier, soft = found.r, found.tier, verdict == journal.SoftCovered
+		}
+		if r != nil && (!fleet || r.IsBase()) {
+			break
 		}
 	}
-	return nil, TierNone, false
+	return r, tier, soft
 }
 
 // ErrDown tells that Redis is left out.
