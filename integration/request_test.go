@@ -105,12 +105,13 @@ func (n *node) try(ctx context.Context, method, path, body string, fields ...str
 	if err != nil {
 		return reply{}, err
 	}
-	r, err := send(n.client, req)
-	if n.reloaded.Load() && body == "" && lost(err) {
+	var r reply
+	within(patience, func() bool {
+		r, err = send(n.client, req)
 		// Each configuration of Caddy listens on a socket of its own, and
 		// connections that nobody has accepted yet are lost with the old one.
-		return send(n.client, req)
-	}
+		return !n.reloaded.Load() || body != "" || !lost(err)
+	})
 	return r, err
 }
 
