@@ -2,6 +2,7 @@ package rediscache
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,9 +10,12 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/signal"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -41,22 +45,32 @@ func addCommands(parent *cobra.Command) {
 	parent.AddCommand(statsCommand(), topCommand(), tailCommand(), purgeCommand(), warmCommand(), explainCommand(),
 		journalCommand(), nodesCommand(), entriesCommand(), doctorCommand(), switchCommand("enable", "Caches again what disable has stopped"),
 		switchCommand("disable", "Caches nothing, on all nodes, until enable; purges go on"))
-	for _, cmd := range parent.Commands() {
-		if cmd.ValidArgsFunction == nil {
-			cmd.ValidArgsFunction = cobra.NoFileCompletions
+	for _, cmd := range append(parent.Commands(), parent) {
+		completeNoFiles(cmd)
+	}
+}
+
+// completeNoFiles keeps the shell from offering files where none is meant.
+func completeNoFiles(cmd *cobra.Command) {
+	cmd.ValidArgsFunction = cobra.NoFileCompletions
+	none := func(flag *pflag.Flag) {
+		if _, known := cmd.GetFlagCompletionFunc(flag.Name); !known && flag.Name != "config" {
+			_ = cmd.RegisterFlagCompletionFunc(flag.Name, cobra.NoFileCompletions)
 		}
 	}
+	cmd.Flags().VisitAll(none)
+	cmd.PersistentFlags().VisitAll(none)
 }
 
 // console is one run of a command: the admin API on one side, where the
 // output goes on the other.
 type console struct {
-	out      io.Writer
-	admin    string // network address of the admin API
-	json     bool
-	terminal bool // out is one
-	color    bool
-	width    int // columns of the terminal; 0: not limited
+	out           io.Writer
+	admin         string // network address of the admin API
+	json          bool
+	terminal      *os.File // out, if it is one
+	color         bool
+	width, height int // of the terminal; 0: not limited
 }
 
 // onConsole makes a command's function from one that has a console.
@@ -73,15 +87,26 @@ func onConsole(run func(c *console, cmd *cobra.Command, args []string) error) fu
 		c := &console{out: cmd.OutOrStdout(), admin: admin}
 		c.json, _ = cmd.Flags().GetBool("json")
 		if file, ok := c.out.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
-			c.terminal = true
-			c.color = os.Getenv("NO_COLOR") == ""
-			c.width, _, _ = term.GetSize(int(file.Fd()))
+			c.terminal = file
+			c.color = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" // https://no-color.org
+			c.measure()
 		}
 		return run(c, cmd, args)
 	}
 }
 
-// open sends a request; its error tells what Caddy has answered.
+// measure takes the size of the terminal, which changes.
+func (c *console) measure() { c.width, c.height, _ = term.GetSize(int(c.terminal.Fd())) }
+
+// untilInterrupt returns a context that ends with the first Ctrl-C; the second
+// one ends the process, whatever it waits for.
+func untilInterrupt(cmd *cobra.Command) (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
+}
+
+// open sends a request. What Caddy answers with a status above 399 is an error.
 func (c *console) open(method, path string, query url.Values, body any) (*http.Response, error) {
 	if len(query) > 0 {
 		path += "?" + query.Encode()
@@ -96,9 +121,20 @@ func (c *console) open(method, path string, query url.Values, body any) (*http.R
 	}
 	response, err := caddycmd.AdminAPIRequest(c.admin, method, "/redis_cache"+path, nil, reader)
 	if err != nil {
-		return nil, errors.New(clean(err.Error()))
+		return nil, fmt.Errorf("asking the admin API at %s: %s", c.admin, reasonOf(err))
 	}
 	return response, nil
+}
+
+// reasonOf is what an error says, without the JSON in which the admin API said it.
+func reasonOf(err error) string {
+	text := strings.TrimSpace(err.Error())
+	if before, _, isJSON := strings.Cut(text, "{"); isJSON {
+		if answer, err := parseObject([]byte(text[len(before):])); err == nil && answer.get("error") != nil {
+			return clean(before) + inline(answer.get("error"))
+		}
+	}
+	return clean(text)
 }
 
 // call returns the status and the JSON of an answer.
@@ -158,9 +194,6 @@ is 1 also when the purge is recorded but a node has not confirmed it within
 	cmd.Flags().Bool("all", false, "Everything under the prefix")
 	cmd.Flags().Bool("soft", false, "Make stale instead of absent")
 	cmd.Flags().Bool("dry-run", false, "Only count what would be purged")
-	for _, name := range []string{"namespace", "tag", "key", "url", "pattern", "prefix", "host", "user", "wait", "by", "reason"} {
-		_ = cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions)
-	}
 	return cmd
 }
 
@@ -197,16 +230,22 @@ func runPurge(c *console, cmd *cobra.Command, _ []string) error {
 }
 
 // showRecorded prints the answer to what goes through the journal. It is an error
-// if a node has not confirmed it.
+// if that is not confirmed.
 func (c *console) showRecorded(status int, text []byte) error {
 	if err := c.show(text, c.printObject); err != nil {
 		return err
 	}
-	if status == http.StatusAccepted {
-		answer, _ := parseObject(text)
-		return fmt.Errorf("it is recorded, but not everybody has confirmed it; pending: %s", inline(answer.get("pending")))
+	if status != http.StatusAccepted {
+		return nil
 	}
-	return nil
+	answer, err := parseObject(text)
+	if err != nil {
+		return fmt.Errorf("reading the answer of the admin API: %w", err)
+	}
+	if pending := inline(answer.get("pending")); pending != "" {
+		return fmt.Errorf("it is recorded, but not everybody has confirmed it; pending: %s", pending)
+	}
+	return errors.New("it is recorded, but no replica of Redis has confirmed it")
 }
 
 func explainCommand() *cobra.Command {
@@ -234,7 +273,6 @@ func explainCommand() *cobra.Command {
 	cmd.Flags().String("method", "", "Method of the request (default GET)")
 	cmd.Flags().StringArray("header", nil, "Field of the request, 'Name: value'; repeatable")
 	_ = cmd.RegisterFlagCompletionFunc("method", cobra.FixedCompletions([]string{"GET", "HEAD", "POST", "QUERY"}, cobra.ShellCompDirectiveNoFileComp))
-	_ = cmd.RegisterFlagCompletionFunc("header", cobra.NoFileCompletions)
 	return cmd
 }
 
@@ -243,8 +281,7 @@ func journalCommand() *cobra.Command {
 		Use: "journal", Short: "Lists who purged what, when and why", Example: "  caddy redis-cache journal --limit 20",
 		Args: cobra.NoArgs,
 		RunE: onConsole(func(c *console, cmd *cobra.Command, _ []string) error {
-			limit, _ := cmd.Flags().GetInt("limit")
-			return c.list("/journal", url.Values{"limit": {strconv.Itoa(limit)}}, "entries")
+			return c.list("/journal", limitOf(cmd), "entries")
 		}),
 	}
 	cmd.Flags().Int("limit", defaultEntries, "How many entries, newest first")
@@ -263,34 +300,36 @@ func entriesCommand() *cobra.Command {
 		Use: "entries", Short: "Lists stored responses", Args: cobra.NoArgs,
 		Example: "  caddy redis-cache entries --namespace pickup --limit 20",
 		RunE: onConsole(func(c *console, cmd *cobra.Command, _ []string) error {
-			query := make(url.Values)
-			for _, name := range []string{"namespace", "pattern", "limit", "cursor"} {
+			query := limitOf(cmd)
+			for _, name := range []string{"namespace", "pattern", "cursor"} {
 				if value, _ := cmd.Flags().GetString(name); value != "" {
 					query.Set(name, value)
 				}
 			}
-			return c.list("/entries", query, "entries")
+			return c.list("/entries", query, "entries", "status", "size", "age", "ttl_remaining", "soft_purged", "tiers", "key", "content_type", "tags")
 		}),
 	}
-	for name, usage := range map[string]string{
-		"namespace": "Only of this namespace", "pattern": "Only keys that match this glob",
-		"limit": "How many", "cursor": "Where an earlier list has ended",
-	} {
-		cmd.Flags().String(name, "", usage)
-		_ = cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions)
-	}
+	cmd.Flags().String("namespace", "", "Only of this namespace")
+	cmd.Flags().String("pattern", "", "Only keys that match this glob")
+	cmd.Flags().Int("limit", defaultListed, "How many")
+	cmd.Flags().String("cursor", "", "Where an earlier list has ended")
 	return cmd
 }
 
-// list prints the objects of a list as a table, and below it the other fields
-// of the answer.
-func (c *console) list(path string, query url.Values, name string) error {
+func limitOf(cmd *cobra.Command) url.Values {
+	limit, _ := cmd.Flags().GetInt("limit")
+	return url.Values{"limit": {strconv.Itoa(limit)}}
+}
+
+// list prints the objects of a list as a table, with the given columns or else
+// with all, and below it the other fields of the answer.
+func (c *console) list(path string, query url.Values, name string, columns ...string) error {
 	_, text, err := c.call(http.MethodGet, path, query, nil)
 	if err != nil {
 		return err
 	}
 	return c.show(text, func(answer object) {
-		c.printObjects(answer.get(name))
+		c.printObjects(answer.get(name), columns)
 		for _, f := range answer {
 			if value := inline(f.value); f.name != name && value != "" {
 				fmt.Fprintf(c.out, "%s: %s\n", clean(f.name), value)
@@ -321,6 +360,5 @@ func switchCommand(name, short string) *cobra.Command {
 	cmd.Flags().String("wait", "", "How long to wait for all nodes (default 1s)")
 	cmd.Flags().String("by", "", "Who does it, for the journal")
 	cmd.Flags().String("reason", "", "Why, for the journal")
-	_ = cmd.RegisterFlagCompletionFunc("namespace", cobra.NoFileCompletions)
 	return cmd
 }

@@ -2,13 +2,12 @@ package rediscache
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
-	"os/signal"
 	"strings"
 	"time"
 
@@ -27,7 +26,6 @@ func tailCommand() *cobra.Command {
 	cmd.Flags().IntP("count", "n", 0, "How many lines (default no end)")
 	outcomes := []string{"HIT", "MISS", "STALE", "REVALIDATED", "BYPASS"}
 	_ = cmd.RegisterFlagCompletionFunc("outcome", cobra.FixedCompletions(outcomes, cobra.ShellCompDirectiveNoFileComp))
-	_ = cmd.RegisterFlagCompletionFunc("namespace", cobra.NoFileCompletions)
 	return cmd
 }
 
@@ -38,7 +36,7 @@ func runTail(c *console, cmd *cobra.Command, _ []string) error {
 	if count < 0 {
 		return fmt.Errorf("--count %d is negative", count)
 	}
-	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
+	ctx, stop := untilInterrupt(cmd)
 	defer stop()
 	query := url.Values{}
 	if namespace != "" {
@@ -52,7 +50,7 @@ func runTail(c *console, cmd *cobra.Command, _ []string) error {
 		return err
 	}
 	defer response.Body.Close()
-	defer afterClose(ctx.Done(), response.Body.Close)()
+	defer context.AfterFunc(ctx, func() { response.Body.Close() })()
 	lines := bufio.NewScanner(response.Body)
 	lines.Buffer(nil, 1<<20)
 	for shown := 0; lines.Scan(); {
@@ -88,20 +86,6 @@ func runTail(c *console, cmd *cobra.Command, _ []string) error {
 	return errors.New("the admin API has ended the stream")
 }
 
-// afterClose calls end once done is closed, until the function that it returns
-// is called.
-func afterClose(done <-chan struct{}, end func() error) (stop func()) {
-	stopped := make(chan struct{})
-	go func() {
-		select {
-		case <-done:
-			_ = end()
-		case <-stopped:
-		}
-	}()
-	return func() { close(stopped) }
-}
-
 func (c *console) printLine(line *tailLine) {
 	text := c.cut(fmt.Sprintf("%s %-11s %-6s %9.2fms %3d %s %s %s %s", line.Time.Local().Format("15:04:05.000"), clean(line.Outcome), clean(line.Tier), line.DurationMS,
 		line.Status, clean(line.Method), clean(line.Path), clean(line.Namespace), clean(line.Reason)))
@@ -126,7 +110,6 @@ func warmCommand() *cobra.Command {
 	}
 	cmd.Flags().Int("concurrency", defaultWarmConcurrency, "Requests at a time")
 	cmd.Flags().StringArray("header", nil, "Field of every request, 'Name: value'; repeatable")
-	_ = cmd.RegisterFlagCompletionFunc("header", cobra.NoFileCompletions)
 	return cmd
 }
 
@@ -136,53 +119,83 @@ func runWarm(c *console, cmd *cobra.Command, urls []string) error {
 	body := map[string]any{"urls": urls}
 	body["concurrency"], _ = cmd.Flags().GetInt("concurrency")
 	if fields, _ := cmd.Flags().GetStringArray("header"); len(fields) > 0 {
-		header := make(map[string]string)
-		for _, line := range fields {
-			name, value, ok := strings.Cut(line, ":")
-			if !ok || strings.TrimSpace(name) == "" {
-				return fmt.Errorf("--header %q is not 'Name: value'", line)
-			}
-			header[strings.TrimSpace(name)] = strings.TrimSpace(value)
+		header, err := parseHeader(fields)
+		if err != nil {
+			return err
 		}
 		body["headers"] = []map[string]string{header}
 	}
-	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
+	ctx, stop := untilInterrupt(cmd)
 	defer stop()
-	_, text, err := c.call(http.MethodPost, "/warm", nil, body)
-	for ; err == nil; _, text, err = c.call(http.MethodGet, "/warm", url.Values{"id": {warmID(text)}}, nil) {
-		var progress warmProgress
-		if err := json.Unmarshal(text, &progress); err != nil {
-			return fmt.Errorf("reading the progress: %w", err)
+	text, progress, err := c.warm(ctx, body)
+	if c.showsProgress() && progress != nil {
+		fmt.Fprintln(c.out) // below the bar
+	}
+	if err != nil {
+		return err
+	}
+	return c.printWarmed(text, progress)
+}
+
+// parseHeader returns a header of "Name: value" lines.
+func parseHeader(lines []string) (map[string]string, error) {
+	header := make(map[string]string)
+	for _, line := range lines {
+		name, value, ok := strings.Cut(line, ":")
+		name, value = http.CanonicalHeaderKey(strings.TrimSpace(name)), strings.TrimSpace(value)
+		if !ok || name == "" {
+			return nil, fmt.Errorf("--header %q is not 'Name: value'", line)
 		}
-		c.printProgress(&progress)
-		if !progress.Running && len(progress.Results) == progress.Total {
-			return c.printWarmed(text, &progress)
+		if before, more := header[name]; more {
+			value = before + ", " + value // RFC 9110 section 5.3
+		}
+		header[name] = value
+	}
+	return header, nil
+}
+
+// warm starts a job and follows it to its end. It returns the last that was heard
+// of it, with an error, too; nil before anything was.
+func (c *console) warm(ctx context.Context, body any) ([]byte, *warmProgress, error) {
+	_, text, err := c.call(http.MethodPost, "/warm", nil, body)
+	var last *warmProgress
+	for err == nil {
+		progress := new(warmProgress)
+		if err = json.Unmarshal(text, progress); err != nil {
+			err = fmt.Errorf("reading the progress: %w", err)
+			break
+		}
+		last = progress
+		c.printProgress(last)
+		// The answer to POST has no results, whatever is done by then.
+		if !last.Running && len(last.Results) == last.Total {
+			break
 		}
 		select {
 		case <-ctx.Done():
-			return errors.New("interrupted; the requests go on")
+			return text, last, errors.New("interrupted; the requests go on")
 		case <-time.After(warmPoll):
 		}
+		_, text, err = c.call(http.MethodGet, "/warm", url.Values{"id": {last.ID}}, nil)
 	}
-	return err
+	return text, last, err
 }
 
-func warmID(text []byte) string {
-	var progress warmProgress
-	_ = json.Unmarshal(text, &progress)
-	return progress.ID
-}
+func (c *console) showsProgress() bool { return c.terminal != nil && !c.json }
 
+// printProgress draws the bar over the one before. It fits into the line, because
+// a carriage return does not leave it.
 func (c *console) printProgress(p *warmProgress) {
-	if !c.terminal || c.json || p.Total == 0 {
+	if !c.showsProgress() || p.Total == 0 {
 		return
 	}
-	const size = 30
-	done := size * p.Done / p.Total
-	fmt.Fprintf(c.out, "\r[%s%s] %d/%d", strings.Repeat("#", done), strings.Repeat(".", size-done), p.Done, p.Total)
-	if !p.Running {
-		fmt.Fprintln(c.out)
+	const longest = 30
+	size, count := longest, fmt.Sprintf(" %d/%d", p.Done, p.Total)
+	if c.width > 0 {
+		size = max(0, min(longest, c.width-len("[]")-len(count)-1))
 	}
+	done := size * p.Done / p.Total
+	fmt.Fprintf(c.out, "\r[%s%s]%s", strings.Repeat("#", done), strings.Repeat(".", size-done), count)
 }
 
 func (c *console) printWarmed(text []byte, p *warmProgress) error {

@@ -8,8 +8,11 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/dustin/go-humanize"
 )
 
 // object is a JSON object whose fields keep their order.
@@ -152,9 +155,9 @@ func (c *console) printExplanation(o object) {
 	}
 }
 
-// printObjects prints a list of objects as a table, with a column for each field
-// that any of them has.
-func (c *console) printObjects(value any) {
+// printObjects prints a list of objects as a table. The columns are those of the
+// named fields that any object has; without names, all of them.
+func (c *console) printObjects(value any, names []string) {
 	items, _ := value.([]any)
 	if len(items) == 0 {
 		fmt.Fprintln(c.out, "none")
@@ -169,35 +172,104 @@ func (c *console) printObjects(value any) {
 			}
 		}
 	}
-	rows := [][]string{make([]string, len(columns))}
+	if len(names) > 0 {
+		present := columns
+		columns = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !slices.Contains(present, name) })
+	}
+	t := table{rows: [][]string{make([]string, len(columns))}, right: make([]bool, len(columns))}
 	for i, column := range columns {
-		rows[0][i] = strings.ToUpper(clean(column))
+		t.rows[0][i] = headOf(column)
+		t.right[i] = !slices.ContainsFunc(items, func(item any) bool {
+			o, _ := item.(object)
+			_, isNumber := o.get(column).(json.Number)
+			return !isNumber && o.get(column) != nil
+		})
 	}
 	for _, item := range items {
 		o, _ := item.(object)
 		row := make([]string, len(columns))
 		for i, column := range columns {
-			row[i] = inline(o.get(column))
+			row[i] = cellOf(column, o.get(column))
 		}
-		rows = append(rows, row)
+		t.rows = append(t.rows, row)
 	}
-	c.table(rows)
+	c.printTable(t)
 }
 
-// table prints rows in columns, the first row as the head. On a terminal that is
-// too narrow lines are cut.
-func (c *console) table(rows [][]string) {
-	widths := make([]int, len(rows[0]))
-	for _, row := range rows {
+// headOf is the head of a column; the unit stands with the values.
+func headOf(column string) string {
+	return strings.ToUpper(clean(strings.ReplaceAll(strings.TrimSuffix(column, "_seconds"), "_", " ")))
+}
+
+// cellOf is a value in a table: times in local time, durations and sizes with a
+// unit, everything else as it is.
+func cellOf(column string, value any) string {
+	switch v := value.(type) {
+	case json.Number:
+		f, err := v.Float64()
+		switch {
+		case err != nil:
+		case column == "size" && f >= 0:
+			return humanize.Bytes(uint64(f))
+		case column == "lag_seconds" || column == "age" || column == "ttl_remaining":
+			return short(f * float64(time.Second))
+		}
+	case string:
+		at, err := time.Parse(time.RFC3339, v)
+		if err == nil && (column == "time" || column == "stored_at") {
+			return at.Local().Format(time.DateTime)
+		}
+	}
+	return inline(value)
+}
+
+// short is a duration in nanoseconds as one looks at it.
+func short(ns float64) string {
+	d := time.Duration(ns)
+	unit := time.Second
+	switch size := d.Abs(); {
+	case size < 10*time.Millisecond:
+		unit = time.Microsecond
+	case size < time.Second:
+		unit = time.Millisecond
+	case size < time.Minute:
+		unit = 100 * time.Millisecond
+	}
+	return d.Round(unit).String()
+}
+
+func percent(share float64) string { return fmt.Sprintf("%.1f%%", 100*share) }
+
+func percentOf[N int | uint64](n, total N) string {
+	return percent(float64(n) / float64(max(total, 1)))
+}
+
+func comma[N int | uint64](n N) string { return humanize.Comma(int64(n)) }
+
+// table is what is printed in columns.
+type table struct {
+	rows  [][]string // the first is the head
+	right []bool     // by column: aligned to the right
+}
+
+// printTable cuts lines where the terminal is too narrow.
+func (c *console) printTable(t table) {
+	widths := make([]int, len(t.right))
+	for _, row := range t.rows {
 		for i, cell := range row {
 			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
 		}
 	}
-	for n, row := range rows {
+	for n, row := range t.rows {
 		var line strings.Builder
 		for i, cell := range row {
-			line.WriteString(cell)
-			line.WriteString(strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+2))
+			space := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
+			if t.right[i] {
+				cell = space + cell
+			} else {
+				cell += space
+			}
+			line.WriteString(cell + "  ")
 		}
 		text := c.cut(strings.TrimRight(line.String(), " "))
 		if n == 0 {

@@ -1,6 +1,7 @@
 package rediscache
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -8,57 +9,29 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
-	"os"
-	"os/signal"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/stats"
 )
 
-// report is what the command reads of GET /redis_cache/stats; what is missing
-// there is left out.
-type report struct {
-	Requests   map[string]uint64             `json:"requests"`
-	HitRate    map[string]float64            `json:"hit_rate"`
-	Duration   map[string]map[string]float64 `json:"duration_ms"`
-	Keys       int64                         `json:"keys"`
-	Bytes      uint64                        `json:"bytes"`
-	Partial    bool                          `json:"partial"`
-	Namespaces map[string]struct {
-		Requests map[string]uint64 `json:"requests"`
-		HitRate  float64           `json:"hit_rate"`
-		Keys     int64             `json:"keys"`
-		Share    float64           `json:"share"`
-	} `json:"namespaces"`
-	Top     []endpoint `json:"top_endpoints"`
-	Bottom  []endpoint `json:"bottom_endpoints"`
-	Breaker string     `json:"breaker"`
-}
-
-type endpoint struct {
-	Endpoint string  `json:"endpoint"`
-	HitRate  float64 `json:"hit_rate"`
-}
+// maxPrintedEndpoints is how many endpoints of a list are printed.
+const maxPrintedEndpoints = 10
 
 func statsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "stats", Short: "Prints statistics of the cache", Args: cobra.NoArgs,
 		Example: "  caddy redis-cache stats --window 24h",
 		RunE: onConsole(func(c *console, cmd *cobra.Command, _ []string) error {
-			text, r, err := c.report(cmd)
+			text, s, err := c.statistics(cmd)
 			if err != nil {
 				return err
 			}
-			return c.show(text, func(answer object) {
-				c.printReport(r)
-				if nodes, ok := answer.get("nodes").([]any); ok && len(nodes) > 0 {
-					c.heading("Nodes:")
-					c.printObjects(nodes)
-				}
-			})
+			return c.show(text, func(object) { c.printReport(s) })
 		}),
 	}
 	windowFlag(cmd)
@@ -70,82 +43,166 @@ func windowFlag(cmd *cobra.Command) {
 	_ = cmd.RegisterFlagCompletionFunc("window", cobra.FixedCompletions([]string{"1h", "24h"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
-func (c *console) report(cmd *cobra.Command) ([]byte, *report, error) {
+// windowNames are how people call the windows.
+var windowNames = map[stats.Window]string{stats.Hour: "Last Hour", stats.Day: "Last 24h"}
+
+// statistics asks for statistics of the window of the command, and returns the
+// answer as it came, too.
+func (c *console) statistics(cmd *cobra.Command) ([]byte, *statistics, error) {
 	query := make(url.Values)
-	switch window, _ := cmd.Flags().GetString("window"); window {
-	case "":
-	case "1h", "24h":
+	if window, _ := cmd.Flags().GetString("window"); window != "" {
+		if windowNames[stats.Window(window)] == "" {
+			return nil, nil, fmt.Errorf("--window %q is neither %s nor %s", window, stats.Hour, stats.Day)
+		}
 		query.Set("window", window)
-	default:
-		return nil, nil, fmt.Errorf("--window %q is neither 1h nor 24h", window)
 	}
 	_, text, err := c.call(http.MethodGet, "/stats", query, nil)
 	if err != nil {
 		return nil, nil, err
 	}
-	r := new(report)
-	if err := json.Unmarshal(text, r); err != nil {
+	s := new(statistics)
+	if err := json.Unmarshal(text, s); err != nil {
 		return nil, nil, fmt.Errorf("reading the statistics: %w", err)
 	}
-	return text, r, nil
+	return text, s, nil
 }
 
 func (c *console) heading(text string) { fmt.Fprintf(c.out, "\n%s\n", c.paint(bold, text)) }
 
-func (c *console) printReport(r *report) {
-	fmt.Fprintln(c.out, c.paint(bold, "===== REDIS CACHE STATISTICS ====="))
-	counted := ""
-	if r.Partial {
-		counted = " (not all were counted)"
-	}
-	fmt.Fprintf(c.out, "Total Keys: %s%s\n", humanize.Comma(r.Keys), counted)
-	fmt.Fprintf(c.out, "Total Cache Size: %s%s\n\n", humanize.Bytes(r.Bytes), counted)
-	fmt.Fprintf(c.out, "Hit Rate (Last Hour): %.1f%%\n", 100*r.HitRate["1h"])
-	fmt.Fprintf(c.out, "Hit Rate (Last 24h): %.1f%%\n", 100*r.HitRate["24h"])
-	c.printOutcomes(r)
-	for _, kind := range slices.Sorted(maps.Keys(r.Duration)) {
-		d := r.Duration[kind]
-		fmt.Fprintf(c.out, "Duration of a %s: mean %.2f ms, p50 %.2f ms, p95 %.2f ms, p99 %.2f ms\n",
-			clean(kind), d["mean"], d["p50"], d["p95"], d["p99"])
-	}
-	if r.Breaker != "" {
-		fmt.Fprintf(c.out, "Circuit Breaker: %s\n", clean(r.Breaker))
-	}
-	if len(r.Namespaces) > 0 {
-		c.heading("Namespace Distribution:")
-		for _, name := range r.namespaces(func(name string) int64 { return r.Namespaces[name].Keys }) {
-			ns := r.Namespaces[name]
-			fmt.Fprintf(c.out, "- %s: %s keys (%.1f%%)\n", clean(name), humanize.Comma(ns.Keys), 100*ns.Share)
-		}
-	}
-	c.printEndpoints("Top Endpoints by Hit Rate:", r.Top)
-	c.printEndpoints("Bottom Endpoints by Hit Rate:", r.Bottom)
+// item prints a line of a list.
+func (c *console) item(format string, args ...any) {
+	fmt.Fprintln(c.out, c.cut(fmt.Sprintf(format, args...)))
 }
 
-// namespaces are the names, those with the most first.
-func (r *report) namespaces(size func(name string) int64) []string {
-	return slices.SortedFunc(maps.Keys(r.Namespaces), func(a, b string) int {
-		return cmp.Or(cmp.Compare(size(b), size(a)), cmp.Compare(a, b))
+// printReport prints what is stored and how well it serves, then the details.
+func (c *console) printReport(s *statistics) {
+	fmt.Fprintln(c.out, c.paint(bold, "===== REDIS CACHE STATISTICS ====="))
+	counted := ""
+	if s.Partial {
+		counted = " (not all were counted)"
+	}
+	c.item("Total Keys: %s%s", comma(s.Keys), counted)
+	c.item("Total Cache Size: %s%s", humanize.Bytes(uint64(s.Bytes)), counted)
+	fmt.Fprintln(c.out)
+	c.item("Hit Rate (%s): %s", windowNames[stats.Hour], percent(s.HitRate[string(stats.Hour)]))
+	c.item("Hit Rate (%s): %s", windowNames[stats.Day], percent(s.HitRate[string(stats.Day)]))
+	if len(s.Namespaces) > 0 {
+		c.heading("Namespace Distribution:")
+		for _, name := range s.namespaceNames(func(ns *namespaceStatistics) int { return ns.Keys }) {
+			ns := s.Namespaces[name]
+			c.item("- %s: %s keys (%s)", clean(name), comma(ns.Keys), percent(ns.Share))
+		}
+	}
+	c.printHitRates("Top Endpoints by Hit Rate:", s.Top)
+	c.printHitRates("Bottom Endpoints by Hit Rate:", s.lowestHitRates())
+	c.printDetails(s)
+}
+
+func (c *console) printDetails(s *statistics) {
+	total := s.Requests["total"]
+	c.heading(fmt.Sprintf("Requests (%s): %s", cmp.Or(windowNames[s.Window], clean(string(s.Window))), comma(total)))
+	for _, outcome := range outcomesShown {
+		n := s.Requests[outcome.String()]
+		c.item("- %s: %s (%s)", outcome, comma(n), percentOf(n, total))
+	}
+	c.item("Answered by the fetch of another request: %s", comma(s.Coalesced))
+	c.item("Invalidations per Minute: %.2f", s.PurgeRate)
+	for _, kind := range slices.Sorted(maps.Keys(s.Errors)) {
+		if n := s.Errors[kind]; n > 0 {
+			c.item("Errors (%s): %s", clean(kind), comma(n))
+		}
+	}
+	c.heading("Response Time:")
+	times := table{rows: [][]string{{"ANSWER", "MEAN", "P50", "P95", "P99"}}, right: []bool{false, true, true, true, true}}
+	for _, kind := range slices.Sorted(maps.Keys(s.DurationMS)) {
+		d := s.DurationMS[kind]
+		row := []string{clean(kind)}
+		for _, ms := range []float64{d.Mean, d.P50, d.P95, d.P99} {
+			row = append(row, short(ms*float64(time.Millisecond)))
+		}
+		times.rows = append(times.rows, row)
+	}
+	c.printTable(times)
+	c.printLifetimes(s)
+	if len(s.Bottom) > 0 {
+		c.heading("Endpoints by Origin Time:")
+		for i, e := range s.Bottom[:min(len(s.Bottom), maxPrintedEndpoints)] {
+			c.item("%d. %s - %s in %s requests", i+1, clean(e.Endpoint), short(e.OriginMS*float64(time.Millisecond)), comma(e.Requests))
+		}
+	}
+	c.printNodes(s.Nodes)
+}
+
+// outcomesShown are the outcomes, from the best for the origin to the worst.
+var outcomesShown = []Outcome{OutcomeHit, OutcomeStale, OutcomeRevalidated, OutcomeMiss, OutcomeBypass}
+
+func (c *console) printLifetimes(s *statistics) {
+	c.heading("TTL Distribution:")
+	classes := make([]string, 0, len(lifetimes)+2)
+	for _, class := range lifetimes {
+		classes = append(classes, class.name)
+	}
+	for _, class := range append(classes, lifetimeLongest, lifetimeStale) {
+		n := s.TTL[class]
+		c.item("- %s: %s keys (%s)", class, comma(n), percentOf(n, s.Keys))
+	}
+}
+
+func (c *console) printNodes(nodes []nodeStatistics) {
+	if len(nodes) == 0 {
+		return
+	}
+	c.heading("Nodes:")
+	t := table{
+		rows:  [][]string{{"ID", "STATE", "REQUESTS", "HIT RATE", "BREAKER", "MEMORY", "KEYS", "EVICTIONS"}},
+		right: []bool{false, false, true, true, false, true, true, true},
+	}
+	for _, n := range nodes {
+		state := "gone"
+		switch {
+		case n.Self:
+			state = "self"
+		case n.Live:
+			state = "live"
+		}
+		row := []string{
+			clean(n.ID), state, comma(n.Requests["total"]), percent(n.HitRate), clean(n.Breaker), "", "", "",
+		}
+		if m := n.Memory; m != nil {
+			copy(row[5:], []string{
+				humanize.IBytes(uint64(m.Bytes)) + " of " + humanize.IBytes(uint64(m.Max)),
+				comma(m.Keys), comma(m.Evictions),
+			})
+		}
+		t.rows = append(t.rows, row)
+	}
+	c.printTable(t)
+}
+
+// namespaceNames are the names, those with the most first.
+func (s *statistics) namespaceNames(size func(*namespaceStatistics) int) []string {
+	return slices.SortedFunc(maps.Keys(s.Namespaces), func(a, b string) int {
+		return cmp.Or(cmp.Compare(size(s.Namespaces[b]), size(s.Namespaces[a])), cmp.Compare(a, b))
 	})
 }
 
-func (c *console) printOutcomes(r *report) {
-	parts := []string{fmt.Sprintf("total %d", r.Requests["total"])}
-	for _, outcome := range slices.Sorted(maps.Keys(r.Requests)) {
-		if outcome != "total" {
-			parts = append(parts, fmt.Sprintf("%s %d", clean(outcome), r.Requests[outcome]))
-		}
-	}
-	fmt.Fprintln(c.out, c.cut("Requests: "+strings.Join(parts, ", ")))
+// lowestHitRates are those of the endpoints that cost the origin the most, if they
+// were asked for often enough.
+func (s *statistics) lowestHitRates() []endpointStatistics {
+	lowest := slices.DeleteFunc(slices.Clone(s.Bottom), func(e endpointStatistics) bool { return e.Requests < minRequests })
+	slices.SortStableFunc(lowest, func(a, b endpointStatistics) int {
+		return cmp.Or(cmp.Compare(a.HitRate, b.HitRate), cmp.Compare(b.Requests, a.Requests))
+	})
+	return lowest
 }
 
-func (c *console) printEndpoints(heading string, endpoints []endpoint) {
+func (c *console) printHitRates(heading string, endpoints []endpointStatistics) {
 	if len(endpoints) == 0 {
 		return
 	}
 	c.heading(heading)
-	for i, e := range endpoints {
-		fmt.Fprintln(c.out, c.cut(fmt.Sprintf("%d. %s - %.1f%%", i+1, clean(e.Endpoint), 100*e.HitRate)))
+	for i, e := range endpoints[:min(len(endpoints), maxPrintedEndpoints)] {
+		c.item("%d. %s - %s", i+1, clean(e.Endpoint), percent(e.HitRate))
 	}
 }
 
@@ -168,14 +225,14 @@ func runTop(c *console, cmd *cobra.Command, _ []string) error {
 	if interval <= 0 || count < 0 {
 		return errors.New("--interval must be positive and --count not negative")
 	}
-	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
+	ctx, stop := untilInterrupt(cmd)
 	defer stop()
 	ticks := time.NewTicker(interval)
 	defer ticks.Stop()
-	var last *report
+	var last *statistics
 	var at time.Time
 	for frame := 1; ; frame++ {
-		text, r, err := c.report(cmd)
+		text, s, err := c.statistics(cmd)
 		if err != nil {
 			return err
 		}
@@ -185,9 +242,9 @@ func runTop(c *console, cmd *cobra.Command, _ []string) error {
 				return err
 			}
 		} else {
-			c.printFrame(r, last, now.Sub(at))
+			c.printFrame(s, last, now.Sub(at))
 		}
-		last, at = r, now
+		last, at = s, now
 		if frame == count {
 			return nil
 		}
@@ -199,28 +256,47 @@ func runTop(c *console, cmd *cobra.Command, _ []string) error {
 	}
 }
 
-// printFrame shows one frame of top. A total that shrinks has lost what is older
-// than the window.
-func (c *console) printFrame(r, last *report, since time.Duration) {
-	if c.terminal {
-		fmt.Fprint(c.out, "\x1b[H\x1b[2J") // home, erase
+// printFrame shows one frame of top; on a terminal in place of the one before, as
+// far as it fits, and at once, so that it does not flicker.
+func (c *console) printFrame(s, last *statistics, since time.Duration) {
+	if c.terminal == nil {
+		c.printTop(s, last, since)
+		return
 	}
+	c.measure()
+	var text bytes.Buffer
+	frame := *c
+	frame.out = &text
+	frame.printTop(s, last, since)
+	lines := strings.SplitAfter(text.String(), "\n")
+	if c.height > 1 && len(lines) > c.height {
+		lines = lines[:c.height-1]
+	}
+	fmt.Fprint(c.out, "\x1b[H\x1b[2J"+strings.Join(lines, "")) // home, erase
+}
+
+// printTop prints what top shows. A total that shrinks has lost what is older than
+// the window.
+func (c *console) printTop(s, last *statistics, since time.Duration) {
 	rate := "-"
-	if last != nil && since > 0 && r.Requests["total"] >= last.Requests["total"] {
-		rate = fmt.Sprintf("%.1f", float64(r.Requests["total"]-last.Requests["total"])/since.Seconds())
+	if last != nil && since > 0 && s.Requests["total"] >= last.Requests["total"] {
+		rate = fmt.Sprintf("%.1f", float64(s.Requests["total"]-last.Requests["total"])/since.Seconds())
 	}
-	fmt.Fprintf(c.out, "Requests/s: %s   Hit Rate: %.1f%%   Keys: %s   Size: %s\n",
-		rate, 100*r.HitRate["1h"], humanize.Comma(r.Keys), humanize.Bytes(r.Bytes))
-	c.printOutcomes(r)
+	c.item("Requests/s: %s   Hit Rate: %s   Keys: %s   Size: %s",
+		rate, percent(s.HitRate[string(s.Window)]), comma(s.Keys), humanize.Bytes(uint64(s.Bytes)))
+	parts := []string{fmt.Sprintf("total %d", s.Requests["total"])}
+	for _, outcome := range outcomesShown {
+		parts = append(parts, fmt.Sprintf("%s %d", outcome, s.Requests[outcome.String()]))
+	}
+	c.item("Requests: %s", strings.Join(parts, ", "))
 	fmt.Fprintln(c.out)
-	rows := make([][]string, 1, 1+len(r.Namespaces))
-	rows[0] = []string{"NAMESPACE", "REQUESTS", "HIT RATE", "KEYS"}
-	for _, name := range r.namespaces(func(name string) int64 { return int64(r.Namespaces[name].Requests["total"]) }) {
-		ns := r.Namespaces[name]
-		rows = append(rows, []string{
-			clean(name), humanize.Comma(int64(ns.Requests["total"])), fmt.Sprintf("%.1f%%", 100*ns.HitRate), humanize.Comma(ns.Keys),
+	t := table{rows: [][]string{{"NAMESPACE", "REQUESTS", "HIT RATE", "KEYS"}}, right: []bool{false, true, true, true}}
+	for _, name := range s.namespaceNames(func(ns *namespaceStatistics) int { return int(ns.Requests["total"]) }) {
+		ns := s.Namespaces[name]
+		t.rows = append(t.rows, []string{
+			clean(name), comma(ns.Requests["total"]), percent(ns.HitRate), comma(ns.Keys),
 		})
 	}
-	c.table(rows)
-	c.printEndpoints("Top Endpoints by Hit Rate:", r.Top)
+	c.printTable(t)
+	c.printHitRates("Top Endpoints by Hit Rate:", s.Top)
 }

@@ -4,13 +4,16 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // runCommand runs a command against an admin API that gives one answer. It
@@ -39,11 +42,18 @@ func TestCommands(t *testing.T) {
 		args, answer, asked, out string
 	}{
 		{
-			"nodes", `{"nodes":[{"id":"a","self":true},{"id":"bcd","lag_seconds":1.5}]}`, "GET /redis_cache/nodes",
-			"ID   SELF  LAG_SECONDS\na    true\nbcd        1.5\n",
+			"nodes", `{"nodes":[{"id":"a","self":true},{"id":"bcd","lag_seconds":0.01234},{"id":"e","lag_seconds":61}]}`, "GET /redis_cache/nodes",
+			"ID   SELF   LAG\na    true\nbcd        12ms\ne          1m1s\n",
 		},
 		{"journal --limit 2", `{"entries":[]}`, "GET /redis_cache/journal?limit=2", "none\n"},
-		{"entries --namespace n", `{"entries":[{"key":"k"}],"cursor":"c"}`, "GET /redis_cache/entries?namespace=n", "KEY\nk\ncursor: c\n"},
+		{
+			"journal", `{"entries":[{"time":"` + at.UTC().Format(time.RFC3339Nano) + `","op":"purge","removed":7},{"time":"?","op":"enable"}]}`,
+			"GET /redis_cache/journal?limit=100", fmt.Sprintf("%-19s  %-6s  REMOVED\n%-19s  purge         7\n%-19s  enable\n", "TIME", "OP", at.Format(time.DateTime), "?"),
+		},
+		{
+			"entries --namespace n", `{"entries":[{"key":"k","url":"u","ttl_remaining":-3,"size":3000,"age":7203.4}],"cursor":"c"}`,
+			"GET /redis_cache/entries?limit=100&namespace=n", "  SIZE     AGE  TTL REMAINING  KEY\n3.0 kB  2h0m3s            -3s  k\ncursor: c\n",
+		},
 		{"disable --namespace n", `{"disabled":["n"]}`, `POST /redis_cache/disable {"namespace":"n"}`, "disabled: n\n"},
 		{"enable", `{}`, `POST /redis_cache/enable {}`, ""},
 		{
@@ -59,8 +69,10 @@ func TestCommands(t *testing.T) {
 			"GET /redis_cache/tail?outcome=HIT", "… 3 requests came too fast to be shown\n" + at.Format("15:04:05.000") + " HIT         memory      0.00ms 200 GET /a\n",
 		},
 		{
-			"top -n 1", `{"requests":{"total":2,"HIT":2},"hit_rate":{"1h":1}}`, "GET /redis_cache/stats",
-			"Requests/s: -   Hit Rate: 100.0%   Keys: 0   Size: 0 B\nRequests: total 2, HIT 2\n\nNAMESPACE  REQUESTS  HIT RATE  KEYS\n",
+			"top -n 1", `{"window":"24h","requests":{"total":2,"HIT":2},"hit_rate":{"1h":1,"24h":0.5},"namespaces":{"user":{"keys":12,"hit_rate":1}}}`,
+			"GET /redis_cache/stats",
+			"Requests/s: -   Hit Rate: 50.0%   Keys: 0   Size: 0 B\nRequests: total 2, HIT 2, STALE 0, REVALIDATED 0, MISS 0, BYPASS 0\n\n" +
+				"NAMESPACE  REQUESTS  HIT RATE  KEYS\nuser              0    100.0%    12\n",
 		},
 		{"nodes --json", `{"nodes": [] }`, "GET /redis_cache/nodes", `{"nodes": [] }`},
 		{"enable", `{"x":"\u001b[2J\u009b"}`, `POST /redis_cache/enable {}`, "x: \uFFFD[2J\uFFFD\n"},
@@ -74,17 +86,23 @@ func TestCommands(t *testing.T) {
 	}
 }
 
+// TestStatsCommand has the report of the guide first.
 func TestStatsCommand(t *testing.T) {
-	_, out, err := runCommand(t, http.StatusOK, `{"keys":2387,"bytes":8700000,"hit_rate":{"1h":0.873,"24h":0.912},
+	asked, out, err := runCommand(t, http.StatusOK, `{"window":"24h","keys":2387,"bytes":8700000,"hit_rate":{"1h":0.873,"24h":0.912},
+		"requests":{"total":1600,"HIT":1200,"MISS":400},"coalesced":30,"errors":{"corrupt":0,"redis":3},"invalidations_per_minute":0.05,
 		"namespaces":{"user":{"keys":673,"share":0.282},"pickup":{"keys":842,"share":0.353}},
-		"top_endpoints":[{"endpoint":"/a","hit_rate":0.987}],"nodes":[{"id":"n"}]}`, "stats", "--window", "24h")
+		"ttl_distribution":{"<1m":2387},"duration_ms":{"miss":{"mean":87,"p99":1234},"hit":{"mean":0.4,"p99":3}},
+		"top_endpoints":[{"endpoint":"/a","hit_rate":0.987}],
+		"bottom_endpoints":[{"endpoint":"/b","hit_rate":0.612,"requests":10,"origin_ms":71000},{"endpoint":"/few","requests":9,"origin_ms":70000},
+			{"endpoint":"/c","hit_rate":0.421,"requests":2000,"origin_ms":900.4}],
+		"nodes":[{"id":"n","self":true,"live":true,"hit_rate":0.5,"breaker":"closed","memory":{"keys":12,"bytes":1048576,"max":268435456,"evictions":1}},{"id":"old"}]}`,
+		"stats", "--window", "24h")
 	want := `===== REDIS CACHE STATISTICS =====
 Total Keys: 2,387
 Total Cache Size: 8.7 MB
 
 Hit Rate (Last Hour): 87.3%
 Hit Rate (Last 24h): 91.2%
-Requests: total 0
 
 Namespace Distribution:
 - pickup: 842 keys (35.3%)
@@ -93,12 +111,45 @@ Namespace Distribution:
 Top Endpoints by Hit Rate:
 1. /a - 98.7%
 
+Bottom Endpoints by Hit Rate:
+1. /c - 42.1%
+2. /b - 61.2%
+
+Requests (Last 24h): 1,600
+- HIT: 1,200 (75.0%)
+- STALE: 0 (0.0%)
+- REVALIDATED: 0 (0.0%)
+- MISS: 400 (25.0%)
+- BYPASS: 0 (0.0%)
+Answered by the fetch of another request: 30
+Invalidations per Minute: 0.05
+Errors (redis): 3
+
+Response Time:
+ANSWER   MEAN  P50  P95   P99
+hit     400µs   0s   0s   3ms
+miss     87ms   0s   0s  1.2s
+
+TTL Distribution:
+- <1m: 2,387 keys (100.0%)
+- <5m: 0 keys (0.0%)
+- <1h: 0 keys (0.0%)
+- <24h: 0 keys (0.0%)
+- >=24h: 0 keys (0.0%)
+- stale: 0 keys (0.0%)
+
+Endpoints by Origin Time:
+1. /b - 1m11s in 10 requests
+2. /few - 1m10s in 9 requests
+3. /c - 900ms in 2,000 requests
+
 Nodes:
-ID
-n
+ID   STATE  REQUESTS  HIT RATE  BREAKER              MEMORY  KEYS  EVICTIONS
+n    self          0     50.0%  closed   1.0 MiB of 256 MiB    12          1
+old  gone          0      0.0%
 `
-	if err != nil || out != want {
-		t.Errorf("printed\n%s\nerror %v", out, err)
+	if err != nil || asked != "GET /redis_cache/stats?window=24h" || out != want {
+		t.Errorf("asked %s, printed\n%s\nerror %v", asked, out, err)
 	}
 }
 
@@ -111,7 +162,9 @@ func TestCommandErrors(t *testing.T) {
 	}{
 		{"purge", 200, `{}`, "nothing is selected"},
 		{"purge --all", 202, `{"pending":["n1"]}`, "pending: n1"},
-		{"purge --all", 503, `{"error":"away"}`, "away"},
+		{"purge --all", 202, `{"pending":[],"replicated":false}`, "no replica"},
+		{"purge --all", 503, "{\"error\":\"away: \\\"x\\\"\"}\n", `HTTP 503: away: "x"`},
+		{"nodes", 404, "404 page not found\n", "HTTP 404: 404 page not found"},
 		{"stats --window 2h", 200, `{}`, "2h"},
 		{"nodes x", 200, `{}`, "x"},
 		{"nodes --colour", 200, `{}`, "colour"},
@@ -124,7 +177,7 @@ func TestCommandErrors(t *testing.T) {
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			_, _, err := runCommand(t, tt.status, tt.answer, strings.Fields(tt.args)...)
-			if err == nil || !strings.Contains(err.Error(), tt.says) {
+			if err == nil || !strings.Contains(err.Error(), tt.says) || strings.ContainsRune(err.Error(), utf8.RuneError) {
 				t.Errorf("error %v, want one with %q", err, tt.says)
 			}
 		})
@@ -141,5 +194,32 @@ func TestUnconfirmedCommand(t *testing.T) {
 	}
 	if _, _, err := runCommand(t, http.StatusOK, "", "tail", "-n", "-1"); err == nil {
 		t.Error("a negative count is accepted")
+	}
+}
+
+// TestCommandFlags completes no flag with names of files but --config.
+func TestCommandFlags(t *testing.T) {
+	parent := &cobra.Command{Use: "redis-cache"}
+	addCommands(parent)
+	for _, cmd := range append(parent.Commands(), parent) {
+		check := func(flag *pflag.Flag) {
+			if _, known := cmd.GetFlagCompletionFunc(flag.Name); known == (flag.Name == "config") {
+				t.Errorf("%s --%s: completed %t", cmd.Name(), flag.Name, known)
+			}
+		}
+		cmd.Flags().VisitAll(check)
+		cmd.PersistentFlags().VisitAll(check)
+	}
+}
+
+func TestParseHeader(t *testing.T) {
+	got, err := parseHeader([]string{"accept-language: de", "X-A:b:c", "Accept-Language:en "})
+	if want := map[string]string{"Accept-Language": "de, en", "X-A": "b:c"}; err != nil || !maps.Equal(got, want) {
+		t.Errorf("%q %v, want %q", got, err, want)
+	}
+	for _, line := range []string{"", "x", ": y"} {
+		if got, err := parseHeader([]string{line}); err == nil {
+			t.Errorf("%q is taken for %q", line, got)
+		}
 	}
 }
