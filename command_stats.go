@@ -165,16 +165,14 @@ func (c *console) printNodes(nodes []nodeStatistics) {
 		case n.Live:
 			state = "live"
 		}
-		row := []string{
-			clean(n.ID), state, comma(n.Requests["total"]), percent(n.HitRate), clean(n.Breaker), "", "", "",
-		}
+		var memory, keys, evictions string
 		if m := n.Memory; m != nil {
-			copy(row[5:], []string{
-				humanize.IBytes(uint64(m.Bytes)) + " of " + humanize.IBytes(uint64(m.Max)),
-				comma(m.Keys), comma(m.Evictions),
-			})
+			memory = humanize.IBytes(uint64(m.Bytes)) + " of " + humanize.IBytes(uint64(m.Max))
+			keys, evictions = comma(m.Keys), comma(m.Evictions)
 		}
-		t.rows = append(t.rows, row)
+		t.rows = append(t.rows, []string{
+			clean(n.ID), state, comma(n.Requests["total"]), percent(n.HitRate), clean(n.Breaker), memory, keys, evictions,
+		})
 	}
 	c.printTable(t)
 }
@@ -284,11 +282,11 @@ func (c *console) printTop(s, last *statistics, since time.Duration) {
 	}
 	c.item("Requests/s: %s   Hit Rate: %s   Keys: %s   Size: %s",
 		rate, percent(s.HitRate[string(s.Window)]), comma(s.Keys), humanize.Bytes(uint64(s.Bytes)))
-	parts := []string{fmt.Sprintf("total %d", s.Requests["total"])}
+	outcomes := make([]string, 0, len(outcomesShown))
 	for _, outcome := range outcomesShown {
-		parts = append(parts, fmt.Sprintf("%s %d", outcome, s.Requests[outcome.String()]))
+		outcomes = append(outcomes, fmt.Sprintf("%s %d", outcome, s.Requests[outcome.String()]))
 	}
-	c.item("Requests: %s", strings.Join(parts, ", "))
+	c.item("Requests: total %d, %s", s.Requests["total"], strings.Join(outcomes, ", "))
 	fmt.Fprintln(c.out)
 	t := table{rows: [][]string{{"NAMESPACE", "REQUESTS", "HIT RATE", "KEYS"}}, right: []bool{false, true, true, true}}
 	for _, name := range s.namespaceNames(func(ns *namespaceStatistics) int { return int(ns.Requests["total"]) }) {

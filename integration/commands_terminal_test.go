@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -74,7 +75,7 @@ func (term *terminal) end(t *testing.T) (out string, status int) {
 // interrupt is Ctrl-C.
 func (term *terminal) interrupt(t *testing.T) {
 	t.Helper()
-	if err := term.cmd.Process.Signal(os.Interrupt); err != nil {
+	if err := term.cmd.Process.Signal(os.Interrupt); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		t.Fatal(err)
 	}
 }
@@ -108,7 +109,7 @@ func TestWarmOnTerminal(t *testing.T) {
 		for i, bar := range tt.bars {
 			term.shows(t, "\r"+bar)
 			if i < 3 {
-				held.release <- struct{}{}
+				held.release()
 			}
 		}
 		out, status := term.end(t)
@@ -229,4 +230,23 @@ func TestTopOnTerminal(t *testing.T) {
 	if out, status := top.end(t); status != 0 {
 		t.Errorf("status %d, printed %q", status, out)
 	}
+}
+
+// TestInterruptTwice ends a command whose admin API does not answer.
+func TestInterruptTwice(t *testing.T) {
+	t.Parallel()
+	web := newOrigin(t)
+	held := hold(t, web, "/redis_cache/stats")
+	node := &node{admin: web.addr}
+	top := node.onTerminal(t, 24, 80, nil, "top")
+	held.await(t)
+	eventually(t, "it ends", func() bool {
+		top.interrupt(t)
+		select {
+		case <-top.done:
+			return true
+		default:
+			return false
+		}
+	})
 }

@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 var updateGolden = flag.Bool("golden.update", false, "write what commands print to their golden files")
@@ -184,12 +185,12 @@ func TestStatisticsCommands(t *testing.T) {
 		}
 		slow <- r.key()
 	}()
-	<-held.arrived
+	held.await(t)
 	for id := range 5 {
 		want("MISS", "user", fmt.Sprintf("/api/v1/users/%d", id))
 	}
 	complete(5, 1, 0)
-	held.release <- struct{}{}
+	held.release()
 	rds.await(t, <-slow)
 	mix.count("pickup", "MISS", 1)
 	for range 11 {
@@ -219,22 +220,35 @@ func TestStatisticsCommands(t *testing.T) {
 
 // held is a path of the origin that answers when it is told to.
 type held struct {
-	arrived, release chan struct{} // a value for each request
+	arrived, released chan struct{} // a value for each request
 }
 
 func hold(t *testing.T, o *origin, path string) held {
 	t.Helper()
-	h := held{make(chan struct{}, 100), make(chan struct{})}
+	h := held{make(chan struct{}, 100), make(chan struct{}, 100)}
 	o.handle(path, func(w http.ResponseWriter, r *http.Request) {
 		h.arrived <- struct{}{}
 		select {
-		case <-h.release:
+		case <-h.released:
 			fmt.Fprint(w, "released")
 		case <-r.Context().Done():
 		}
 	})
 	return h
 }
+
+// await waits for a request.
+func (h held) await(t *testing.T) {
+	t.Helper()
+	select {
+	case <-h.arrived:
+	case <-time.After(patience):
+		t.Fatal("the origin is not asked")
+	}
+}
+
+// release answers the request that is there, or the next one.
+func (h held) release() { h.released <- struct{}{} }
 
 func TestTailCommand(t *testing.T) {
 	t.Parallel()
