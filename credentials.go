@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -55,6 +56,34 @@ func (p *Policy) credentialsOf(r *http.Request, userID string) (c credentials) {
 		}
 	}
 	return c
+}
+
+// credentialed counts the requests of a handler, and those of them that credentials
+// kept from a stored response, or whose response they kept from being stored. It is
+// for the doctor, and lasts as long as the handler.
+type credentialed struct {
+	requests, kept atomic.Uint64
+	name           atomic.Pointer[string] // of a credential that did, the latest
+}
+
+func (c *credentialed) count(x *exchange) {
+	c.requests.Add(1)
+	name := x.credentials.name
+	if name == "" || x.reason != ReasonCredentials && x.forward != ReasonCredentials {
+		return
+	}
+	c.kept.Add(1)
+	if latest := c.name.Load(); latest == nil || *latest != name {
+		c.name.Store(&name)
+	}
+}
+
+func (c *credentialed) counts() (requests, kept uint64, name string) {
+	requests, kept = c.requests.Load(), c.kept.Load()
+	if latest := c.name.Load(); latest != nil {
+		name = *latest
+	}
+	return requests, kept, name
 }
 
 // userID is the identity that Caddy's authentication handlers set.

@@ -3,17 +3,23 @@ package rediscache
 import (
 	"fmt"
 	"maps"
+	"net/http"
 	"reflect"
 	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/intercept"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
 // linter looks for configurations that run but are hardly meant.
 type linter struct {
 	server   string
+	named    map[string]*caddyhttp.Route // of the server
+	invoked  map[string]bool             // those that were entered
+	entered  []string                    // those that the walk is in
 	findings []check
 }
 
@@ -54,14 +60,29 @@ func (l *linter) add(status, detail, advice string) {
 }
 
 func (l *linter) walkServer(name string, server *caddyhttp.Server) {
-	l.server = name
+	l.server, l.named, l.invoked = name, server.NamedRoutes, make(map[string]bool)
 	l.walk(server.Routes, nil, nil)
-	for _, route := range slices.Sorted(maps.Keys(server.NamedRoutes)) {
-		l.walk(caddyhttp.RouteList{*server.NamedRoutes[route]}, nil, nil)
-	}
 	if server.Errors != nil {
 		l.walk(server.Errors.Routes, nil, nil)
 	}
+	for _, route := range slices.Sorted(maps.Keys(l.named)) {
+		if !l.invoked[route] {
+			l.invoke(route, nil, nil)
+		}
+	}
+}
+
+// invoke walks a named route, unless it invokes itself.
+func (l *linter) invoke(name string, path []caddyhttp.MatcherSets, before []passed) []passed {
+	route := l.named[name]
+	if route == nil || slices.Contains(l.entered, name) {
+		return before
+	}
+	l.invoked[name] = true
+	l.entered = append(l.entered, name)
+	before = l.walk(caddyhttp.RouteList{*route}, path, slices.Clone(before))
+	l.entered = l.entered[:len(l.entered)-1]
+	return before
 }
 
 // walk follows a request through routes. before are the caches that it has
@@ -94,45 +115,93 @@ func (l *linter) walk(routes caddyhttp.RouteList, path []caddyhttp.MatcherSets, 
 
 // handler looks at one handler and returns the caches that were passed behind it.
 func (l *linter) handler(handler any, path []caddyhttp.MatcherSets, group string, before []passed) []passed {
+	l.order(handler, path, before)
 	switch h := handler.(type) {
 	case *caddyhttp.Subroute:
 		if h.Errors != nil {
 			l.walk(h.Errors.Routes, path, nil)
 		}
 		return l.walk(h.Routes, path, slices.Clone(before))
-	case *Handler:
-		for _, p := range before {
-			if relation(p.path, path) == overlap {
-				l.add(statusWarn, l.where(h, path)+": a redis_cache in front takes the request, and this one passes it through", "give the two matchers that exclude each other")
-			}
+	case *caddyhttp.Invoke:
+		return l.invoke(h.Name, path, before)
+	case *reverseproxy.Handler:
+		// The request goes on behind the routes for the response.
+		behind := before
+		for _, response := range h.HandleResponse {
+			behind = append(behind, l.walk(response.Routes, path, slices.Clone(before))[len(before):]...)
 		}
+		return behind
+	case *intercept.Intercept:
+		for _, response := range h.HandleResponse {
+			l.walk(response.Routes, path, slices.Clone(before)) // where it ends
+		}
+	case *Handler:
 		l.directive(h, path, group != "")
 		return append(before, passed{handler: h, path: path})
-	}
-	module, ok := handler.(caddy.Module)
-	if !ok {
-		return before
-	}
-	for _, p := range before {
-		related := relation(p.path, path)
-		switch id := module.CaddyModule().ID; {
-		case related == disjoint:
-		case id == "http.handlers.authentication":
-			status := statusFail
-			if related == unknown {
-				status = statusWarn
-			}
-			l.add(status, l.where(p.handler, p.path)+": authentication runs behind redis_cache, which then answers who has no right",
-				"put authentication first, as Caddy's default order does, or exclude it by matchers")
-		case id == "http.handlers.encode" && related == overlap:
-			l.add(statusWarn, l.where(p.handler, p.path)+": encode runs behind redis_cache, which then stores encoded bodies, a variant for each encoding",
-				"put encode first, as Caddy's default order does")
-		}
 	}
 	return before
 }
 
-// directive looks at the policy of one handler.
+// order looks for a handler that should not run behind the caches before it.
+func (l *linter) order(handler any, path []caddyhttp.MatcherSets, before []passed) {
+	module, ok := handler.(caddy.Module)
+	if !ok {
+		return
+	}
+	id := module.CaddyModule().ID
+	name, known := authenticates(handler, id)
+	for _, p := range before {
+		related := relation(p.path, path)
+		switch {
+		case related == disjoint:
+		case name != "" && !known:
+			l.add(statusWarn, l.where(p.handler, p.path)+": "+name+" runs behind redis_cache: if it decides who has a right, the cache answers others, too", orderAdvice)
+		case name != "" && related == overlap:
+			l.add(statusFail, l.where(p.handler, p.path)+": "+name+" runs behind redis_cache, which then answers who has no right", orderAdvice)
+		case name != "":
+			l.add(statusWarn, l.where(p.handler, p.path)+": "+name+" may run behind redis_cache, which then answers who has no right", orderAdvice)
+		case id == "http.handlers.encode" && related == overlap:
+			l.add(statusWarn, l.where(p.handler, p.path)+": encode runs behind redis_cache, which then stores encoded bodies, a variant for each encoding",
+				"put encode first, as Caddy's default order does")
+		case id == handlerID && related == overlap:
+			l.add(statusWarn, l.where(handler.(*Handler), path)+": a redis_cache in front takes the request, and this one passes it through",
+				"give the two matchers that exclude each other")
+		}
+	}
+}
+
+const orderAdvice = "put authentication first, as Caddy's default order does, or exclude it by matchers"
+
+// authenticates returns what to call a handler that decides who may go on, or "".
+// Of other modules only the name tells, and known is false.
+func authenticates(handler any, id caddy.ModuleID) (name string, known bool) {
+	if proxy, ok := handler.(*reverseproxy.Handler); ok {
+		// What the directive forward_auth is made into: a GET beside the request,
+		// which goes on if the answer is good.
+		beside := proxy.Rewrite != nil && strings.EqualFold(proxy.Rewrite.Method, http.MethodGet)
+		good := func(r caddyhttp.ResponseHandler) bool { return r.Match != nil && slices.Contains(r.Match.StatusCode, 2) }
+		if beside && slices.ContainsFunc(proxy.HandleResponse, good) {
+			return "forward_auth", true
+		}
+		return "", false
+	}
+	switch {
+	case id == "http.handlers.authentication":
+		return "authentication", true
+	case strings.Contains(id.Name(), "auth"):
+		return id.Name(), false
+	}
+	return "", false
+}
+
+// From how many requests on, and from which share, 1/leastKept, it is said that
+// credentials keep a route from the cache.
+const (
+	enoughKept = 10
+	leastKept  = 10
+)
+
+// directive looks at the policy of one handler, and at what its requests were like.
 func (l *linter) directive(h *Handler, path []caddyhttp.MatcherSets, grouped bool) {
 	where, p := l.where(h, path), &h.policy
 	if !grouped && !slices.ContainsFunc(path, narrows) {
@@ -145,6 +214,10 @@ func (l *linter) directive(h *Handler, path []caddyhttp.MatcherSets, grouped boo
 	}
 	if p.SetCookie == "store" && p.ByUser == "" {
 		l.add(statusWarn, where+": set_cookie store without by_user gives everybody the cookies of one", "use strip, or by_user")
+	}
+	if requests, kept, name := h.credentialed.counts(); (p.TTL != nil || len(p.TTLRules) > 0) && kept >= enoughKept && kept*leastKept >= requests {
+		l.add(statusWarn, fmt.Sprintf("%s: ttl does not hold for %d of %d requests, which carried credentials such as %q", where, kept, requests, name),
+			"say what they mean here: by_user, vary_cookie or vary_header, ignore_cookies or shared; or let the origin answer with public or s-maxage")
 	}
 	if p.ByUser != "" && string(h.app.secret) == h.app.publicSecret() {
 		l.add(statusWarn, where+": by_user without a secret and without a password of Redis: who reads keys can guess users", "set secret")
@@ -186,41 +259,96 @@ const (
 
 // relation compares what two handlers match, beyond what leads to both.
 func relation(a, b []caddyhttp.MatcherSets) int {
-	for len(a) > 0 && len(b) > 0 && reflect.DeepEqual(a[0], b[0]) {
+	for len(a) > 0 && len(b) > 0 && same(a[0], b[0]) {
 		a, b = a[1:], b[1:]
 	}
 	if len(a) == 0 || len(b) == 0 {
 		return overlap
 	}
-	result := unknown
 	for _, x := range a {
 		for _, y := range b {
-			p, q := paths(x), paths(y)
-			switch {
-			case p == nil || q == nil:
-			case !touch(p, q):
+			if apart(x, y) {
 				return disjoint
-			case len(a) == 1 && len(b) == 1:
-				result = overlap
 			}
 		}
 	}
-	return result
+	if len(a) == 1 && len(b) == 1 && byPath(a[0]) && byPath(b[0]) {
+		return overlap
+	}
+	return unknown
 }
 
-// paths are the paths that matchers select by, nil if they do by more.
-func paths(sets caddyhttp.MatcherSets) (all []string) {
-	for _, set := range sets {
-		if len(set) != 1 {
-			return nil
+// same reports whether two handlers are behind one route, or behind equal matchers.
+func same(a, b caddyhttp.MatcherSets) bool {
+	return &a[0] == &b[0] || isData(a) && isData(b) && reflect.DeepEqual(a, b)
+}
+
+// isData reports whether matchers are lists, maps and strings. Others may hold what
+// changes while requests run.
+func isData(sets caddyhttp.MatcherSets) bool {
+	return !slices.ContainsFunc(sets, func(set caddyhttp.MatcherSet) bool {
+		return slices.ContainsFunc(set, func(m any) bool {
+			t := reflect.TypeOf(m)
+			return t.Kind() != reflect.Pointer || !slices.Contains([]reflect.Kind{reflect.Slice, reflect.Map, reflect.String}, t.Elem().Kind())
+		})
+	})
+}
+
+// byPath reports whether matchers look at the path only.
+func byPath(sets caddyhttp.MatcherSets) bool {
+	return !slices.ContainsFunc(sets, func(set caddyhttp.MatcherSet) bool {
+		return slices.ContainsFunc(set, func(m any) bool { _, ok := m.(*caddyhttp.MatchPath); return !ok })
+	})
+}
+
+// apart reports whether no request can match both.
+func apart(a, b caddyhttp.MatcherSets) bool {
+	for _, x := range a {
+		for _, y := range b {
+			if !excludes(x, y) && !excludes(y, x) {
+				return false
+			}
 		}
-		m, ok := set[0].(*caddyhttp.MatchPath)
-		if !ok {
-			return nil
-		}
-		all = append(all, *m...)
 	}
-	return all
+	return true
+}
+
+// excludes reports whether a matcher of x rules out what one of y demands.
+func excludes(x, y caddyhttp.MatcherSet) bool {
+	for _, demanded := range y {
+		paths, ok := demanded.(*caddyhttp.MatchPath)
+		if !ok {
+			continue
+		}
+		for _, m := range x {
+			switch m := m.(type) {
+			case *caddyhttp.MatchPath:
+				if !touch(*m, *paths) {
+					return true
+				}
+			case *caddyhttp.MatchNot:
+				if slices.ContainsFunc(m.MatcherSets, func(set caddyhttp.MatcherSet) bool { return holds(set, *paths) }) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// holds reports whether a set matches every path that one of the patterns does.
+func holds(set caddyhttp.MatcherSet, patterns []string) bool {
+	if len(set) != 1 {
+		return false
+	}
+	wide, ok := set[0].(*caddyhttp.MatchPath)
+	return ok && !slices.ContainsFunc(patterns, func(pattern string) bool {
+		return !slices.ContainsFunc(*wide, func(w string) bool {
+			begin, open := literal(w)
+			p, _ := literal(pattern)
+			return w == pattern || open && w == begin+"*" && strings.HasPrefix(p, begin)
+		})
+	})
 }
 
 // touch reports whether two lists of path patterns may match the same path.

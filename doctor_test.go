@@ -2,6 +2,7 @@ package rediscache
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -9,7 +10,28 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
+
+// authorize is a handler of somebody else.
+type authorize struct{}
+
+func (authorize) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.authorize", New: func() caddy.Module { return new(authorize) }}
+}
+
+func (authorize) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	return next.ServeHTTP(w, r)
+}
+
+func init() {
+	caddy.RegisterModule(authorize{})
+	httpcaddyfile.RegisterHandlerDirective("authorize", func(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+		h.Next()
+		return authorize{}, nil
+	})
+}
 
 // lintOf provisions a Caddyfile and returns its findings, a line each.
 func lintOf(t *testing.T, text string) string {
@@ -47,6 +69,8 @@ func lintOf(t *testing.T, text string) string {
 func TestLint(t *testing.T) {
 	const user = "bob $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG"
 	const auth = " {\n" + user + "\n}\n"
+	const forward = "forward_auth localhost:9 {\nuri /verify\n}\n"
+	const named = "\n}\n&(named) {\n"
 	for _, tt := range []struct {
 		name, global, site string
 		want               []string // what each finding begins with and holds, parted by …
@@ -58,6 +82,20 @@ func TestLint(t *testing.T) {
 		{"authentication perhaps", "", "@get method GET\nroute {\nredis_cache /a/*\nbasic_auth @get" + auth + "}", []string{"warn …authentication"}},
 		{"authentication of another handle", "", "handle /a/* {\nredis_cache\n}\nhandle {\nbasic_auth" + auth + "}", []string{"ok nothing"}},
 		{"authentication below", "", "route {\nredis_cache\nhandle /b/* {\nbasic_auth" + auth + "}\n}", []string{"fail …authentication"}},
+		{"authentication behind some", "", "@get method GET\nroute {\nredis_cache @get\nbasic_auth @get" + auth + "}", []string{"fail …authentication"}},
+		{"authentication of what is left out", "", "@open not path /a/* /b\nroute {\nredis_cache @open\nbasic_auth /a/b*" + auth + "}", []string{"ok nothing"}},
+		{"authentication of more than is left out", "", "@open not path /a/*\nroute {\nredis_cache @open\nbasic_auth /a*" + auth + "}", []string{"warn …authentication"}},
+		{"authentication of another path", "", "@get {\nmethod GET\npath /a/*\n}\nroute {\nredis_cache @get\nbasic_auth /b/*" + auth + "}", []string{"ok nothing"}},
+		{"forward_auth", "", forward + "redis_cache\nreverse_proxy localhost:9", []string{"ok nothing"}},
+		{"forward_auth behind", "", "route {\nredis_cache\n" + forward + "}", []string{"fail …forward_auth runs behind"}},
+		{"forward_auth perhaps", "", "@get method GET\nroute {\nredis_cache /a/*\nforward_auth @get localhost:9 {\nuri /verify\n}\n}", []string{"warn …forward_auth may run behind"}},
+		{"authentication by another module", "", "route {\nredis_cache\nauthorize\n}", []string{"warn …authorize runs behind redis_cache: if"}},
+		{"cache invoked", "", "route {\ninvoke named\nbasic_auth" + auth + "}" + named + "redis_cache", []string{"fail server srv0, host x.test, namespace general: authentication"}},
+		{"authentication invoked", "", "route {\nredis_cache /a/*\ninvoke /b/* named\ninvoke /a/b/* named\n}" + named + "basic_auth" + auth, []string{"fail server srv0, host x.test, path /a/*, …authentication"}},
+		{"invoked with a matcher", "", "invoke /a/* named" + named + "redis_cache {\nshared\n}", []string{"ok nothing"}},
+		{"invoked by itself", "", "invoke named" + named + "redis_cache\ninvoke named", []string{"ok nothing"}},
+		{"cache for a response", "", "route {\nreverse_proxy localhost:9 {\nhandle_response {\nredis_cache\n}\n}\nbasic_auth" + auth + "}", []string{"fail …authentication"}},
+		{"cache for an intercepted response", "", "intercept {\nhandle_response {\nredis_cache {\nshared\n}\n}\n}", []string{"warn …shared holds"}},
 		{"encode behind", "", "route {\nredis_cache\nencode\n}", []string{"warn …encode runs behind"}},
 		{"nested", "", "redis_cache\nhandle /a/* {\nredis_cache\n}", []string{"warn …passes it through"}},
 		{"unused", "namespace a\nnamespace b", "redis_cache a", []string{"warn namespace b …declared"}},
@@ -79,6 +117,52 @@ func TestLint(t *testing.T) {
 				if !strings.HasPrefix(lines[i], begin) || !strings.Contains(lines[i], holds) {
 					t.Errorf("found %q, want %q", lines[i], want)
 				}
+			}
+		})
+	}
+}
+
+// TestLintUninvoked has a named route that a configuration in JSON may hold.
+func TestLintUninvoked(t *testing.T) {
+	h := &Handler{Namespace: "n", policy: Policy{SetCookie: setCookieStore}, credentialed: new(credentialed)}
+	route := &caddyhttp.Route{Handlers: []caddyhttp.MiddlewareHandler{h, &caddyhttp.Invoke{Name: "gone"}}}
+	l := new(linter)
+	l.walkServer("s", &caddyhttp.Server{NamedRoutes: map[string]*caddyhttp.Route{"a": route}})
+	if len(l.findings) != 1 || !strings.HasPrefix(l.findings[0].Detail, "server s, namespace n: set_cookie store") {
+		t.Errorf("found %v", l.findings)
+	}
+}
+
+func TestLintCredentials(t *testing.T) {
+	for _, tt := range []struct {
+		name, policy, origin string
+		plain, secret        int // requests
+		want                 string
+	}{
+		{"some", `{"ttl":{"duration":60000000000}}`, "", 90, 10, `ttl does not hold for 10 of 100 requests, which carried credentials such as "cookie sid"`},
+		{"by a rule", `{"ttl_rules":[{"duration":60000000000}]}`, "", 0, 12, `ttl does not hold for 12 of 12 requests, …"cookie sid"`},
+		{"too few", `{"ttl":{"duration":60000000000}}`, "", 0, 9, ""},
+		{"a small share", `{"ttl":{"duration":60000000000}}`, "", 91, 10, ""},
+		{"no ttl", `{}`, "max-age=60", 1, 20, ""},
+		{"public", `{"ttl":{"duration":60000000000}}`, "public", 1, 20, ""},
+		{"never stored", `{"ttl":{"duration":60000000000}}`, "no-store", 1, 20, ""},
+		{"covered", `{"ttl":{"duration":60000000000},"vary_cookie":["sid"]}`, "", 1, 20, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSite(t, tt.policy, answer("x", "Cache-Control", tt.origin))
+			for range tt.plain {
+				s.get("/a")
+			}
+			for range tt.secret {
+				s.get("/a", "Cookie", "sid=secret")
+			}
+			s.do(http.MethodPost, "/a", "Cookie", "other=secret") // no request that counts
+			l := new(linter)
+			l.directive(s.handler, nil, true)
+			got := fmt.Sprint(l.findings)
+			begin, end, _ := strings.Cut(tt.want, "…")
+			if (len(l.findings) == 0) != (tt.want == "") || !strings.Contains(got, begin) || !strings.Contains(got, end) || strings.Contains(got, "secret") {
+				t.Errorf("found %s", got)
 			}
 		})
 	}

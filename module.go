@@ -45,17 +45,20 @@ type Handler struct {
 
 	Policy
 
-	app      *App
-	node     *node
-	policy   Policy // of namespace and handler, merged
-	counter  *stats.Counter
-	logger   *zap.Logger
-	warnOnce sync.Once // about an identity that appears below the cache
+	app          *App
+	node         *node
+	policy       Policy // of namespace and handler, merged
+	counter      *stats.Counter
+	credentialed *credentialed
+	logger       *zap.Logger
+	warnOnce     sync.Once // about an identity that appears below the cache
 }
+
+const handlerID = "http.handlers.redis_cache"
 
 // CaddyModule returns the Caddy module information.
 func (*Handler) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{ID: "http.handlers.redis_cache", New: func() caddy.Module { return new(Handler) }}
+	return caddy.ModuleInfo{ID: handlerID, New: func() caddy.Module { return new(Handler) }}
 }
 
 // Provision finds the app, which Caddy creates with its defaults when there is
@@ -76,6 +79,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("redis_cache: %w", err)
 	}
 	h.counter = h.node.stats.Namespace(h.Namespace)
+	h.credentialed = new(credentialed)
 	return nil
 }
 

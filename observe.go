@@ -14,7 +14,10 @@ func (x *exchange) observe() {
 	}
 	took := time.Since(x.began)
 	x.h.counter.Add(uint8(x.outcome), uint8(x.answeredBy()), took)
-	x.countEndpoint(took)
+	if x.cacheable() {
+		x.countEndpoint(took)
+		x.h.credentialed.count(x)
+	}
 	x.log(took)
 	x.tail(took)
 	x.trace()

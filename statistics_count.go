@@ -63,12 +63,14 @@ func (n *node) breakerState() string {
 // uncacheableReasons are about requests that no configuration lets be cached.
 var uncacheableReasons = []Reason{ReasonMethod, ReasonRequestBody, ReasonUpgrade, ReasonOverrideField}
 
-// countEndpoint counts the request for its endpoint, unless no configuration could
-// have cached it. A follower did not cost the origin anything.
+// cacheable reports whether some configuration could have cached the request.
+func (x *exchange) cacheable() bool {
+	return x.outcome != OutcomeBypass || !slices.Contains(uncacheableReasons, x.reason)
+}
+
+// countEndpoint counts the request for its endpoint. A follower did not cost the
+// origin anything.
 func (x *exchange) countEndpoint(took time.Duration) {
-	if x.outcome == OutcomeBypass && slices.Contains(uncacheableReasons, x.reason) {
-		return
-	}
 	hit := x.outcome == OutcomeHit || x.outcome == OutcomeStale || x.outcome == OutcomeRevalidated
 	if x.outcome == OutcomeHit || x.outcome == OutcomeStale || x.collapsed {
 		took = 0
