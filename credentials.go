@@ -68,12 +68,12 @@ type credentialed struct {
 
 func (c *credentialed) count(x *exchange) {
 	c.requests.Add(1)
-	name := x.credentials.name
-	if name == "" || x.reason != ReasonCredentials && x.forward != ReasonCredentials {
+	if x.credentials.name == "" || x.reason != ReasonCredentials && x.forward != ReasonCredentials {
 		return
 	}
 	c.kept.Add(1)
-	if latest := c.name.Load(); latest == nil || *latest != name {
+	if latest := c.name.Load(); latest == nil || *latest != x.credentials.name {
+		name := x.credentials.name // not the whole exchange
 		c.name.Store(&name)
 	}
 }

@@ -179,7 +179,9 @@ func authenticates(handler any, id caddy.ModuleID) (name string, known bool) {
 		// What the directive forward_auth is made into: a GET beside the request,
 		// which goes on if the answer is good.
 		beside := proxy.Rewrite != nil && strings.EqualFold(proxy.Rewrite.Method, http.MethodGet)
-		good := func(r caddyhttp.ResponseHandler) bool { return r.Match != nil && slices.Contains(r.Match.StatusCode, 2) }
+		good := func(r caddyhttp.ResponseHandler) bool {
+			return r.Match != nil && slices.Contains(r.Match.StatusCode, 2)
+		}
 		if beside && slices.ContainsFunc(proxy.HandleResponse, good) {
 			return "forward_auth", true
 		}

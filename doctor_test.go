@@ -168,6 +168,14 @@ func TestLintCredentials(t *testing.T) {
 	}
 }
 
+// TestCredentialsCost counts a hit without an allocation.
+func TestCredentialsCost(t *testing.T) {
+	x, c := &exchange{outcome: OutcomeHit}, new(credentialed)
+	if got := testing.AllocsPerRun(100, func() { c.count(x) }); got != 0 {
+		t.Errorf("%v allocations", got)
+	}
+}
+
 func TestDoctorJudges(t *testing.T) {
 	for _, tt := range []struct {
 		got  check
