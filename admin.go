@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -76,6 +77,30 @@ func route(m methods) caddy.AdminHandler {
 
 func apiError(status int, err error) error {
 	return caddy.APIError{HTTPStatus: status, Err: err}
+}
+
+// onlyParameters refuses parameters that a route does not know: a filter that is
+// misspelt would let everything through.
+func onlyParameters(r *http.Request, known ...string) error {
+	for name := range r.URL.Query() {
+		if !slices.Contains(known, name) {
+			return apiError(http.StatusBadRequest, fmt.Errorf("unknown parameter %q", name))
+		}
+	}
+	return nil
+}
+
+// parseLimit reads how many lines a listing may have.
+func parseLimit(r *http.Request, otherwise, most int) (int, error) {
+	text := r.URL.Query().Get("limit")
+	if text == "" {
+		return otherwise, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > most {
+		return 0, apiError(http.StatusBadRequest, fmt.Errorf("limit: %q is not between 1 and %d", text, most))
+	}
+	return n, nil
 }
 
 // readJSON decodes the body of a request, which must hold one object and
@@ -252,13 +277,9 @@ const (
 )
 
 func handleJournal(app *App, w http.ResponseWriter, r *http.Request) error {
-	limit := defaultEntries
-	if text := r.URL.Query().Get("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > maxEntries {
-			return apiError(http.StatusBadRequest, fmt.Errorf("limit: %q is not between 1 and %d", text, maxEntries))
-		}
-		limit = n
+	limit, err := parseLimit(r, defaultEntries, maxEntries)
+	if err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), journalTimeout)
 	defer cancel()

@@ -61,30 +61,45 @@ func (n *node) examine(ctx context.Context) []check {
 	if n.log == nil {
 		return []check{{"redis", statusSkip, "redis off: the cache is in memory only", ""}}
 	}
-	if err := n.log.Get(ctx, n.prefix+"::doctor").Err(); err != nil && !errors.Is(err, redis.Nil) && !denied(err) {
-		return []check{{"redis", statusFail, "redis does not answer: " + err.Error(), "check address, credentials, TLS and the network; the cache goes on in memory"}}
+	checks := []check{n.checkLookup(ctx)}
+	if n.isCluster() {
+		checks = append(checks, n.checkCluster(ctx))
 	}
-	reached := check{"redis", statusOK, "redis answers", ""}
-	if !n.store.Up() {
-		reached = check{"redis", statusWarn, "redis answers, but the circuit breaker is open", "it closes by itself when reads succeed; see the log for what has failed"}
+	if checks[0].Status == statusFail {
+		return checks
 	}
-	checks := []check{reached, n.checkRights(ctx), n.checkLatency(ctx)}
+	checks = append(checks, n.checkRights(ctx), n.checkLatency(ctx))
 	infos, err := n.infos(ctx)
-	for _, c := range []struct {
-		name  string
-		check func(info map[string]string) check
-	}{{"version", checkVersion}, {"eviction", checkEviction}, {"memory", checkMemory}, {"persistence", checkPersistence}} {
+	ofInfo := []infoCheck{{"version", checkVersion}, {"eviction", checkEviction}, {"memory", checkMemory}, {"persistence", checkPersistence}}
+	if n.replicated {
+		ofInfo = append(ofInfo, infoCheck{"replicas", checkReplicas})
+	}
+	for _, c := range ofInfo {
 		if err != nil {
 			checks = append(checks, skipped(c.name, err, "+info"))
 			continue
 		}
 		checks = append(checks, worst(infos, c.check))
 	}
-	checks = append(checks, n.checkClock(ctx), n.checkTTL(ctx), n.checkForeign(ctx))
-	if cluster, ok := n.log.(*redis.ClusterClient); ok {
-		checks = append(checks, checkCluster(ctx, cluster))
+	return append(checks, n.checkClock(ctx), n.checkTTL(ctx), n.checkForeign(ctx))
+}
+
+// infoCheck is a check of what INFO says about a server.
+type infoCheck struct {
+	name  string
+	check func(info map[string]string) check
+}
+
+// checkLookup asks as a lookup does. What is merely not allowed is said by
+// checkRights.
+func (n *node) checkLookup(ctx context.Context) check {
+	if err := n.log.Get(ctx, n.prefix+"::doctor").Err(); err != nil && !errors.Is(err, redis.Nil) && !denied(err) {
+		return check{"redis", statusFail, "no lookup succeeds: " + err.Error(), "check address, credentials, TLS and the network; the cache goes on in memory"}
 	}
-	return checks
+	if !n.store.Up() {
+		return check{"redis", statusWarn, "redis answers, but the circuit breaker is open", "it closes by itself when reads succeed; see the log for what has failed"}
+	}
+	return check{"redis", statusOK, "redis answers", ""}
 }
 
 // denied reports whether Redis has refused a command, a key or a channel.
@@ -108,37 +123,49 @@ func worst(infos []map[string]string, f func(map[string]string) check) (found ch
 	return found
 }
 
-// eachMaster calls f with every server that holds keys, one at a time.
-func (n *node) eachMaster(ctx context.Context, f func(redis.Cmdable) error) error {
+// eachMaster calls f with every server that holds keys, one at a time. It returns
+// an error if there is one that f returned an error for, or none at all.
+func (n *node) eachMaster(ctx context.Context, f func(*redis.Client) error) error {
 	cluster, ok := n.log.(*redis.ClusterClient)
 	if !ok {
-		return f(n.log)
+		return f(n.log.(*redis.Client))
 	}
 	var mu sync.Mutex // held while f runs
-	return cluster.ForEachMaster(ctx, func(_ context.Context, client *redis.Client) error {
+	called := false
+	err := cluster.ForEachMaster(ctx, func(_ context.Context, client *redis.Client) error {
 		mu.Lock()
 		defer mu.Unlock()
+		called = true
 		return f(client)
 	})
+	if err == nil && !called {
+		err = errors.New("no master is known")
+	}
+	return err
 }
 
 // infos are the fields of INFO of each server.
 func (n *node) infos(ctx context.Context) (infos []map[string]string, err error) {
-	err = n.eachMaster(ctx, func(client redis.Cmdable) error {
+	err = n.eachMaster(ctx, func(client *redis.Client) error {
 		text, err := client.Info(ctx).Result()
 		if err != nil {
 			return err
 		}
-		info := make(map[string]string)
-		for line := range strings.Lines(text) {
-			if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
-				info[name] = value
-			}
-		}
-		infos = append(infos, info)
+		infos = append(infos, fieldsOfInfo(text))
 		return nil
 	})
 	return infos, err
+}
+
+// fieldsOfInfo reads the answer to INFO and CLUSTER INFO.
+func fieldsOfInfo(text string) map[string]string {
+	info := make(map[string]string)
+	for line := range strings.Lines(text) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			info[name] = value
+		}
+	}
+	return info
 }
 
 func checkVersion(info map[string]string) check {
@@ -193,18 +220,36 @@ func checkPersistence(info map[string]string) check {
 	}
 }
 
-func (n *node) checkLatency(ctx context.Context) check {
-	var times []time.Duration
-	for range doctorPings {
-		began := time.Now()
-		if err := n.log.Ping(ctx).Err(); err != nil {
-			return skipped("latency", err, "+ping")
-		}
-		times = append(times, time.Since(began))
+// checkReplicas looks for masters whose purges no replica would have.
+func checkReplicas(info map[string]string) check {
+	switch count, err := strconv.Atoi(info["connected_slaves"]); {
+	case info["role"] != "master":
+		return check{"replicas", statusFail, "no master: role " + info["role"], "see what Sentinel or CLUSTER NODES says; the next failover may mend it"}
+	case err != nil || count == 0:
+		return check{"replicas", statusWarn, "no replica follows the master", "start a replica: until then purges are answered 202, and a failover loses what is stored"}
 	}
-	slices.Sort(times)
-	median := times[len(times)/2]
-	var limit time.Duration
+	return check{"replicas", statusOK, "following the master: " + info["connected_slaves"], ""}
+}
+
+// checkLatency measures the server that is farthest away.
+func (n *node) checkLatency(ctx context.Context) check {
+	var median, limit time.Duration
+	err := n.eachMaster(ctx, func(client *redis.Client) error {
+		var times []time.Duration
+		for range doctorPings {
+			began := time.Now()
+			if err := client.Ping(ctx).Err(); err != nil {
+				return err
+			}
+			times = append(times, time.Since(began))
+		}
+		slices.Sort(times)
+		median = max(median, times[len(times)/2])
+		return nil
+	})
+	if err != nil {
+		return skipped("latency", err, "+ping")
+	}
 	switch client := n.client.(type) {
 	case *redis.Client:
 		limit = client.Options().ReadTimeout
@@ -219,18 +264,22 @@ func (n *node) checkLatency(ctx context.Context) check {
 }
 
 func (n *node) checkClock(ctx context.Context) check {
-	began := time.Now()
-	theirs, err := n.log.Time(ctx).Result()
+	var difference time.Duration // at least, and the largest
+	err := n.eachMaster(ctx, func(client *redis.Client) error {
+		began := time.Now()
+		theirs, err := client.Time(ctx).Result()
+		took := time.Since(began)
+		difference = max(difference, began.Add(took/2).Sub(theirs).Abs()-took/2)
+		return err
+	})
 	if err != nil {
 		return skipped("clock", err, "+time")
 	}
-	took := time.Since(began)
-	return clockCheck(began.Add(took/2).Sub(theirs).Abs() - took/2)
+	return clockCheck(difference)
 }
 
 // clockCheck judges by how much the clocks differ at least.
 func clockCheck(difference time.Duration) check {
-	difference = max(difference, 0)
 	c := check{"clock", statusOK, fmt.Sprintf("differs from that of Redis by %s", difference.Round(time.Millisecond)), ""}
 	switch {
 	case difference > clockFail:
@@ -244,13 +293,31 @@ func clockCheck(difference time.Duration) check {
 	return c
 }
 
-func checkCluster(ctx context.Context, client *redis.ClusterClient) check {
-	text, err := client.ClusterInfo(ctx).Result()
-	if err != nil {
+// checkCluster asks every master, since each has a view of its own.
+func (n *node) checkCluster(ctx context.Context) check {
+	c := check{"cluster", statusOK, "every slot is covered", ""}
+	err := n.eachMaster(ctx, func(client *redis.Client) error {
+		text, err := client.ClusterInfo(ctx).Result()
+		if err != nil {
+			return fmt.Errorf("%s: %w", client.Options().Addr, err)
+		}
+		info := fieldsOfInfo(text)
+		if info["cluster_state"] != "ok" || info["cluster_slots_ok"] != "16384" {
+			c = check{
+				"cluster", statusFail,
+				fmt.Sprintf("%s says that the cluster is in state %s, and %s of 16384 slots are ok", client.Options().Addr, info["cluster_state"], info["cluster_slots_ok"]),
+				clusterAdvice,
+			}
+		}
+		return nil
+	})
+	switch {
+	case c.Status == statusFail || err == nil:
+		return c
+	case denied(err):
 		return skipped("cluster", err, "+cluster|info")
 	}
-	if !strings.Contains(text, "cluster_state:ok") || !strings.Contains(text, "cluster_slots_ok:16384") {
-		return check{"cluster", statusFail, "the cluster is not ok, or not every slot is covered", "see CLUSTER INFO and CLUSTER NODES"}
-	}
-	return check{"cluster", statusOK, "every slot is covered", ""}
+	return check{"cluster", statusFail, "a master does not answer: " + err.Error(), clusterAdvice}
 }
+
+const clusterAdvice = "see CLUSTER INFO and CLUSTER NODES: a slot without a server has no stored responses, and that of the journal no purges"

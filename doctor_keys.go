@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -14,30 +15,82 @@ import (
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
 
-// doctorKeyTTL is how long the key of checkRights may be left behind.
+// doctorKeyTTL is how long a key of checkRights may be left behind.
 const doctorKeyTTL = 10 * time.Second
 
-// checkRights tries the commands of the cache on a key of its own that holds a
-// string: what wants another type is then refused for the type, unless the
-// command is not allowed at all.
-func (n *node) checkRights(ctx context.Context) check {
-	c, key := n.log, n.prefix+"::doctor:"+rand.Text()
-	var refused []string
-	keys, unanswered := false, false
-	try := func(command string, err error) bool {
-		if !denied(err) {
-			_, answered := errors.AsType[redis.Error](err)
-			unanswered = unanswered || err != nil && !answered
-			return true
+// rights are what Redis has refused.
+type rights struct {
+	commands   []string
+	keys       bool  // or channels
+	unwritable error // for another reason
+	unanswered bool
+	stop       func() // called when Redis does not answer
+}
+
+// try notes the answer to a command and reports whether the command may be used.
+func (r *rights) try(command string, err error) bool {
+	if denied(err) {
+		r.keys = r.keys || strings.Contains(err.Error(), "access")
+		if !slices.Contains(r.commands, command) {
+			r.commands = append(r.commands, command)
 		}
-		keys = keys || strings.Contains(err.Error(), "access")
-		refused = append(refused, command)
 		return false
 	}
-	if try("set", c.Set(ctx, key, "", doctorKeyTTL).Err()) {
+	if _, answered := errors.AsType[redis.Error](err); err != nil && !answered {
+		r.unanswered = true
+		r.stop()
+	}
+	return true
+}
+
+// checkRights tries the commands of the cache on every server that holds keys, for
+// each has its own list of users.
+func (n *node) checkRights(ctx context.Context) check {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r := &rights{stop: cancel}
+	for _, key := range n.doctorKeys(ctx) {
+		n.tryKey(ctx, r, key)
+	}
+	r.try("scan", n.eachMaster(ctx, func(client *redis.Client) error {
+		r.try("ping", client.Ping(ctx).Err())
+		r.try("wait", client.Do(ctx, "wait", 0, 1).Err())
+		if n.isCluster() {
+			r.try("asking", n.tryAsking(ctx, client))
+		}
+		return client.Scan(ctx, 0, n.prefix+"::doctor:*", 1).Err()
+	}))
+	return r.check(n.prefix)
+}
+
+// doctorKeys are new keys, at least one on each server.
+func (n *node) doctorKeys(ctx context.Context) []string {
+	cluster, ok := n.log.(*redis.ClusterClient)
+	if !ok {
+		return []string{n.doctorKey()}
+	}
+	keys := make(map[string]string)
+	for range 256 {
+		key := n.doctorKey()
+		if master, err := cluster.MasterForKey(ctx, key); err == nil {
+			keys[master.Options().Addr] = key
+		}
+	}
+	return slices.Collect(maps.Values(keys))
+}
+
+func (n *node) doctorKey() string { return n.prefix + "::doctor:" + rand.Text() }
+
+// tryKey tries commands on a key that holds a string: what wants another type is
+// then refused for the type, unless the command is not allowed at all.
+func (n *node) tryKey(ctx context.Context, r *rights, key string) {
+	c, try := n.log, r.try
+	if err := c.Set(ctx, key, "", doctorKeyTTL).Err(); try("set", err) && err == nil {
 		try("hset", c.HSet(ctx, key, "f", "v").Err())
 		try("hincrby", c.HIncrBy(ctx, key, "f", 1).Err())
 		try("xadd", c.XAdd(ctx, &redis.XAddArgs{Stream: key, Values: []string{"f", "v"}}).Err())
+	} else if !denied(err) && !r.unanswered {
+		r.unwritable = err
 	}
 	try("get", c.Get(ctx, key).Err())
 	try("getrange", c.GetRange(ctx, key, 0, 1).Err())
@@ -46,7 +99,6 @@ func (n *node) checkRights(ctx context.Context) check {
 	try("pttl", c.PTTL(ctx, key).Err())
 	try("eval", c.Eval(ctx, "return 1", []string{key}).Err())
 	try("evalsha", c.EvalSha(ctx, strings.Repeat("0", 40), []string{key}).Err())
-	try("ping", c.Ping(ctx).Err())
 	try("hget", c.HGet(ctx, key, "f").Err())
 	try("hdel", c.HDel(ctx, key, "f").Err())
 	try("hgetall", c.HGetAll(ctx, key).Err())
@@ -57,14 +109,15 @@ func (n *node) checkRights(ctx context.Context) check {
 	try("xrange", c.XRangeN(ctx, key, "-", "+", 1).Err())
 	try("xrevrange", c.XRevRangeN(ctx, key, "+", "-", 1).Err())
 	try("xtrim", c.XTrimMaxLen(ctx, key, 1).Err())
-	try("scan", n.eachMaster(ctx, func(client redis.Cmdable) error { return client.Scan(ctx, 0, key, 1).Err() }))
-	try("wait", c.Do(ctx, "wait", 0, 1).Err())
-	try("watch", c.Watch(ctx, func(*redis.Tx) error { return nil }, key))
+	try("watch", c.Watch(ctx, func(tx *redis.Tx) error {
+		try("unwatch", tx.Unwatch(ctx).Err())
+		return nil
+	}, key))
 	_, err := c.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
 		pipe.PTTL(ctx, key)
 		return nil
 	})
-	if !slices.Contains(refused, "pttl") {
+	if !slices.Contains(r.commands, "pttl") {
 		try("multi, exec", err)
 	}
 	try("publish", c.Publish(ctx, key, "").Err())
@@ -74,20 +127,35 @@ func (n *node) checkRights(ctx context.Context) check {
 	_ = subscription.Close()
 	try("del", c.Del(ctx, key).Err())
 	try("unlink", c.Unlink(ctx, key).Err())
-	return rightsCheck(n.prefix, refused, keys, unanswered)
 }
 
-func rightsCheck(prefix string, refused []string, keys, unanswered bool) check {
+// tryAsking sends another command behind it, which takes its effect.
+func (n *node) tryAsking(ctx context.Context, client *redis.Client) error {
+	pipe := client.Pipeline()
+	asking := pipe.Do(ctx, "asking")
+	pipe.Ping(ctx)
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	return asking.Err()
+}
+
+func (n *node) isCluster() bool {
+	_, ok := n.log.(*redis.ClusterClient)
+	return ok
+}
+
+func (r *rights) check(prefix string) check {
 	switch {
-	case len(refused) > 0 && keys:
+	case len(r.commands) > 0 && r.keys:
 		return check{
-			"rights", statusFail, "keys or channels are refused to " + strings.Join(refused, ", "),
+			"rights", statusFail, "keys or channels are refused to " + strings.Join(r.commands, ", "),
 			fmt.Sprintf("ACL SETUSER <user> '~%[1]s:*' '&%[1]s:*'", prefix),
 		}
-	case len(refused) > 0:
-		grant := strings.ReplaceAll(strings.Join(refused, " +"), ", ", " +")
-		return check{"rights", statusFail, "redis refuses " + strings.Join(refused, ", "), "ACL SETUSER <user> +" + grant}
-	case unanswered:
+	case len(r.commands) > 0:
+		grant := strings.ReplaceAll(strings.Join(r.commands, " +"), ", ", " +")
+		return check{"rights", statusFail, "redis refuses " + strings.Join(r.commands, ", "), "ACL SETUSER <user> +" + grant}
+	case r.unwritable != nil:
+		return check{"rights", statusFail, "redis takes no writes: " + r.unwritable.Error(), "nothing is stored and nothing can be purged: make Redis writable, or name a server that is"}
+	case r.unanswered:
 		return check{"rights", statusSkip, "not all commands could be tried in time", ""}
 	}
 	return check{"rights", statusOK, "every command that the cache needs is allowed", ""}
@@ -96,7 +164,7 @@ func rightsCheck(prefix string, refused []string, keys, unanswered bool) check {
 // names calls f with the names of up to doctorKeys keys under the prefix.
 func (n *node) names(ctx context.Context, f func([]string) error) error {
 	seen := 0
-	return n.eachMaster(ctx, func(client redis.Cmdable) error {
+	return n.eachMaster(ctx, func(client *redis.Client) error {
 		for cursor := uint64(0); seen < doctorKeys; {
 			names, next, err := client.Scan(ctx, cursor, n.prefix+":*", 500).Result()
 			if err != nil {

@@ -4,11 +4,9 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"mime"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -81,18 +79,16 @@ func fieldsOf(rec *store.Record) http.Header {
 }
 
 func handleEntries(app *App, w http.ResponseWriter, r *http.Request) error {
-	query := r.URL.Query()
-	limit := defaultListed
-	if text := query.Get("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > maxListed {
-			return apiError(http.StatusBadRequest, fmt.Errorf("limit: %q is not between 1 and %d", text, maxListed))
-		}
-		limit = n
+	if err := onlyParameters(r, "namespace", "pattern", "limit", "cursor"); err != nil {
+		return err
 	}
+	limit, err := parseLimit(r, defaultListed, maxListed)
+	if err != nil {
+		return err
+	}
+	query := r.URL.Query()
 	matches := func(*journal.Subject) bool { return true }
 	if pattern := query.Get("pattern"); pattern != "" {
-		var err error
 		selector := journal.Selector{Kind: journal.KindPattern, Value: pattern}
 		if matches, err = app.node.journal.Matcher(journal.Purge{Selectors: []journal.Selector{selector}}); err != nil {
 			return apiError(http.StatusBadRequest, err)
@@ -167,36 +163,40 @@ func namesOf(prefix, full string) []store.Key {
 func (n *node) entry(ctx context.Context, full string) (l *listed, rec *store.Record, err error) {
 	now := time.Now()
 	for _, key := range namesOf(n.prefix, full) {
-		memory, inRedis, redisErr := n.store.Inspect(ctx, key, now)
-		if err = redisErr; errors.Is(err, store.ErrForeignKey) {
+		memory, inRedis, failed := n.store.Inspect(ctx, key, now)
+		if errors.Is(failed, store.ErrForeignKey) {
 			return nil, nil, nil
 		}
-		for _, found := range []*store.Record{memory, inRedis} {
-			if found == nil {
+		var tiers []string
+		for _, in := range []struct {
+			tier store.TierName
+			rec  *store.Record
+		}{{store.TierMemory, memory}, {store.TierRedis, inRedis}} {
+			if in.rec == nil {
 				continue
 			}
-			if other := n.list(found, found.Weight(), now); other != nil && l == nil {
-				l, rec = other, found
+			one := n.list(in.rec, in.rec.Weight(), now)
+			if one == nil {
+				continue
 			}
+			if tiers == nil {
+				l, rec = one, in.rec
+			}
+			tiers = append(tiers, in.tier.String())
+			l.Tiers = tiers
 		}
-		if l == nil {
-			continue
-		}
-		if memory != nil || (n.memory != nil && n.memory.Has(full)) {
-			l.Tiers = append(l.Tiers, store.TierMemory.String())
-		}
-		if inRedis != nil {
-			l.Tiers = append(l.Tiers, store.TierRedis.String())
-			return l, rec, nil
-		}
-		if memory == nil || n.redis == nil || len(full) == len(key.Name) {
-			return l, rec, nil
+		if failed != nil || slices.Contains(tiers, store.TierRedis.String()) {
+			return l, rec, failed
 		}
 	}
-	return l, rec, err
+	return l, rec, nil
 }
 
-func entryKey(app *App, r *http.Request) (string, error) {
+// entryKey reads the parameter key of a route that has others, too.
+func entryKey(app *App, r *http.Request, others ...string) (string, error) {
+	if err := onlyParameters(r, append(others, "key")...); err != nil {
+		return "", err
+	}
 	key := r.URL.Query().Get("key")
 	if key == "" {
 		return "", apiError(http.StatusBadRequest, errors.New("key is missing"))
@@ -208,7 +208,7 @@ func entryKey(app *App, r *http.Request) (string, error) {
 }
 
 func handleEntry(app *App, w http.ResponseWriter, r *http.Request) error {
-	key, err := entryKey(app, r)
+	key, err := entryKey(app, r, "body")
 	if err != nil {
 		return err
 	}
@@ -239,7 +239,7 @@ func bodyText(body []byte, contentType string) (text, encoding string) {
 }
 
 func handleDeleteEntry(app *App, w http.ResponseWriter, r *http.Request) error {
-	key, err := entryKey(app, r)
+	key, err := entryKey(app, r, "wait")
 	if err != nil {
 		return err
 	}

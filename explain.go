@@ -140,12 +140,10 @@ func explanationOf(r *http.Request) *explanation {
 }
 
 func handleExplain(app *App, w http.ResponseWriter, r *http.Request) error {
-	query := r.URL.Query()
-	for name := range query {
-		if name != "url" && name != "method" && name != "header" {
-			return apiError(http.StatusBadRequest, fmt.Errorf("unknown parameter %q", name))
-		}
+	if err := onlyParameters(r, "url", "method", "header"); err != nil {
+		return err
 	}
+	query := r.URL.Query()
 	server, u, err := app.serverOf(query.Get("url"))
 	if err != nil {
 		return apiError(http.StatusBadRequest, err)

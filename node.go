@@ -22,19 +22,20 @@ import (
 // Everything but app is set by newNode and never changed. Nothing runs and
 // nothing dials before start.
 type node struct {
-	prefix    string
-	client    redis.UniversalClient // for records; nil with `redis off`
-	journal   *journal.Journal
-	log       redis.UniversalClient // of the journal; nil with `redis off`
-	memory    *store.Memory         // nil with `memory off`
-	redis     *store.Redis          // nil with `redis off`
-	store     *store.Tiered
-	stats     stats.Registry
-	endpoints *stats.Endpoints
-	history   *stats.History
-	fleet     *stats.Fleet
-	metrics   nodeMetrics
-	tails     tails
+	prefix     string
+	client     redis.UniversalClient // for records; nil with `redis off`
+	journal    *journal.Journal
+	log        redis.UniversalClient // of the journal; nil with `redis off`
+	replicated bool                  // replicas may take over
+	memory     *store.Memory         // nil with `memory off`
+	redis      *store.Redis          // nil with `redis off`
+	store      *store.Tiered
+	stats      stats.Registry
+	endpoints  *stats.Endpoints
+	history    *stats.History
+	fleet      *stats.Fleet
+	metrics    nodeMetrics
+	tails      tails
 
 	// The configuration that runs: the logs of an older one may be closed, and
 	// its rules are gone.
@@ -92,9 +93,8 @@ func newNode(conn *connection, app *App) *node {
 	n.app.Store(app)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	var readTimeout, writeTimeout time.Duration
-	replicated := false
 	if conn != nil {
-		readTimeout, writeTimeout, replicated = conn.ReadTimeout, conn.WriteTimeout, conn.replicated()
+		readTimeout, writeTimeout, n.replicated = conn.ReadTimeout, conn.WriteTimeout, conn.replicated()
 		n.client = conn.client()
 		n.client.AddHook(n.metrics.redis)
 		n.redis = store.NewRedis(n.client, app.Prefix)
@@ -106,7 +106,7 @@ func newNode(conn *connection, app *App) *node {
 	}
 	n.journal = journal.New(journal.Options{
 		Client: n.log, Prefix: app.Prefix, Version: moduleVersion(), ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
-		MaxAge: maxLifetime, Replicated: replicated,
+		MaxAge: maxLifetime, Replicated: n.replicated,
 		URLForms: n.urlForms, Expand: n.expandEvent,
 		Empty: n.emptyMemory, OnEntry: n.onEntry, OnMalformed: n.onMalformed, OnGap: n.onGap, OnReach: n.onReach,
 	})

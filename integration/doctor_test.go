@@ -56,6 +56,12 @@ func TestDoctor(t *testing.T) {
 		t.Errorf("a warning passes --strict:\n%s", out)
 	}
 
+	rds.do(t, "REPLICAOF", "127.0.0.1", "1") // it takes no writes then
+	if ok, checks = node.doctor(t); ok || !strings.HasPrefix(checks["rights"], "fail ") || !strings.Contains(checks["rights"], "READONLY") {
+		t.Errorf("ok %t, rights of a replica: %q", ok, checks["rights"])
+	}
+	rds.do(t, "REPLICAOF", "NO", "ONE")
+
 	rds.do(t, "SET", "cache:general:mine", "no record")
 	_, checks = node.doctor(t)
 	for _, name := range []string{"lifetimes", "foreign keys"} {
@@ -96,7 +102,7 @@ func TestDoctorRights(t *testing.T) {
 			t.Errorf("%s: %q with the rights of README", name, checks[name])
 		}
 	}
-	for _, right := range []string{"getrange", "publish", "subscribe", "multi", "watch", "evalsha", "wait"} {
+	for _, right := range []string{"getrange", "publish", "subscribe", "multi", "watch", "unwatch", "evalsha", "wait"} {
 		rds.do(t, "ACL", "SETUSER", "cache", "-"+right)
 		ok, checks = node.doctor(t)
 		if ok || !strings.HasPrefix(checks["rights"], "fail ") || !strings.Contains(checks["rights"], right) {

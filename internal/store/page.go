@@ -52,9 +52,9 @@ func parseCursor(text string) (c cursor, err error) {
 }
 
 // Page calls f with the metadata and the stored size of the records behind a
-// cursor until f has taken limit of them, or a few more, or ctx has ended. It
-// returns the cursor behind the last one; "" at the end. The first cursor is "".
-// What is stored all the while is seen at least once.
+// cursor until f has taken limit of them, or a few more, or ctx has ended behind
+// the first step. It returns the cursor behind the last one; "" at the end. The
+// first cursor is "". What is stored all the while is seen at least once.
 func (r *Redis) Page(ctx context.Context, from string, limit int, f func(*Record, int64) bool) (string, error) {
 	at, err := parseCursor(from)
 	if err != nil {
@@ -64,6 +64,7 @@ func (r *Redis) Page(ctx context.Context, from string, limit int, f func(*Record
 	if err != nil {
 		return "", err
 	}
+	stepped := false
 	for _, m := range masters {
 		if m.addr < at.master {
 			continue
@@ -72,13 +73,18 @@ func (r *Redis) Page(ctx context.Context, from string, limit int, f func(*Record
 			at = cursor{master: m.addr}
 		}
 		for {
-			if err := r.pageStep(ctx, m.client, &at, &limit, f); err != nil {
+			err := r.pageStep(ctx, m.client, &at, &limit, f)
+			switch {
+			case err != nil && ctx.Err() != nil && stepped:
+				return at.String(), nil // to begin with the step that failed
+			case err != nil:
 				return "", err
 			}
+			stepped = true
 			if at.scan == 0 {
 				break
 			}
-			if limit <= 0 || ctx.Err() != nil {
+			if limit <= 0 {
 				return at.String(), nil
 			}
 		}
@@ -90,7 +96,8 @@ func (r *Redis) Page(ctx context.Context, from string, limit int, f func(*Record
 	return "", nil
 }
 
-// pageStep takes the records of one step, and leaves at behind it.
+// pageStep takes the records of one step, and leaves at behind it; after an error
+// it has taken none.
 func (r *Redis) pageStep(ctx context.Context, client redis.Cmdable, at *cursor, limit *int, f func(*Record, int64) bool) error {
 	count := int64(min(max(*limit, 1), maxPageCount))
 	names, next, err := client.Scan(ctx, at.scan, escapeGlob(r.prefix)+"*", count).Result()
