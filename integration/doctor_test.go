@@ -118,10 +118,14 @@ func TestDoctorRights(t *testing.T) {
 
 func TestDoctorFindings(t *testing.T) {
 	t.Parallel()
-	node := startCaddy(t, layout{cache: "namespace unused", site: "route {\nredis_cache\nencode\n}\nrespond ok"})
+	node := startCaddy(t, layout{cache: "namespace unused", site: "route {\nredis_cache {\nttl 1m\n}\nencode\n}\nrespond ok"})
+	for range 10 {
+		node.want(t, "BYPASS", "/", "Cookie", "session=hidden")
+	}
 	ok, checks := node.doctor(t)
 	if !ok || !strings.HasPrefix(checks["redis"], "skip ") || !strings.Contains(checks["configuration"], "encode runs behind") ||
-		!strings.Contains(checks["configuration"], "namespace unused") {
+		!strings.Contains(checks["configuration"], "namespace unused") || strings.Contains(checks["configuration"], "hidden") ||
+		!strings.Contains(checks["configuration"], `ttl does not hold for 10 of 10 requests, which carried credentials such as "cookie session"`) {
 		t.Errorf("ok %t, %v", ok, checks)
 	}
 	rds := startRedis(t)

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -24,11 +26,7 @@ func TestTopologies(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			top := start(t)
-			t.Cleanup(func() {
-				for _, line := range top.denied(t) {
-					t.Errorf("not allowed: %s", line)
-				}
-			})
+			t.Cleanup(func() { top.checkDenied(t) })
 			f := newFleet(t, nil)
 			f.connect = top.connect
 			f.join(t, f.layout())
@@ -38,6 +36,7 @@ func TestTopologies(t *testing.T) {
 			case "cluster":
 				f.testMigration(t, top)
 				f.testFailover(t, top)
+				f.testUncovered(t, top)
 			case "sentinel":
 				f.testFailover(t, top)
 			}
@@ -68,12 +67,16 @@ func (f *fleet) testTopology(t *testing.T, top *topology) {
 
 	// What the listings say.
 	f.current.Add(1)
-	want := 0.0
+	points := make(map[string]bool)
 	for i := range 20 { // in every part of a cluster
 		miss := one.want(t, "MISS", fmt.Sprint("/api/v1/points/", i))
 		top.await(t, miss.key())
-		want++
+		points[miss.key()] = true
 	}
+	if got := two.entries(t, "namespace=points", 7); !maps.Equal(got, points) {
+		t.Errorf("entries %v, want %v", got, points)
+	}
+	want := float64(len(points))
 	stats := two.json(t, http.StatusOK, http.MethodGet, "/redis_cache/stats", "")
 	if got := number(t, stats, "namespaces", "points", "keys"); got != want || stats["breaker"] != "closed" || stats["partial"] != nil {
 		t.Errorf("%v keys, want %v; %v", got, want, stats)
@@ -87,6 +90,7 @@ func (f *fleet) testTopology(t *testing.T, top *topology) {
 		t.Errorf("listed is %v, answered was %v", line, answer)
 	}
 	eventually(t, "the purge is counted", func() bool { return one.removed(t, 1)[0] == want })
+	f.testEntry(t, top)
 	if lines := two.json(t, http.StatusOK, http.MethodGet, "/redis_cache/nodes", "")["nodes"].([]any); len(lines) < 2 {
 		t.Errorf("nodes: %v", lines)
 	}
@@ -110,6 +114,79 @@ func (f *fleet) testTopology(t *testing.T, top *topology) {
 		f.settled(t, path)
 	}
 	f.testRights(t, top)
+	f.testDoctor(t, top)
+}
+
+// testEntry looks at one stored response and deletes it on another node than the one that has it in
+// memory.
+func (f *fleet) testEntry(t *testing.T, top *topology) {
+	t.Helper()
+	key := f.nodes[0].want(t, "MISS", "/api/v1/users/entry").key()
+	top.await(t, key)
+	entry := "/redis_cache/entry?key=" + url.QueryEscape(key)
+	if e := f.nodes[1].json(t, http.StatusOK, http.MethodGet, entry, ""); e["key"] != key || fmt.Sprint(e["tiers"]) != "[redis]" {
+		t.Errorf("entry %v", e)
+	}
+	f.nodes[1].json(t, http.StatusOK, http.MethodDelete, entry+"&wait=10s", "")
+	for _, n := range f.nodes {
+		n.json(t, http.StatusNotFound, http.MethodGet, entry, "")
+	}
+}
+
+// testDoctor examines a healthy Redis with the rights that README says it needs for that.
+func (f *fleet) testDoctor(t *testing.T, top *topology) {
+	t.Helper()
+	top.allowDoctor(t)
+	want := []string{"redis", "rights", "version", "memory", "clock", "lifetimes", "foreign keys", "configuration"}
+	if len(top.servers) > 1 {
+		want = append(want, "replicas") // of a master
+	}
+	if _, cluster := top.client.(*redis.ClusterClient); cluster {
+		want = append(want, "cluster")
+	}
+	var checks map[string]string
+	healthy := func() (ok bool) {
+		ok, checks = f.nodes[0].doctor(t)
+		return ok && !slices.ContainsFunc(want, func(name string) bool { return !strings.HasPrefix(checks[name], "ok ") })
+	}
+	if !within(patience, healthy) { // it takes a second to give keys their lifetimes after FLUSHALL
+		t.Errorf("a healthy Redis: %v", checks)
+	}
+}
+
+// allowDoctor gives the rights that only the doctor needs. A server that is started again has lost
+// them.
+func (top *topology) allowDoctor(t *testing.T) {
+	t.Helper()
+	for _, r := range top.servers {
+		for _, rule := range aclRules(t, "caddy redis-cache doctor") {
+			r.do(t, "ACL", "SETUSER", "cache", rule)
+		}
+	}
+}
+
+// testUncovered takes a right from one master, and then a slot.
+func (f *fleet) testUncovered(t *testing.T, top *topology) {
+	t.Helper()
+	top.allowDoctor(t)
+	top.checkDenied(t)
+	master := top.masterOf(t, journalKey)
+	master.do(t, "ACL", "SETUSER", "cache", "-hincrby")
+	ok, checks := f.nodes[0].doctor(t)
+	if ok || !strings.HasPrefix(checks["rights"], "fail redis refuses hincrby") {
+		t.Errorf("without a right on one master: ok %t, %q", ok, checks["rights"])
+	}
+	master.do(t, "ACL", "SETUSER", "cache", "+hincrby")
+	master.do(t, "ACL", "LOG", "RESET")
+
+	master.do(t, "CLUSTER", "DELSLOTS", top.client.ClusterKeySlot(t.Context(), journalKey).Val())
+	uncovered := func() bool {
+		ok, checks = f.nodes[0].doctor(t)
+		return !ok && strings.HasPrefix(checks["cluster"], "fail ") && strings.Contains(checks["cluster"], "16383 of 16384")
+	}
+	if !within(patience, uncovered) {
+		t.Errorf("without a slot: %v", checks)
+	}
 }
 
 // ready waits until both nodes keep responses in Redis, and know each other.
@@ -143,7 +220,6 @@ func (f *fleet) testRights(t *testing.T, top *topology) {
 		{"HKEYS", removed},
 		{"HDEL", removed, "a"},
 		{"UNWATCH"},
-		{"DISCARD"},
 	} {
 		got, err := top.servers[0].client.Do(t.Context(), append([]any{"ACL", "DRYRUN", "cache"}, command...)...).Text()
 		if err != nil || got != "OK" {
