@@ -120,7 +120,7 @@ func TestDoctorFindings(t *testing.T) {
 	t.Parallel()
 	node := startCaddy(t, layout{cache: "namespace unused", site: "route {\nredis_cache {\nttl 1m\n}\nencode\n}\nrespond ok"})
 	for range 10 {
-		node.want(t, "BYPASS", "/", "Cookie", "session=hidden")
+		node.want(t, "BYPASS", "/", "Cookie: session=hidden")
 	}
 	ok, checks := node.doctor(t)
 	if !ok || !strings.HasPrefix(checks["redis"], "skip ") || !strings.Contains(checks["configuration"], "encode runs behind") ||
