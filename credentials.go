@@ -51,7 +51,7 @@ func (p *Policy) credentialsOf(r *http.Request, userID string) (c credentials) {
 	for name := range cookies(r.Header) {
 		if !p.isAnonymousCookie(name) {
 			c.other = true
-			c.name = "cookie " + name
+			c.name = cookieCredential(r.Header, name)
 			break
 		}
 	}
@@ -72,11 +72,18 @@ func (c *credentialed) count(x *exchange) {
 		return
 	}
 	c.kept.Add(1)
-	if latest := c.name.Load(); latest == nil || *latest != x.credentials.name {
-		name := x.credentials.name // not the whole exchange
-		c.name.Store(&name)
+	name := x.credentials.name
+	name = name[:min(len(name), maxShownName)]
+	if latest := c.name.Load(); latest == nil || *latest != name {
+		c.setName(name)
 	}
 }
+
+// maxShownName bounds what is kept of a name that a client has chosen.
+const maxShownName = 64
+
+// setName is apart, so that counting alone allocates nothing.
+func (c *credentialed) setName(name string) { c.name.Store(&name) }
 
 func (c *credentialed) counts() (requests, kept uint64, name string) {
 	requests, kept = c.requests.Load(), c.kept.Load()
@@ -126,6 +133,19 @@ func cookies(header http.Header) iter.Seq2[string, string] {
 			}
 		}
 	}
+}
+
+// cookieCredential is how a cookie is called where the reason is shown. One without
+// "=" may be all value.
+func cookieCredential(header http.Header, name string) string {
+	for _, line := range header["Cookie"] {
+		for pair := range strings.SplitSeq(line, ";") {
+			if n, _, named := strings.Cut(pair, "="); named && strings.TrimSpace(n) == name {
+				return "cookie " + name
+			}
+		}
+	}
+	return "cookie without a name"
 }
 
 // cookieValues iterates over the values of the cookies with one name.

@@ -168,11 +168,17 @@ func TestLintCredentials(t *testing.T) {
 	}
 }
 
-// TestCredentialsCost counts a hit without an allocation.
+// TestCredentialsCost counts hits without an allocation, and keeps no more of a name
+// than it has to.
 func TestCredentialsCost(t *testing.T) {
 	x, c := &exchange{outcome: OutcomeHit}, new(credentialed)
 	if got := testing.AllocsPerRun(100, func() { c.count(x) }); got != 0 {
 		t.Errorf("%v allocations", got)
+	}
+	x.reason, x.credentials.name = ReasonCredentials, strings.Repeat("n", 1000)
+	c.count(x)
+	if requests, kept, name := c.counts(); requests != 102 || kept != 1 || len(name) != maxShownName {
+		t.Errorf("%d requests, %d kept, a name of %d", requests, kept, len(name))
 	}
 }
 

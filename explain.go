@@ -410,7 +410,7 @@ func (x *exchange) explainCredentials() *explainedCredentials {
 	}
 	for name := range cookies(x.r.Header) {
 		if !matchesAny(analyticsCookies, name) && !matchesAny(p.IgnoreCookies, name) {
-			c.Found = append(c.Found, "cookie "+name)
+			c.Found = append(c.Found, cookieCredential(x.r.Header, name))
 		}
 	}
 	switch {

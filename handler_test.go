@@ -235,6 +235,7 @@ func TestCredentialsAreNotServedFromAnonymous(t *testing.T) {
 	s := newSite(t, `{}`, answer("x", "Cache-Control", "max-age=60"))
 	s.get("/a")
 	expect(t, s.get("/a", "Cookie", "session=1"), OutcomeBypass, "detail=\"credentials cookie session\"")
+	expect(t, s.get("/a", "Cookie", "_ga=1; secret"), OutcomeBypass, "detail=\"credentials cookie without a name\"")
 	expect(t, s.get("/a"), OutcomeHit, "hit")
 }
 
