@@ -124,7 +124,7 @@ func worst(infos []map[string]string, f func(map[string]string) check) (found ch
 }
 
 // eachMaster calls f with every server that holds keys, one at a time. It returns
-// an error if there is one that f returned an error for, or none at all.
+// the first error of f, and one when no server is known.
 func (n *node) eachMaster(ctx context.Context, f func(*redis.Client) error) error {
 	cluster, ok := n.log.(*redis.ClusterClient)
 	if !ok {
