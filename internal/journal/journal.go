@@ -156,6 +156,7 @@ type Journal struct {
 	stateMu sync.Mutex
 	lease   atomic.Pointer[time.Time] // when the last proof began; nil without one
 	read    atomic.Pointer[time.Time] // when the last read began that came to the end
+	began   atomic.Pointer[time.Time] // when Start was called
 	phase   atomic.Uint32
 	closed  atomic.Bool
 
@@ -232,6 +233,8 @@ func (j *Journal) Start() {
 		j.beReady()
 		return
 	}
+	now := time.Now()
+	j.began.Store(&now)
 	j.base, j.stop = context.WithCancel(context.Background())
 	j.running.Go(func() { j.follow(j.base) })
 }

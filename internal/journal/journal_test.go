@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 var all = Selector{Kind: KindAll}
@@ -83,6 +85,22 @@ func TestJoinerKnowsEarlierPurges(t *testing.T) {
 func (n *testNode) entries() (entries []Entry) {
 	n.events.locked(func() { entries = slices.Clone(n.events.entries) })
 	return entries
+}
+
+// TestLagWithoutRedis is about a node that has never reached Redis: it falls
+// behind from its start on.
+func TestLagWithoutRedis(t *testing.T) {
+	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
+	defer client.Close()
+	n := newNode(t, client)
+	if lag := n.Stats().Lag; lag != 0 {
+		t.Errorf("before it has started the node lags by %v", lag)
+	}
+	n.Start()
+	defer n.Close(context.Background())
+	var first time.Duration
+	eventually(t, "the node lags", func() bool { first = n.Stats().Lag; return first > 0 })
+	eventually(t, "the node lags more", func() bool { return n.Stats().Lag > first })
 }
 
 func TestLeaverIsNotWaitedFor(t *testing.T) {

@@ -30,8 +30,9 @@ type Stats struct {
 	Standing Standing
 	Position Position
 	Floor    ID
-	// Lag is how long ago the last read began that came to the end of the journal.
-	// A quiet node reads once per heartbeat.
+	// Lag is how long ago the last read began that came to the end of the journal,
+	// or how long ago the node started if none has. A quiet node reads once per
+	// heartbeat.
 	Lag   time.Duration
 	Marks int // size of the table
 	Queue int // purges of requests that wait for Redis
@@ -62,8 +63,8 @@ func (j *Journal) Stats() Stats {
 }
 
 func (j *Journal) lag() time.Duration {
-	if read := j.read.Load(); read != nil {
-		return elapsed(*read, time.Now())
+	if since := cmp.Or(j.read.Load(), j.began.Load()); since != nil {
+		return elapsed(*since, time.Now())
 	}
 	return 0
 }
