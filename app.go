@@ -75,6 +75,7 @@ type App struct {
 	mu       sync.Mutex      // guards what follows
 	policies []*Policy       // of every handler, for selectors by URL
 	used     map[string]bool // namespaces that a handler names
+	private  map[string]bool // namespaces whose keys may hold what is not to be shown
 }
 
 const (
@@ -192,8 +193,21 @@ func (a *App) resolve() error {
 		if err := a.checkNamespace(name, policy); err != nil {
 			return fmt.Errorf("namespace %s: %w", name, err)
 		}
+		a.notePrivate(name, policy) // other nodes may use it
 	}
 	return nil
+}
+
+func (a *App) notePrivate(namespace string, policy *Policy) {
+	if !policy.privateKey() {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.private == nil {
+		a.private = make(map[string]bool)
+	}
+	a.private[namespace] = true
 }
 
 func (a *App) checkNamespace(name string, policy *Policy) error {
@@ -266,6 +280,7 @@ func (a *App) policyOf(namespace string, directive Policy) (Policy, error) {
 	}
 	a.used[namespace] = true
 	a.mu.Unlock()
+	a.notePrivate(namespace, &merged)
 	return merged, errors.Join(merged.validate(), merged.validateMerged())
 }
 

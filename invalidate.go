@@ -231,7 +231,7 @@ func (x *exchange) targets(status int, header http.Header) []journal.Selector {
 // forget purges one stored response that has turned out to be wrong.
 func (x *exchange) forget(rec *store.Record) {
 	by := byRequest
-	if key := x.h.policy.Key; key != nil && private(key.Template) {
+	if x.h.policy.privateKey() {
 		by = byPrivateRequest
 	}
 	err := x.h.node.journal.AppendAsync(journal.Purge{
@@ -351,13 +351,7 @@ func (n *node) onEntry(e journal.Entry) {
 		return
 	}
 	n.countPurge(e.ID)
-	selectors := make([]string, len(e.Selectors))
-	for i, s := range e.Selectors {
-		selectors[i], _, _ = strings.Cut(s.String(), "?") // no query value is logged
-		if e.By == byPrivateRequest {
-			selectors[i] = s.Kind.String()
-		}
-	}
+	selectors := n.app.Load().shown(&e)
 	n.logger().Info("cache_invalidate", zap.String("id", e.ID.String()), zap.Strings("selectors", selectors),
 		zap.Bool("soft", e.Soft()), zap.String("by", e.By), zap.String("reason", e.Reason))
 	n.emit("purged", map[string]any{"id": e.ID.String(), "selectors": selectors, "soft": e.Soft(), "by": e.By})

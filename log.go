@@ -7,6 +7,8 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 )
 
 // Nothing that is logged or streamed holds a cookie, a token, a body or a query
@@ -31,7 +33,7 @@ func (x *exchange) log(took time.Duration) {
 // is not to be shown.
 func (x *exchange) shownKey() string {
 	full := x.answered.Full
-	if full == "" || x.h.policy.Key == nil || !private(x.h.policy.Key.Template) {
+	if full == "" || !x.h.policy.privateKey() {
 		return full
 	}
 	start := len(x.h.app.Prefix) + 1 + len(x.h.Namespace) + 1
@@ -49,6 +51,53 @@ var placeholders = regexp.MustCompile(`\{([^{}]*)\}`)
 func private(template string) bool {
 	for _, match := range placeholders.FindAllStringSubmatch(template, -1) {
 		if !shownPlaceholder(match[1]) {
+			return true
+		}
+	}
+	return false
+}
+
+// privateKey reports whether keys may hold what is not to be shown.
+func (p *Policy) privateKey() bool { return p.Key != nil && private(p.Key.Template) }
+
+// shown are the selectors of a purge as log and events show them: by name only
+// where they may hold what is not to be shown. Who purges by key has seen it in
+// X-Cache-Key.
+func (a *App) shown(e *journal.Entry) []string {
+	shown := make([]string, len(e.Selectors))
+	for i, s := range e.Selectors {
+		shown[i] = s.String()
+		switch s.Kind {
+		case journal.KindURL, journal.KindPrefix:
+			shown[i], _, _ = strings.Cut(shown[i], "?")
+		case journal.KindKey:
+			if a.hasPrivateKeys(s.Value) {
+				shown[i] = s.Kind.String()
+			}
+		case journal.KindPattern:
+			literal := s.Value
+			if end := strings.IndexAny(literal, `*?[\`); end >= 0 {
+				literal = literal[:end]
+			}
+			if a.hasPrivateKeys(literal) {
+				shown[i] = s.Kind.String()
+			}
+		case journal.KindNamespace, journal.KindTag, journal.KindHost, journal.KindUser, journal.KindAll:
+		}
+		if e.By == byPrivateRequest {
+			shown[i] = s.Kind.String()
+		}
+	}
+	return shown
+}
+
+// hasPrivateKeys reports whether what begins so may be of a namespace whose keys
+// may hold what is not to be shown.
+func (a *App) hasPrivateKeys(begin string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for namespace := range a.private {
+		if namespace += ":"; strings.HasPrefix(begin, namespace) || strings.HasPrefix(namespace, begin) {
 			return true
 		}
 	}

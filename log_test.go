@@ -3,6 +3,7 @@ package rediscache
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -17,6 +18,8 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 )
 
 func TestLog(t *testing.T) {
@@ -96,6 +99,44 @@ func TestNothingSecretIsShown(t *testing.T) {
 		if !strings.Contains(text.String(), shown) {
 			t.Errorf("%s is missing in\n%s", shown, &text)
 		}
+	}
+}
+
+// TestPurgesAreShown purges as an operator does, who knows the keys from
+// X-Cache-Key.
+func TestPurgesAreShown(t *testing.T) {
+	for _, c := range []struct {
+		template string
+		selector journal.Selector
+		want     string
+	}{
+		{"{http.request.uri.query.token}:x", journal.Selector{Kind: journal.KindKey, Value: "general:secret:x"}, "key"},
+		{"{http.request.uri.query.token}:x", journal.Selector{Kind: journal.KindKey, Value: "PREFIX:general:secret:x:0123"}, "key"},
+		{"{http.request.uri.query.token}:x", journal.Selector{Kind: journal.KindKey, Value: "other:1:x"}, "key other:1:x"},
+		{"{http.request.uri.query.token}:x", journal.Selector{Kind: journal.KindPattern, Value: "general:secret:?"}, "pattern"},
+		{"{http.request.uri.query.token}:x", journal.Selector{Kind: journal.KindPattern, Value: "gen*:secret:?"}, "pattern"},
+		{"{http.request.uri.query.token}:x", journal.Selector{Kind: journal.KindPattern, Value: "*secret*"}, "pattern"},
+		{"{http.request.uri.query.token}:x", journal.Selector{Kind: journal.KindPattern, Value: "general2:12?:*"}, "pattern general2:12?:*"},
+		{"{http.request.uri.query.token}:x", journal.Selector{Kind: journal.KindTag, Value: "company-7"}, "tag company-7"},
+		{"{http.request.uri.path}:x", journal.Selector{Kind: journal.KindKey, Value: "PREFIX:general:/a:x:0123"}, "key general:/a:x:0123"},
+		{"{http.request.uri.path}:x", journal.Selector{Kind: journal.KindPattern, Value: "user:12?:*"}, "pattern user:12?:*"},
+		{"{http.request.uri.path}:x", journal.Selector{Kind: journal.KindTag, Value: "really?"}, "tag really?"},
+		{"{http.request.uri.path}:x", journal.Selector{Kind: journal.KindURL, Value: "http://example.com/a?token=secret"}, "url http://example.com/a"},
+		{"{http.request.uri.path}:x", journal.Selector{Kind: journal.KindPrefix, Value: "http://example.com/a?token=secret"}, "prefix http://example.com/a"},
+	} {
+		s := newSite(t, `{"key":{"template":"`+c.template+`"}}`, answer("body"))
+		core, logged := observer.New(zap.InfoLevel)
+		s.handler.app.logger = zap.New(core)
+		c.selector.Value = strings.Replace(c.selector.Value, "PREFIX", s.handler.app.Prefix, 1)
+		s.purge(journal.Purge{Selectors: []journal.Selector{c.selector}, By: "ops"})
+		lines := logged.FilterMessage("cache_invalidate").All()
+		if len(lines) != 1 {
+			t.Fatalf("%d purges are logged", len(lines))
+		}
+		if got := fmt.Sprint(lines[0].ContextMap()["selectors"]); got != "["+c.want+"]" {
+			t.Errorf("key %s: %s is shown as %s, want %s", c.template, c.selector, got, c.want)
+		}
+		s.close()
 	}
 }
 

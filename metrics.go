@@ -51,7 +51,7 @@ var (
 	descEvictions = newDesc("evictions_total", "Stored responses that made room for others in memory.")
 	descStored    = newDesc("stored_bytes_total", "Size of the responses written to Redis, before and after compression.", "stage")
 	descBreaker   = newDesc("breaker_state", "Circuit breaker in front of Redis: 0 closed, 1 open.")
-	descLag       = newDesc("journal_lag_seconds", "Time since the node last knew that it had read the whole journal.")
+	descLag       = newDesc("journal_lag_seconds", "Time since the node last knew that it had read the whole journal, or since it started.")
 	descWarm      = newDesc("warm_total", "Requests sent for warming, by result.", "result")
 	descErrors    = newDesc("errors_total", "What went wrong behind the answers, by kind.", "kind")
 

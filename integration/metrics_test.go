@@ -217,24 +217,36 @@ func TestLogsHoldNoSecrets(t *testing.T) {
 	})
 	fields := []string{"Cookie: sid=secret-cookie", "Authorization: Bearer secret-auth"}
 	node.get(t, "/w/1?token=secret-query", fields...)
-	node.get(t, "/w/1?token=secret-query", fields...)
+	key := node.get(t, "/w/1?token=secret-query", fields...).header.Get("X-Cache-Key")
+	node.purge(t, fmt.Sprintf(`{"key":%q,"by":"by key"}`, key))
+	node.purge(t, `{"pattern":"watched:secret-query:*","by":"by pattern"}`)
 	node.do(t, http.MethodPost, "/w/1?token=secret-query", "secret-body", fields...)
 	events := make(map[string]bool)
 	eventually(t, "everything is logged", func() bool {
 		for text := range strings.Lines(node.proc.log.String()) {
-			var line struct{ Logger, Msg string }
-			if json.Unmarshal([]byte(text), &line) != nil || !strings.Contains(line.Logger, "redis_cache") {
+			var line struct{ Logger, Msg, By, Name string }
+			if json.Unmarshal([]byte(text), &line) != nil {
 				continue
 			}
-			if line.Logger != "http.handlers.redis_cache" {
-				t.Errorf("logger %s: %s", line.Logger, text)
+			ours := line.Logger == "http.handlers.redis_cache"
+			event := line.Logger == "events" && strings.HasPrefix(line.Name, "redis_cache.")
+			if !ours && !event {
+				if strings.Contains(line.Logger, "redis_cache") {
+					t.Errorf("logger %s: %s", line.Logger, text)
+				}
+				continue
 			}
 			if strings.Contains(text, "secret") {
 				t.Fatalf("a secret is logged: %s", text)
 			}
-			events[line.Msg] = true
+			events[line.Msg], events[line.By], events[line.Name] = true, true, true
 		}
-		return events["cache_miss"] && events["cache_hit"] && events["cache_bypass"] && events["cache_invalidate"]
+		for _, event := range []string{"cache_miss", "cache_hit", "cache_bypass", "cache_invalidate", "by key", "by pattern", "redis_cache.purged"} {
+			if !events[event] {
+				return false
+			}
+		}
+		return true
 	})
 }
 
