@@ -28,9 +28,10 @@ type flight = coalesce.Flight[share]
 type share struct {
 	rec     *store.Record // without its body, which the flight brings, unless whole
 	whole   bool
-	names   []string // the request fields that select the variant, when it is one
-	length  int64    // of the body; -1 while unknown
-	outcome Outcome  // of the leader
+	names   []string       // the request fields that select the variant, when it is one
+	length  int64          // of the body; -1 while unknown
+	outcome Outcome        // of the leader
+	tier    store.TierName // of what the leader has found; see answeredBy
 }
 
 const (
@@ -273,7 +274,7 @@ func (x *exchange) serveFound(f *flight, outcome Outcome) error {
 // shareWhole ends a flight with x.rec, which is complete. names select it, if it
 // is a variant.
 func (x *exchange) shareWhole(f *flight, names []string, outcome Outcome) {
-	f.Share(&share{rec: x.rec, whole: true, names: names, outcome: outcome}, 0)
+	f.Share(&share{rec: x.rec, whole: true, names: names, outcome: outcome, tier: x.tier}, 0)
 	f.End(coalesce.Complete)
 }
 

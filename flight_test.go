@@ -547,6 +547,33 @@ func TestCoalescingRevalidation(t *testing.T) {
 		}
 	})
 
+	coalesceTest(t, "304 for one who found nothing", `{}`, func(t *testing.T, s *site, _ *atomic.Int32) {
+		s.origin = func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Cache-Control", forAMinute)
+			w.Header().Set("Etag", `"1"`)
+			if r.Header.Get("If-None-Match") != "" {
+				pause(r.Context(), time.Second)
+				w.WriteHeader(http.StatusNotModified)
+				return
+			}
+			io.WriteString(w, "x")
+		}
+		s.get("/a")
+		time.Sleep(2 * time.Minute)
+		leader := s.visit("/a")
+		synctest.Wait()
+		s.handler.node.memory.Clear()
+		follower := s.visit("/a")
+		time.Sleep(time.Second)
+		leader.want(t, OutcomeRevalidated, "x", "fwd=stale", time.Second)
+		follower.want(t, OutcomeRevalidated, "x", "fwd=uri-miss", time.Second)
+		for name, value := range samples(t, s.handler.node) {
+			if strings.HasPrefix(name, "requests_total general REVALIDATED") && value != map[bool]float64{true: 2}[strings.HasSuffix(name, " memory")] {
+				t.Errorf("%s is %v", name, value)
+			}
+		}
+	})
+
 	coalesceTest(t, "304 of a variant", `{}`, func(t *testing.T, s *site, fetches *atomic.Int32) {
 		s.origin = func(w http.ResponseWriter, r *http.Request) {
 			fetches.Add(1)

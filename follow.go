@@ -95,6 +95,7 @@ func (x *exchange) accept(f *flight, s *share) step {
 func (x *exchange) serveShared(f *flight, s *share) error {
 	x.rec, x.collapsed, x.status = s.rec, true, s.rec.Status
 	if s.whole {
+		x.tier = s.tier
 		return x.serve(s.outcome, x.forward)
 	}
 	x.outcome, x.reason, x.freshness = s.outcome, x.forward, &s.rec.Freshness

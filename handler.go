@@ -464,7 +464,7 @@ func (x *exchange) placeholder(name string) (any, bool) {
 	case "namespace":
 		return x.h.Namespace, true
 	case "tier":
-		return x.tier.String(), true
+		return x.answeredBy().String(), true
 	case "ttl", "age":
 		if x.freshness == nil {
 			return "", true

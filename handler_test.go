@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -430,5 +431,15 @@ func testPlaceholders(t *testing.T) {
 	got := repl.ReplaceAll("{http.redis_cache.status} {http.redis_cache.tier} {http.redis_cache.namespace} {http.redis_cache.ttl} {http.redis_cache.age} {http.redis_cache.key}", "?")
 	if want := "HIT memory general 60 0 " + w.Header().Get("X-Cache-Key"); got != want {
 		t.Errorf("placeholders are %q, want %q", got, want)
+	}
+	time.Sleep(2 * time.Minute) // what is found is not what answers
+	repl = caddy.NewReplacer()
+	r = caddyhttp.PrepareRequest(httptest.NewRequest(http.MethodGet, "/a", http.NoBody), repl, w, new(caddyhttp.Server))
+	next := caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error { s.origin(w, r); return nil })
+	if err := s.handler.ServeHTTP(w, r, next); err != nil {
+		t.Fatal(err)
+	}
+	if got := repl.ReplaceAll("{http.redis_cache.status} {http.redis_cache.tier}", "?"); got != "MISS ?" {
+		t.Errorf("placeholders of a miss are %q", got)
 	}
 }
