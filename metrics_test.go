@@ -173,14 +173,25 @@ func TestRedisHook(t *testing.T) {
 		_ = process(ctx, redis.NewCmd(ctx, name))
 	}
 	_ = process(ctx, redis.NewCmd(ctx, "xread"))
+	replies["evalsha"] = refusedError("NOSCRIPT No matching script")
+	_ = process(ctx, redis.NewCmd(ctx, "evalsha"))
 	pipeline := n.metrics.redis.ProcessPipelineHook(func(context.Context, []redis.Cmder) error { return nil })
 	_ = pipeline(ctx, []redis.Cmder{redis.NewCmd(ctx, "set"), redis.NewCmd(ctx, "set")})
 	_ = pipeline(ctx, []redis.Cmder{redis.NewCmd(ctx, "set"), redis.NewCmd(ctx, "get"), redis.NewCmd(ctx, "set")})
+	lost := n.metrics.redis.ProcessPipelineHook(func(_ context.Context, cmds []redis.Cmder) error {
+		for _, cmd := range cmds {
+			cmd.SetErr(redis.TxFailedErr)
+		}
+		return redis.TxFailedErr
+	})
+	_ = lost(ctx, []redis.Cmder{redis.NewCmd(ctx, "hset"), redis.NewCmd(ctx, "exec")})
 	got := samples(t, n)
 	for name, want := range map[string]float64{
+		"redis_operations_total hset absent": 1, "redis_operations_total hset refused": 0, "redis_operations_total other absent": 1,
+		"redis_operations_total evalsha absent": 1, "redis_operations_total evalsha refused": 0,
 		"redis_operations_total get absent": 1, "redis_operations_total get ok": 1, "redis_operations_total set ok": 5,
 		"redis_operations_total other refused": 1, "redis_operations_total xadd failed": 1, "redis_operations_total xread ok": 1,
-		"redis_duration_seconds get": 1, "redis_duration_seconds set": 2, "redis_duration_seconds pipeline": 1,
+		"redis_duration_seconds get": 1, "redis_duration_seconds set": 2, "redis_duration_seconds pipeline": 2,
 		"redis_duration_seconds xread": 0,
 	} {
 		if got[name] != want {

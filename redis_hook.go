@@ -54,7 +54,9 @@ func redisResult(err error) int {
 	if err == nil {
 		return 0
 	}
-	if errors.Is(err, redis.Nil) {
+	// A transaction that another one has forestalled is a reply of nil, too, and a
+	// script that is not there is sent next.
+	if errors.Is(err, redis.Nil) || errors.Is(err, redis.TxFailedErr) || redis.HasErrorPrefix(err, "NOSCRIPT") {
 		return 1
 	}
 	if _, refused := errors.AsType[redis.Error](err); refused {
