@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"time"
@@ -38,56 +39,77 @@ func (adminAPI) Provision(ctx caddy.Context) error { return registerMetrics(ctx)
 // Routes returns the admin routes.
 func (adminAPI) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
-		{Pattern: "/redis_cache/purge", Handler: route(methods{http.MethodPost: handlePurge})},
-		{Pattern: "/redis_cache/journal", Handler: route(methods{http.MethodGet: handleJournal})},
-		{Pattern: "/redis_cache/nodes", Handler: route(methods{http.MethodGet: handleNodes})},
-		{Pattern: "/redis_cache/events", Handler: route(methods{http.MethodPost: handleEvent})},
-		{Pattern: "/redis_cache/warm", Handler: route(methods{http.MethodPost: handleWarm, http.MethodGet: handleWarmProgress})},
-		{Pattern: "/redis_cache/stats", Handler: route(methods{http.MethodGet: handleStats})},
-		{Pattern: "/redis_cache/tail", Handler: route(methods{http.MethodGet: handleTail})},
-		{Pattern: "/redis_cache/explain", Handler: route(methods{http.MethodGet: handleExplain})},
-		{Pattern: "/redis_cache/entries", Handler: route(methods{http.MethodGet: handleEntries})},
-		{Pattern: "/redis_cache/entry", Handler: route(methods{http.MethodGet: handleEntry, http.MethodDelete: handleDeleteEntry})},
-		{Pattern: "/redis_cache/doctor", Handler: route(methods{http.MethodGet: handleDoctor})},
-		{Pattern: "/redis_cache/enable", Handler: route(methods{http.MethodPost: handleEnable})},
-		{Pattern: "/redis_cache/disable", Handler: route(methods{http.MethodPost: handleDisable})},
+		{Pattern: "/redis_cache/purge", Handler: route(methods{http.MethodPost: {handlePurge, nil}})},
+		{Pattern: "/redis_cache/journal", Handler: route(methods{http.MethodGet: {handleJournal, []string{"limit"}}})},
+		{Pattern: "/redis_cache/nodes", Handler: route(methods{http.MethodGet: {handleNodes, nil}})},
+		{Pattern: "/redis_cache/events", Handler: route(methods{http.MethodPost: {handleEvent, nil}})},
+		{Pattern: "/redis_cache/warm", Handler: route(methods{
+			http.MethodPost: {handleWarm, nil},
+			http.MethodGet:  {handleWarmProgress, []string{"id"}},
+		})},
+		{Pattern: "/redis_cache/stats", Handler: route(methods{http.MethodGet: {handleStats, []string{"window"}}})},
+		{Pattern: "/redis_cache/tail", Handler: route(methods{http.MethodGet: {handleTail, []string{"namespace", "outcome"}}})},
+		{Pattern: "/redis_cache/explain", Handler: route(methods{http.MethodGet: {handleExplain, []string{"url", "method", "header"}}})},
+		{Pattern: "/redis_cache/entries", Handler: route(methods{
+			http.MethodGet: {handleEntries, []string{"namespace", "pattern", "limit", "cursor"}},
+		})},
+		{Pattern: "/redis_cache/entry", Handler: route(methods{
+			http.MethodGet:    {handleEntry, []string{"key", "body"}},
+			http.MethodDelete: {handleDeleteEntry, []string{"key", "wait"}},
+		})},
+		{Pattern: "/redis_cache/doctor", Handler: route(methods{http.MethodGet: {handleDoctor, nil}})},
+		{Pattern: "/redis_cache/enable", Handler: route(methods{http.MethodPost: {handleEnable, nil}})},
+		{Pattern: "/redis_cache/disable", Handler: route(methods{http.MethodPost: {handleDisable, nil}})},
 	}
 }
 
 // methods are what a route does, by method.
-type methods map[string]func(*App, http.ResponseWriter, *http.Request) error
+type methods map[string]action
+
+// action is what a request does. A parameter of the URL that is not known is an
+// error, as are unknown fields of a body.
+type action struct {
+	handle     func(*App, http.ResponseWriter, *http.Request) error
+	parameters []string
+}
+
+// checkParameters lets nobody mistype a parameter without a notice.
+func (a *action) checkParameters(r *http.Request) error {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return fmt.Errorf("query: %w", err)
+	}
+	for name := range query {
+		if !slices.Contains(a.parameters, name) {
+			return fmt.Errorf("unknown parameter %q", name)
+		}
+	}
+	return nil
+}
 
 const maxAdminBody = 1 << 20
 
 // route dispatches on the method and finds the app that runs.
 func route(m methods) caddy.AdminHandler {
 	return caddy.AdminHandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
-		handle := m[r.Method]
-		if handle == nil {
+		do, allowed := m[r.Method]
+		if !allowed {
 			return apiError(http.StatusMethodNotAllowed, errors.New("method not allowed"))
+		}
+		if err := do.checkParameters(r); err != nil {
+			return apiError(http.StatusBadRequest, err)
 		}
 		app := started.active()
 		if app == nil {
 			return apiError(http.StatusServiceUnavailable, errors.New("no configuration with redis_cache runs"))
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxAdminBody)
-		return handle(app, w, r)
+		return do.handle(app, w, r)
 	})
 }
 
 func apiError(status int, err error) error {
 	return caddy.APIError{HTTPStatus: status, Err: err}
-}
-
-// onlyParameters refuses parameters that a route does not know: a filter that is
-// misspelt would let everything through.
-func onlyParameters(r *http.Request, known ...string) error {
-	for name := range r.URL.Query() {
-		if !slices.Contains(known, name) {
-			return apiError(http.StatusBadRequest, fmt.Errorf("unknown parameter %q", name))
-		}
-	}
-	return nil
 }
 
 // parseLimit reads how many lines a listing may have.

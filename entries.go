@@ -61,27 +61,13 @@ func (n *node) list(rec *store.Record, size int64, now time.Time) *listed {
 	if rec.BaseKey != rec.Key.Full {
 		l.Base = rec.BaseKey
 	}
-	if values := fieldsOf(rec)["Content-Type"]; len(values) > 0 {
+	if values := rec.Header()["Content-Type"]; len(values) > 0 {
 		l.ContentType = values[0]
 	}
 	return l
 }
 
-// fieldsOf are the fields that a response was stored with.
-func fieldsOf(rec *store.Record) http.Header {
-	header := make(http.Header, len(rec.Fields))
-	for _, f := range rec.Fields {
-		if f.Op != store.FieldDel {
-			header[f.Name] = f.Values
-		}
-	}
-	return header
-}
-
 func handleEntries(app *App, w http.ResponseWriter, r *http.Request) error {
-	if err := onlyParameters(r, "namespace", "pattern", "limit", "cursor"); err != nil {
-		return err
-	}
 	limit, err := parseLimit(r, defaultListed, maxListed)
 	if err != nil {
 		return err
@@ -192,11 +178,8 @@ func (n *node) entry(ctx context.Context, full string) (l *listed, rec *store.Re
 	return l, rec, nil
 }
 
-// entryKey reads the parameter key of a route that has others, too.
-func entryKey(app *App, r *http.Request, others ...string) (string, error) {
-	if err := onlyParameters(r, append(others, "key")...); err != nil {
-		return "", err
-	}
+// entryKey reads the parameter key.
+func entryKey(app *App, r *http.Request) (string, error) {
 	key := r.URL.Query().Get("key")
 	if key == "" {
 		return "", apiError(http.StatusBadRequest, errors.New("key is missing"))
@@ -208,7 +191,7 @@ func entryKey(app *App, r *http.Request, others ...string) (string, error) {
 }
 
 func handleEntry(app *App, w http.ResponseWriter, r *http.Request) error {
-	key, err := entryKey(app, r, "body")
+	key, err := entryKey(app, r)
 	if err != nil {
 		return err
 	}
@@ -219,7 +202,7 @@ func handleEntry(app *App, w http.ResponseWriter, r *http.Request) error {
 	case l == nil:
 		return apiError(http.StatusNotFound, errors.New("nothing is stored under this key"))
 	}
-	l.Header = fieldsOf(rec)
+	l.Header = rec.Header()
 	if r.URL.Query().Get("body") == "1" {
 		body, how := bodyText(rec.Body, l.ContentType)
 		l.Body, l.BodyEncoding = &body, how
@@ -239,7 +222,7 @@ func bodyText(body []byte, contentType string) (text, encoding string) {
 }
 
 func handleDeleteEntry(app *App, w http.ResponseWriter, r *http.Request) error {
-	key, err := entryKey(app, r, "wait")
+	key, err := entryKey(app, r)
 	if err != nil {
 		return err
 	}

@@ -140,9 +140,6 @@ func explanationOf(r *http.Request) *explanation {
 }
 
 func handleExplain(app *App, w http.ResponseWriter, r *http.Request) error {
-	if err := onlyParameters(r, "url", "method", "header"); err != nil {
-		return err
-	}
 	query := r.URL.Query()
 	server, u, err := app.serverOf(query.Get("url"))
 	if err != nil {
