@@ -213,6 +213,35 @@ func TestTail(t *testing.T) {
 	}
 }
 
+// TestTailDoesNotLock tells the tails about a request while the list of them
+// changes.
+func TestTailDoesNotLock(t *testing.T) {
+	s := newSite(t, `{}`, answer("body"))
+	tails := &s.handler.node.tails
+	one := &tail{lines: make(chan []byte, 1)}
+	tails.join(one)
+	tails.mu.Lock()
+	done := make(chan struct{})
+	go func() {
+		s.get("/a")
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Error("a request waits for the lock")
+	}
+	tails.mu.Unlock()
+	<-done
+	if line := <-one.lines; !strings.Contains(string(line), `"path":"/a"`) {
+		t.Errorf("the line is %s", line)
+	}
+	tails.leave(one)
+	if s.get("/a"); len(one.lines) > 0 || tails.listening() != 0 {
+		t.Error("a tail that left is told")
+	}
+}
+
 // TestTailDrops fills the buffer of a tail that nobody reads, then reads it.
 func TestTailDrops(t *testing.T) {
 	s := newSite(t, `{}`, answer("body"))
@@ -223,7 +252,7 @@ func TestTailDrops(t *testing.T) {
 		stuck := &pipeWriter{discardWriter{header: make(http.Header)}, w}
 		ended <- handleTail(s.handler.app, stuck, httptest.NewRequest(http.MethodGet, "/", http.NoBody))
 	}()
-	for n.tails.listening.Load() == 0 {
+	for n.tails.listening() == 0 {
 		runtime.Gosched()
 	}
 	for range tailBuffer + 10 {
@@ -246,7 +275,7 @@ func TestTailDrops(t *testing.T) {
 	}
 	read.Close()
 	n.tails.publish(&tailLine{})
-	if err := <-ended; err != nil || n.tails.listening.Load() != 0 {
+	if err := <-ended; err != nil || n.tails.listening() != 0 {
 		t.Errorf("a client that left ends the tail with %v", err)
 	}
 }

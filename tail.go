@@ -13,8 +13,8 @@ import (
 
 // A tail is an admin request that is told about each request as it is answered.
 // Requests never wait for one: a line that does not fit into its buffer is
-// dropped and counted. listening is the length of list, which mu guards, so that
-// without any tail a request loads one number.
+// dropped and counted. The list is replaced, never changed, which mu serializes,
+// so that requests take no lock, and without any tail load one pointer.
 
 const (
 	maxTails    = 16
@@ -23,9 +23,8 @@ const (
 )
 
 type tails struct {
-	listening atomic.Int32
-	mu        sync.Mutex
-	list      []*tail
+	mu   sync.Mutex
+	list atomic.Pointer[[]*tail] // nil before the first
 }
 
 type tail struct {
@@ -48,29 +47,37 @@ type tailLine struct {
 	Key        string    `json:"key,omitempty"` // see log.go
 }
 
+func (t *tails) current() []*tail {
+	if list := t.list.Load(); list != nil {
+		return *list
+	}
+	return nil
+}
+
+func (t *tails) listening() int { return len(t.current()) }
+
 func (t *tails) join(one *tail) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.list) >= maxTails {
+	if t.listening() >= maxTails {
 		return false
 	}
-	t.list = append(t.list, one)
-	t.listening.Store(int32(len(t.list)))
+	list := append(slices.Clone(t.current()), one)
+	t.list.Store(&list)
 	return true
 }
 
 func (t *tails) leave(one *tail) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.list = slices.DeleteFunc(t.list, func(other *tail) bool { return other == one })
-	t.listening.Store(int32(len(t.list)))
+	list := slices.DeleteFunc(slices.Clone(t.current()), func(other *tail) bool { return other == one })
+	t.list.Store(&list)
 }
 
+// publish encodes a line once, and only if somebody wants it.
 func (t *tails) publish(line *tailLine) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	var text []byte
-	for _, one := range t.list {
+	for _, one := range t.current() {
 		if (one.namespace != "" && one.namespace != line.Namespace) || (one.outcome != "" && one.outcome != line.Outcome) {
 			continue
 		}
@@ -89,7 +96,7 @@ func (t *tails) publish(line *tailLine) {
 // tail tells those who listen about the request.
 func (x *exchange) tail(took time.Duration) {
 	t := &x.h.node.tails
-	if t.listening.Load() == 0 {
+	if t.listening() == 0 {
 		return
 	}
 	t.publish(&tailLine{
