@@ -2,6 +2,7 @@ package integration
 
 import (
 	"bufio"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -13,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/bcrypt"
 )
 
 const metricsCache = "namespace watched {\n\tttl 1h\n}"
@@ -168,9 +171,17 @@ func TestPerformanceLog(t *testing.T) {
 	}
 	file := filepath.Join(t.TempDir(), "logs", "cache_performance.log")
 	site := strings.Replace(snippet.String(), "logs/cache_performance.log", file, 1)
-	node := startCaddy(t, layout{origin: newOrigin(t), cache: metricsCache, site: site + "\tredis_cache /w/* watched"})
+	hash, err := bcrypt.GenerateFromPassword([]byte("secret"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	node := startCaddy(t, layout{
+		origin: newOrigin(t), cache: metricsCache,
+		site: site + "\tbasic_auth {\n\tsecret-user " + string(hash) + "\n\t}\n\tredis_cache /w/* watched {\n\tshared\n\t}",
+	})
+	login := "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("secret-user:secret"))
 	for range 2 {
-		node.get(t, "/w/1?token=secret-query", "Cookie: _ga=secret-cookie", "X-Api-Key: secret-field")
+		node.get(t, "/w/1?token=secret-query", login, "Cookie: _ga=secret-cookie", "X-Api-Key: secret-field")
 	}
 	type line struct {
 		Request   struct{ Method, URI string }
