@@ -3,6 +3,7 @@ package rediscache
 import (
 	"errors"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -53,13 +54,46 @@ var (
 	descBreaker   = newDesc("breaker_state", "Circuit breaker in front of Redis: 0 closed, 1 open.")
 	descLag       = newDesc("journal_lag_seconds", "Time since the node last knew that it had read the whole journal, or since it started.")
 	descWarm      = newDesc("warm_total", "Requests sent for warming, by result.", "result")
-	descErrors    = newDesc("errors_total", "What went wrong behind the answers, by kind.", "kind")
+	descErrors    = newDesc("errors_total", helpErrors(), "kind")
+	descDisabled  = newDesc("disabled", "Whether the cache is switched off for everything on this node, by configuration or at run time.")
 
 	descs = []*prometheus.Desc{
 		descRequests, descTook, descEntries, descMemory, descOperations, descRedisTook, descPurges, descConfirm,
-		descCoalesced, descEvictions, descStored, descBreaker, descLag, descWarm, descErrors,
+		descCoalesced, descEvictions, descStored, descBreaker, descLag, descWarm, descErrors, descDisabled,
 	}
 )
+
+// errorKinds are what went wrong, by kind, for the metric and the statistics.
+var errorKinds = []struct {
+	name, help string
+	count      func(*store.Stats, *journal.Stats) uint64
+}{
+	{"redis", "operations of Redis that failed", func(s *store.Stats, _ *journal.Stats) uint64 { return s.RedisErrors }},
+	{"dropped_write", "responses not written to Redis", func(s *store.Stats, _ *journal.Stats) uint64 { return s.DroppedWrites }},
+	{"corrupt", "values in Redis that are no responses", func(s *store.Stats, _ *journal.Stats) uint64 { return s.Corrupt }},
+	{"other_version", "responses stored by another version", func(s *store.Stats, _ *journal.Stats) uint64 { return s.OtherVersion }},
+	{"dictionary_miss", "responses whose dictionary was not there", func(s *store.Stats, _ *journal.Stats) uint64 { return s.DictionaryMisses }},
+	{"malformed_entry", "entries of the journal that were skipped", func(_ *store.Stats, j *journal.Stats) uint64 { return j.Malformed }},
+	{"journal_gap", "times at which purges may have been missed", func(_ *store.Stats, j *journal.Stats) uint64 { return j.Gaps }},
+}
+
+func helpErrors() string {
+	kinds := make([]string, 0, len(errorKinds))
+	for _, kind := range errorKinds {
+		kinds = append(kinds, kind.name+" ("+kind.help+")")
+	}
+	return "What went wrong behind the answers: " + strings.Join(kinds, ", ") + "."
+}
+
+// errorCounts are the counts since the start, by kind.
+func (n *node) errorCounts() map[string]uint64 {
+	s, j := n.store.Stats(), n.journal.Stats()
+	counts := make(map[string]uint64, len(errorKinds))
+	for _, kind := range errorKinds {
+		counts[kind.name] = kind.count(&s, &j)
+	}
+	return counts
+}
 
 // nodeMetrics are the counters that nobody else keeps.
 type nodeMetrics struct {
@@ -177,24 +211,17 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	m.count(descEvictions, s.Evictions)
 	m.count(descWarm, warmed.ok.Load(), "ok")
 	m.count(descWarm, warmed.failed.Load(), "failed")
-	m.count(descErrors, s.RedisErrors, "redis")
-	m.count(descErrors, s.DroppedWrites, "dropped_write")
-	m.count(descErrors, s.Corrupt, "corrupt")
-	m.count(descErrors, s.OtherVersion, "other_version")
-	m.count(descErrors, s.DictionaryMisses, "dictionary_miss")
-	m.count(descErrors, j.Malformed, "malformed_entry")
-	m.count(descErrors, j.Gaps, "journal_gap")
+	for _, kind := range errorKinds {
+		m.count(descErrors, kind.count(&s, &j), kind.name)
+	}
+	m.gauge(descDisabled, number(!n.app.Load().enabled || n.switches.off(everything)))
 	if n.client == nil {
 		return
 	}
 	n.metrics.redis.collect(m)
 	m.count(descStored, s.RawBytes, "raw")
 	m.count(descStored, s.EncodedBytes, "encoded")
-	state := 1.0
-	if n.store.Up() {
-		state = 0
-	}
-	m.gauge(descBreaker, state)
+	m.gauge(descBreaker, number(!n.store.Up()))
 	m.gauge(descLag, j.Lag.Seconds())
 }
 
@@ -208,6 +235,13 @@ func (m metrics) gauge(desc *prometheus.Desc, value float64, labels ...string) {
 
 func (m metrics) count(desc *prometheus.Desc, value uint64, labels ...string) {
 	m.ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(value), labels...)
+}
+
+func number(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // requests sends what a namespace has counted.

@@ -3,7 +3,9 @@ package rediscache
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -79,6 +81,59 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("%s is exported without Redis", absent)
 		}
 	}
+}
+
+// TestErrorKinds finds what the metric counts in the statistics, under the same
+// names.
+func TestErrorKinds(t *testing.T) {
+	n := newSite(t, `{}`, answer("x")).handler.node
+	var exported []string
+	for name := range samples(t, n) {
+		if kind, ok := strings.CutPrefix(name, "errors_total "); ok {
+			exported = append(exported, kind)
+		}
+	}
+	slices.Sort(exported)
+	counted := slices.Sorted(maps.Keys(n.statistics(t.Context(), stats.Hour).Errors))
+	if !slices.Equal(exported, counted) || !slices.Contains(counted, "journal_gap") {
+		t.Errorf("the metric has %q, statistics have %q", exported, counted)
+	}
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range exported {
+		if !strings.Contains(string(readme), "`"+kind+"`") {
+			t.Errorf("README does not name %s", kind)
+		}
+	}
+}
+
+// TestDisabledMetric is about everything, whoever switched it off.
+func TestDisabledMetric(t *testing.T) {
+	s := newSite(t, `{}`, answer("x"))
+	n := s.handler.node
+	want := func(when string, value float64) {
+		t.Helper()
+		if got, exported := samples(t, n)["disabled"]; got != value || !exported {
+			t.Errorf("%s: disabled is %v (%t), want %v", when, got, exported, value)
+		}
+	}
+	turn := func(enable bool, namespace string) {
+		t.Helper()
+		if _, err := n.journal.Switch(t.Context(), enable, namespace, "", "", 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want("from the start", 0)
+	turn(false, "general")
+	want("without a namespace", 0)
+	turn(false, "")
+	want("switched off", 1)
+	turn(true, "")
+	want("switched on", 0)
+	s.handler.app.enabled = false
+	want("off by configuration", 1)
 }
 
 func (n *node) countForTest(op journal.Op, kinds ...journal.Kind) {

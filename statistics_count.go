@@ -41,14 +41,6 @@ func (n *node) totals() *stats.Bucket {
 	return b
 }
 
-func (n *node) errorCounts() map[string]uint64 {
-	counters := n.store.Stats()
-	return map[string]uint64{
-		"redis": counters.RedisErrors, "dropped_writes": counters.DroppedWrites, "corrupt": counters.Corrupt,
-		"other_version": counters.OtherVersion, "dictionary_misses": counters.DictionaryMisses,
-	}
-}
-
 // breakerState is closed, open, or off without Redis.
 func (n *node) breakerState() string {
 	switch {

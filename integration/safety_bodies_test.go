@@ -275,7 +275,7 @@ func damagedRecords(t *testing.T, s *safety) {
 	corrupt := func() (n float64) {
 		errors, _ := s.json(t, 200, http.MethodGet, "/redis_cache/stats", "")["errors"].(map[string]any)
 		for name, count := range errors {
-			if name != "redis" && name != "dropped_writes" {
+			if name != "redis" && name != "dropped_write" {
 				n += count.(float64)
 			}
 		}
