@@ -5,12 +5,13 @@ MODULE        := github.com/gplus-recycling/caddy-redis-cache
 MODULES       := http.handlers.redis_cache redis_cache admin.api.redis_cache
 LINT          := bin/golangci-lint
 LINT_STAMP    := bin/.golangci-lint-$(LINT_VERSION)
+PROMTOOL      ?= go run github.com/prometheus/prometheus/cmd/promtool@v0.316.0
 FUZZTIME      ?= 30s
 SUDO          := $(if $(filter-out 0,$(shell id -u)),sudo)
 # Only tests need these: a Redis server, and a C compiler for the race detector.
 PACKAGES       = $(if $(shell command -v redis-server 2>/dev/null),,redis-server) $(if $(shell command -v cc 2>/dev/null),,gcc libc6-dev)
 
-.PHONY: run test lint fmt fuzz check-journal bench xcaddy example tools system
+.PHONY: run test lint fmt fuzz check-journal bench xcaddy example check-deploy tools system
 
 run: ## the example, without Redis if there is none
 	go run ./cmd/caddy run --config Caddyfile.example
@@ -41,6 +42,10 @@ xcaddy: ## a Caddy built the way users build it, with our modules in it
 example: xcaddy ## the example is valid and formatted
 	./caddy validate --adapter caddyfile --config Caddyfile.example
 	./caddy fmt --diff Caddyfile.example | { ! grep '^[-+] '; }
+
+check-deploy: ## Prometheus's configuration and the tests of its alerts; builds promtool, which takes minutes
+	$(PROMTOOL) check config deploy/prometheus.yml
+	$(PROMTOOL) test rules deploy/alerts_test.yml
 
 tools: $(LINT_STAMP) ## what lint and fmt need
 

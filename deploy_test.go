@@ -57,6 +57,30 @@ func TestDeploy(t *testing.T) {
 	}
 }
 
+var kindsInUse = regexp.MustCompile(`errors_total\{kind=~?"([^"]+)"`)
+
+// TestAlertsKnowEveryError finds an alert for each kind of error but the one that
+// every new version brings.
+func TestAlertsKnowEveryError(t *testing.T) {
+	content, err := os.ReadFile("deploy/alerts.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	watched := []string{"other_version"}
+	for _, match := range kindsInUse.FindAllStringSubmatch(string(content), -1) {
+		watched = append(watched, strings.Split(match[1], "|")...)
+	}
+	var kinds []string
+	for _, kind := range errorKinds {
+		kinds = append(kinds, kind.name)
+	}
+	slices.Sort(watched)
+	slices.Sort(kinds)
+	if !slices.Equal(watched, kinds) {
+		t.Errorf("alerts are about %q, the kinds are %q", watched, kinds)
+	}
+}
+
 // TestCompose looks for what the containers mount.
 func TestCompose(t *testing.T) {
 	content, err := os.ReadFile("deploy/docker-compose.yml")
