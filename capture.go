@@ -193,6 +193,7 @@ func (c *captureWriter) pass() {
 // sendHeader passes the header on to the client, with the cache's own fields.
 func (c *captureWriter) sendHeader() {
 	c.x.annotate(c.ResponseWriter.Header())
+	c.x.noteHeader()
 	c.ResponseWriter.WriteHeader(c.status)
 }
 
@@ -296,6 +297,7 @@ func (c *captureWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	//nolint:bodyclose // there is no body
 	conn, rw, err := http.NewResponseController(c.ResponseWriter).Hijack()
 	if err == nil {
+		c.x.noteHeader()
 		c.drop(ReasonUpgrade)
 		c.status = cmp.Or(c.status, http.StatusSwitchingProtocols)
 	}

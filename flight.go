@@ -194,6 +194,7 @@ func (x *exchange) lead(f *flight) error {
 		return x.serveFound(f, OutcomeHit)
 	}
 	if n.leases != nil && n.journal.HasPeers() && n.store.Up() {
+		x.waited = true
 		lease, verdict := n.leases.Acquire(x.r.Context(), coalesce.Query{
 			ID: x.id, Patient: !x.background, Stored: func() bool { return x.lookAgain(true) }, Holds: x.noteMiss,
 		})

@@ -29,6 +29,7 @@ const (
 // follow answers from a flight that another request leads.
 func (x *exchange) follow(f *flight) (step, error) {
 	defer f.Leave()
+	x.waited = true
 	s, how, err := f.Header(x.r.Context(), followLimit)
 	x.now = time.Now()
 	switch {

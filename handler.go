@@ -99,8 +99,11 @@ type exchange struct {
 	next caddyhttp.Handler
 	repl *caddy.Replacer
 
-	began time.Time
-	now   time.Time // of the last decision
+	began  time.Time
+	asked  time.Time // when it went to the handlers behind; zero if it did not
+	headed time.Time // when the header of the response went out
+	waited bool      // for its own fetch, another request's or another node's
+	now    time.Time // of the last decision
 
 	method      string // of the request as it came in
 	credentials credentials
@@ -142,6 +145,7 @@ type exchange struct {
 	collapsed  bool            // another request's fetch has answered this one
 	background bool            // there is no client
 	explained  bool            // nothing is done: see explain.go
+	warms      bool            // no client has sent it: see warm.go
 	lease      *coalesce.Lease // in the fleet, while this request fetches
 	attach     func()          // ties the fetch to its client again; nil unless it is detached
 
@@ -171,7 +175,7 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	caddyhttp.SetVar(ctx, seenVar, true)
 	repl := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	now := time.Now()
-	x := &exchange{h: h, w: w, r: r, next: next, repl: repl, began: now, now: now, method: r.Method}
+	x := &exchange{h: h, w: w, r: r, next: next, repl: repl, began: now, now: now, method: r.Method, warms: isWarm(r)}
 	x.position = h.node.journal.Position()
 	x.ended = h.node.flights.Ended()
 	x.q = x.keyRequest()

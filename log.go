@@ -19,14 +19,14 @@ var logEvents = [numOutcomes]string{"cache_bypass", "cache_miss", "cache_hit", "
 
 // log writes the debug line of a request. Without a log at that level it costs
 // one check.
-func (x *exchange) log(took time.Duration) {
+func (x *exchange) log() {
 	line := x.h.logger.Check(zapcore.DebugLevel, logEvents[x.outcome])
 	if line == nil {
 		return
 	}
 	line.Write(zap.String("path", x.q.path), zap.String("key", x.shownKey()), zap.String("namespace", x.h.Namespace),
 		zap.Stringer("tier", x.answeredBy()), zap.Stringer("outcome", x.outcome), zap.String("reason", x.reasonText()),
-		zap.Duration("duration", took))
+		zap.Duration("duration", time.Since(x.began)))
 }
 
 // shownKey is the key, with a dash in place of an identifier that may hold what

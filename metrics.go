@@ -39,7 +39,7 @@ const (
 var (
 	descRequests = newDesc("requests_total", "Requests by outcome, and for those answered from the cache by tier.",
 		"namespace", "outcome", "tier")
-	descTook = newDesc("request_duration_seconds", "Time from a request's arrival at the cache until it was answered.",
+	descTook = newDesc("request_duration_seconds", "Time from a request's arrival at the cache until the header of the response.",
 		"namespace", "outcome")
 	descEntries    = newDesc("entries", "Stored responses in the memory of this node.")
 	descMemory     = newDesc("memory_bytes", "Size of the stored responses in the memory of this node.")

@@ -149,7 +149,8 @@ func (n *node) countForTest(op journal.Op, kinds ...journal.Kind) {
 // a node can have.
 func TestMetricNames(t *testing.T) {
 	n := redisNode(t)
-	n.stats.Namespace("general").Add(uint8(OutcomeHit), 1, time.Millisecond)
+	n.stats.Namespace("general").Add(uint8(OutcomeHit), 1, false, time.Millisecond)
+	n.stats.Namespace("general").Add(uint8(OutcomeHit), 1, false, time.Millisecond)
 	families := gather(t, n)
 	problems, err := promlint.NewWithMetricFamilies(families).Lint()
 	if err != nil || len(problems) > 0 {
@@ -205,7 +206,7 @@ func TestMetricsOfAnyConfiguration(t *testing.T) {
 func TestCumulative(t *testing.T) {
 	var c stats.Counter
 	for _, took := range []time.Duration{time.Microsecond, 100 * time.Microsecond, time.Millisecond, time.Hour} {
-		c.Add(0, 0, took)
+		c.Add(0, 0, false, took)
 	}
 	took := &c.Counts().Took[0]
 	buckets := cumulative(took)

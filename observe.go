@@ -8,19 +8,34 @@ import (
 
 // observe tells whoever watches how the request was answered.
 func (x *exchange) observe() {
-	n := x.h.node
-	if x.collapsed {
-		n.coalesced.Add(1)
+	if !x.warms {
+		x.count()
 	}
-	took := time.Since(x.began)
-	x.h.counter.Add(uint8(x.outcome), uint8(x.answeredBy()), took)
+	x.log()
+	x.tail()
+	x.trace()
+}
+
+// count counts the request in metrics and statistics.
+func (x *exchange) count() {
+	if x.collapsed {
+		x.h.node.coalesced.Add(1)
+	}
+	x.noteHeader() // where there was none, it ends now
+	x.h.counter.Add(uint8(x.outcome), uint8(x.answeredBy()), x.waited, x.headed.Sub(x.began))
 	if x.cacheable() {
-		x.countEndpoint(took)
+		x.countEndpoint()
 		x.h.credentialed.count(x)
 	}
-	x.log(took)
-	x.tail(took)
-	x.trace()
+}
+
+// noteHeader notes that the header of the response goes out: the time that the
+// request took for statistics. What comes later depends on the client and on how
+// long the response is.
+func (x *exchange) noteHeader() {
+	if x.headed.IsZero() {
+		x.headed = time.Now()
+	}
 }
 
 // answeredBy is the tier that the answer came from; none if it came from the

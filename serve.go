@@ -40,6 +40,7 @@ func (x *exchange) serve(outcome Outcome, reason Reason) error {
 // writeHeader answers with a status of the cache's own.
 func (x *exchange) writeHeader(status int) {
 	x.sent = status
+	x.noteHeader()
 	x.w.WriteHeader(status)
 }
 

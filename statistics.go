@@ -21,7 +21,7 @@ type statistics struct {
 	Window     stats.Window                    `json:"window"`
 	Requests   map[string]uint64               `json:"requests"`    // total and by outcome
 	HitRate    map[string]float64              `json:"hit_rate"`    // of both windows
-	DurationMS map[string]durationStatistics   `json:"duration_ms"` // of hits (HIT, STALE) and misses (MISS, REVALIDATED)
+	DurationMS map[string]durationStatistics   `json:"duration_ms"` // until the header; of hits and misses, see totals
 	Keys       int                             `json:"keys"`        // in Redis, or in memory where there is no Redis
 	Bytes      int64                           `json:"bytes"`
 	Partial    bool                            `json:"partial,omitempty"` // keys and bytes were not all counted

@@ -15,8 +15,9 @@ import (
 // node keeps of the others for a second, statistics are less than 5 s behind.
 const statisticsInterval = 3 * time.Second
 
-// totals are what the node has counted since it started. Hits are what needed no
-// upstream: HIT and STALE; MISS and REVALIDATED waited for it.
+// totals are what the node has counted since it started. Durations are of hits,
+// answered from the store without waiting for any fetch, and of misses, which
+// waited for one, be it another request's: HIT and STALE can be both.
 func (n *node) totals() *stats.Bucket {
 	b := &stats.Bucket{Requests: make(map[string]*stats.Outcomes), Coalesced: n.coalesced.Load(), Errors: n.errorCounts()}
 	for name, counts := range n.stats.Snapshot() {
@@ -26,10 +27,10 @@ func (n *node) totals() *stats.Bucket {
 		}
 		b.Requests[name] = requests
 		for _, outcome := range []Outcome{OutcomeHit, OutcomeStale} {
-			b.Hit.Add(&counts.Took[outcome])
+			b.Hit.Add(&counts.AtOnce[outcome])
 		}
-		for _, outcome := range []Outcome{OutcomeMiss, OutcomeRevalidated} {
-			b.Miss.Add(&counts.Took[outcome])
+		for _, outcome := range []Outcome{OutcomeMiss, OutcomeHit, OutcomeStale, OutcomeRevalidated} {
+			b.Miss.Add(&counts.Waited[outcome])
 		}
 	}
 	b.State = &stats.State{Breaker: n.breakerState()}
@@ -60,14 +61,16 @@ func (x *exchange) cacheable() bool {
 	return x.outcome != OutcomeBypass || !slices.Contains(uncacheableReasons, x.reason)
 }
 
-// countEndpoint counts the request for its endpoint. A follower did not cost the
-// origin anything.
-func (x *exchange) countEndpoint(took time.Duration) {
+// countEndpoint counts the request for its endpoint. Only a fetch of its own costs
+// the origin anything, for as long as the header takes: how long the rest takes
+// depends on the client, too.
+func (x *exchange) countEndpoint() {
 	hit := x.outcome == OutcomeHit || x.outcome == OutcomeStale || x.outcome == OutcomeRevalidated
-	if x.outcome == OutcomeHit || x.outcome == OutcomeStale || x.collapsed {
-		took = 0
+	var origin time.Duration
+	if !x.asked.IsZero() {
+		origin = x.headed.Sub(x.asked)
 	}
-	x.h.node.endpoints.Add(x.q.path, hit, took)
+	x.h.node.endpoints.Add(x.q.path, hit, origin)
 }
 
 // countPurge counts an entry of the journal that purges something, at the time of

@@ -5,6 +5,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -106,5 +107,98 @@ func TestListedNodes(t *testing.T) {
 	lines := listNodes(counted, recent, "idle")
 	if len(lines) != maxListedNodes || lines[0].ID != "idle" || !lines[0].Live || lines[1].ID != "old051" {
 		t.Errorf("%d lines, %v", len(lines), lines[:2])
+	}
+}
+
+// TestWhatIsTimed sends requests one after another; each is timed until the header
+// of its response, as a hit if it waited for no fetch, and else as a miss.
+func TestWhatIsTimed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fails := false
+		s := newSite(t, `{"stale_if_error":"1h"}`, func(w http.ResponseWriter, r *http.Request) {
+			pause(r.Context(), time.Second)
+			switch {
+			case r.URL.Path == "/down" && fails:
+				w.WriteHeader(http.StatusGatewayTimeout)
+				return
+			case r.URL.Path == "/events":
+				w.Header().Set("Content-Type", "text/event-stream")
+			case r.URL.Path != "/private":
+				w.Header().Set("Cache-Control", "max-age=60")
+			}
+			_, _ = io.WriteString(w, "x")
+			_ = http.NewResponseController(w).Flush()
+			pause(r.Context(), time.Minute)
+		})
+		var before stats.Bucket
+		cost := make(map[string]float64)
+		expect := func(what string, hits, misses []time.Duration, path string, origin time.Duration) {
+			t.Helper()
+			node := s.handler.node
+			for name, h := range map[string]struct {
+				now, before *stats.Histogram
+				want        []time.Duration
+			}{"hits": {&node.totals().Hit, &before.Hit, hits}, "misses": {&node.totals().Miss, &before.Miss, misses}} {
+				var sum time.Duration
+				for _, took := range h.want {
+					sum += took
+				}
+				if n, took := h.now.Count()-h.before.Count(), h.now.Sum-h.before.Sum; n != uint64(len(h.want)) || took != sum {
+					t.Errorf("%s: %d %s of %s in all, want %v", what, n, name, took, h.want)
+				}
+			}
+			cost[path] += origin.Seconds() * 1000
+			for _, line := range node.statistics(t.Context(), stats.Day).Bottom {
+				if line.OriginMS != cost[line.Endpoint] {
+					t.Errorf("%s: %s cost the origin %v ms, want %v", what, line.Endpoint, line.OriginMS, cost[line.Endpoint])
+				}
+			}
+			before = *node.totals()
+		}
+		none, second := []time.Duration(nil), []time.Duration{time.Second}
+
+		s.get("/events")
+		expect("a long response", none, second, "/events", time.Second)
+		s.get("/private")
+		expect("one that is not stored", none, second, "/private", time.Second)
+		s.visit("/shared")
+		time.Sleep(time.Second / 4)
+		s.visit("/shared")
+		time.Sleep(time.Hour)
+		expect("a follower", none, []time.Duration{time.Second, time.Second * 3 / 4}, "/shared", time.Second)
+		s.get("/down")
+		expect("a miss", none, second, "/down", time.Second)
+		fails = true
+		time.Sleep(2 * time.Minute)
+		if got := s.get("/down").Header().Get("X-Cache"); got != "STALE" {
+			t.Errorf("%s", got)
+		}
+		expect("in place of one that fails", none, second, "/down", time.Second)
+		if got := s.get("/down").Header().Get("X-Cache"); got != "STALE" {
+			t.Errorf("%s", got)
+		}
+		expect("in place of one that has failed", []time.Duration{0}, nil, "/down", 0)
+	})
+}
+
+// TestWarmIsNoTraffic warms what a client asks for then.
+func TestWarmIsNoTraffic(t *testing.T) {
+	s := newSite(t, `{"ttl":{"duration":3600000000000}}`, answer("body"))
+	u, _ := url.Parse("http://example.com/a")
+	task := warmTask{u.String(), internalRequest(u, nil), s}
+	if got := task.send(t.Context()); got.Outcome != "MISS" || got.Error != "" {
+		t.Errorf("warmed: %+v", got)
+	}
+	if got := s.get("http://example.com/a").Header().Get("X-Cache"); got != "HIT" {
+		t.Errorf("a client gets %s", got)
+	}
+	got := s.handler.node.statistics(t.Context(), stats.Hour)
+	if got.Requests["HIT"] != 1 || got.Requests["total"] != 1 || len(got.Bottom) != 0 {
+		t.Errorf("requests %v, endpoints %v", got.Requests, got.Bottom)
+	}
+	values := samples(t, s.handler.node)
+	if values["requests_total general MISS none"] != 0 || values["requests_total general HIT memory"] != 1 ||
+		values["request_duration_seconds general MISS"] != 0 {
+		t.Errorf("metrics: %v", values)
 	}
 }

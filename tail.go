@@ -94,7 +94,7 @@ func (t *tails) publish(line *tailLine) {
 }
 
 // tail tells those who listen about the request.
-func (x *exchange) tail(took time.Duration) {
+func (x *exchange) tail() {
 	t := &x.h.node.tails
 	if t.listening() == 0 {
 		return
@@ -102,7 +102,7 @@ func (x *exchange) tail(took time.Duration) {
 	t.publish(&tailLine{
 		Time: x.began, Namespace: x.h.Namespace, Outcome: x.outcome.String(), Reason: x.reasonText(),
 		Tier: x.answeredBy().String(), Method: x.method, Path: x.q.path, Status: x.sentStatus(),
-		DurationMS: float64(took.Microseconds()) / 1000, Key: x.shownKey(),
+		DurationMS: float64(time.Since(x.began).Microseconds()) / 1000, Key: x.shownKey(),
 	})
 }
 

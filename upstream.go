@@ -33,6 +33,9 @@ func passThrough(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler)
 // An upstream that breaks off panics. Where a stale response may stand in for
 // it and nothing has been sent, this is an error like others.
 func (x *exchange) callNext(w *captureWriter, r *http.Request) (err error) {
+	if x.waited = true; x.asked.IsZero() {
+		x.asked = time.Now()
+	}
 	defer func() {
 		if (w.status == 0 || w.pending || w.failed) && x.mayServeOnError() {
 			if recovered := recover(); recovered == http.ErrAbortHandler { //nolint:errorlint // the value itself is what is thrown

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -60,7 +61,7 @@ type warmProgress struct {
 type warmTask struct {
 	url     string
 	request *http.Request
-	server  *caddyhttp.Server
+	server  http.Handler
 }
 
 // warmJob is a list of requests that is being worked through. mu guards
@@ -242,6 +243,16 @@ func internalRequest(u *url.URL, header map[string]string) *http.Request {
 	return r
 }
 
+// warmMark marks the context of a request that is sent for warming, and warming is
+// how many are under way, so that others need not search their contexts.
+type warmMark struct{}
+
+var warming atomic.Int32
+
+func isWarm(r *http.Request) bool {
+	return warming.Load() > 0 && r.Context().Value(warmMark{}) != nil
+}
+
 // run works through the job with a few requests at a time.
 func (j *warmJob) run(ctx context.Context, concurrency int) {
 	todo := make(chan warmTask)
@@ -285,6 +296,9 @@ func (t *warmTask) send(ctx context.Context) (result warmResult) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, warmTimeout)
 	defer cancel()
+	warming.Add(1)
+	defer warming.Add(-1)
+	ctx = context.WithValue(ctx, warmMark{}, true)
 	// {http.request.local} reads this address.
 	ctx = context.WithValue(ctx, http.LocalAddrContextKey, net.Addr(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}))
 	w := &discardWriter{header: make(http.Header)}

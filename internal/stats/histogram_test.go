@@ -28,7 +28,7 @@ func TestBuckets(t *testing.T) {
 func TestHistogram(t *testing.T) {
 	var c Counter
 	for _, took := range []time.Duration{time.Millisecond, time.Second, time.Second} {
-		c.Add(2, 1, took)
+		c.Add(2, 1, false, took)
 	}
 	counts := c.Counts()
 	sum := counts.Took[2]

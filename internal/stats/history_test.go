@@ -44,7 +44,7 @@ func (m *meter) totals() *Bucket {
 
 func (m *meter) count(namespace string, outcome uint8, times int) {
 	for range times {
-		m.registry.Namespace(namespace).Add(outcome, 0, time.Duration(10-9*int(outcome))*time.Millisecond)
+		m.registry.Namespace(namespace).Add(outcome, 0, false, time.Duration(10-9*int(outcome))*time.Millisecond)
 		m.endpoints.Add("/"+namespace+"/7", outcome == hit, time.Duration(1-outcome)*time.Millisecond)
 	}
 }
@@ -152,7 +152,7 @@ func TestQuantiles(t *testing.T) {
 	durations := make([]time.Duration, 10_000)
 	for i := range durations {
 		durations[i] = time.Duration(math.Exp(r.Float64()*9+4)) * time.Microsecond
-		c.Add(0, 0, durations[i])
+		c.Add(0, 0, false, durations[i])
 	}
 	slices.Sort(durations)
 	h = c.Counts().Took[0]
@@ -164,7 +164,7 @@ func TestQuantiles(t *testing.T) {
 	}
 
 	c = Counter{}
-	c.Add(0, 0, time.Hour)
+	c.Add(0, 0, false, time.Hour)
 	h = c.Counts().Took[0]
 	if got := h.Quantile(0.5); got != Bound(NumBuckets-2) || h.Mean() != time.Hour {
 		t.Errorf("the median of an hour is %s, the mean %s", got, h.Mean())

@@ -17,20 +17,26 @@ const (
 // Counter counts the requests of one namespace. It may be used from any
 // goroutine.
 type Counter struct {
-	requests [MaxOutcomes][MaxTiers]atomic.Uint64
-	took     [MaxOutcomes]histogram
+	requests       [MaxOutcomes][MaxTiers]atomic.Uint64
+	atOnce, waited [MaxOutcomes]histogram
 }
 
-// Add counts one request.
-func (c *Counter) Add(outcome, tier uint8, took time.Duration) {
+// Add counts one request that waited for a fetch, or did not.
+func (c *Counter) Add(outcome, tier uint8, waited bool, took time.Duration) {
 	c.requests[outcome][tier].Add(1)
-	c.took[outcome].add(took)
+	if waited {
+		c.waited[outcome].add(took)
+	} else {
+		c.atOnce[outcome].add(took)
+	}
 }
 
 // Counts is what a Counter has counted.
 type Counts struct {
 	Requests [MaxOutcomes][MaxTiers]uint64
-	Took     [MaxOutcomes]Histogram
+	AtOnce   [MaxOutcomes]Histogram // how long those took that waited for no fetch
+	Waited   [MaxOutcomes]Histogram // and those that did
+	Took     [MaxOutcomes]Histogram // both
 }
 
 // Of returns the requests with an outcome.
@@ -48,7 +54,10 @@ func (c *Counter) Counts() *Counts {
 		for tier := range c.requests[outcome] {
 			counts.Requests[outcome][tier] = c.requests[outcome][tier].Load()
 		}
-		counts.Took[outcome] = c.took[outcome].counts()
+		counts.AtOnce[outcome] = c.atOnce[outcome].counts()
+		counts.Waited[outcome] = c.waited[outcome].counts()
+		counts.Took[outcome] = counts.AtOnce[outcome]
+		counts.Took[outcome].Add(&counts.Waited[outcome])
 	}
 	return counts
 }

@@ -10,8 +10,8 @@ func TestRegistry(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 100 {
 		wg.Go(func() {
-			r.Namespace("a").Add(1, 0, 0)
-			r.Namespace("b").Add(2, 1, 0)
+			r.Namespace("a").Add(1, 0, false, 0)
+			r.Namespace("b").Add(2, 1, false, 0)
 		})
 	}
 	wg.Wait()
