@@ -144,12 +144,12 @@ func (h *Histogram) Quantile(share float64) time.Duration {
 // their requests, half for the time that they cost the origin.
 const maxEndpoints = 64
 
-// trim keeps the templates that matter.
-func trim(endpoints map[string]Endpoint) {
-	if len(endpoints) <= maxEndpoints {
+// trim keeps at most so many templates, those that matter.
+func trim(endpoints map[string]Endpoint, most int) {
+	if len(endpoints) <= most {
 		return
 	}
-	keep := make(map[string]bool, maxEndpoints)
+	keep := make(map[string]bool, most)
 	for _, weight := range []func(Endpoint) int64{
 		func(e Endpoint) int64 { return int64(e.Requests) },
 		func(e Endpoint) int64 { return int64(e.Origin) },
@@ -157,7 +157,7 @@ func trim(endpoints map[string]Endpoint) {
 		names := slices.SortedFunc(maps.Keys(endpoints), func(a, b string) int {
 			return cmp.Or(cmp.Compare(weight(endpoints[b]), weight(endpoints[a])), cmp.Compare(a, b))
 		})
-		for _, name := range names[:maxEndpoints/2] {
+		for _, name := range names[:most/2] {
 			keep[name] = true
 		}
 	}

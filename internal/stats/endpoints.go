@@ -5,8 +5,8 @@ package stats
 // tracked costs a request no lock and no memory, only atomic additions.
 //
 // A published map is never changed. shard.mu serializes those who publish one, and
-// guards what an entry has drained and is ahead by. What is counted in the moment
-// in which an entry is displaced may be lost.
+// guards what an entry has drained and is ahead by, and what displaced entries have
+// left. What is counted in the moment in which an entry is displaced may be lost.
 
 import (
 	"hash/maphash"
@@ -19,6 +19,10 @@ import (
 const (
 	numShards = 16
 	shardSize = 64 // templates, 1,024 in all
+	// maxLeft is how many displaced templates a shard keeps until they are drained.
+	maxLeft = 512
+	// costUnit is how long the origin takes for what weighs as much as one request.
+	costUnit = 10 * time.Millisecond
 )
 
 // Endpoint is what was counted of one path template.
@@ -44,17 +48,33 @@ type Endpoints struct {
 type shard struct {
 	mu      sync.Mutex
 	entries atomic.Pointer[map[string]*tracked]
-	_       [48]byte // a cache line for each
+	left    map[string]Endpoint // not drained, of templates that are no longer tracked
+	_       [40]byte            // a cache line for each
 }
 
 type tracked struct {
 	requests, hits atomic.Uint64
 	origin         atomic.Int64
 	drained        Endpoint
-	ahead          int64 // weight beyond the requests, of whom the entry displaced
+	ahead          int64 // weight beyond its own, of whom the entry displaced
 }
 
-func (t *tracked) weight() int64 { return int64(t.requests.Load()) + t.ahead }
+// weight is that of both lists, of those who ask most and of those who cost most.
+func (t *tracked) weight() int64 {
+	return int64(t.requests.Load()) + t.origin.Load()/int64(costUnit) + t.ahead
+}
+
+// drain returns what was counted since the last call. A request is counted before
+// its hit, and read after it; a hit whose request the last call has returned already
+// waits for the next one, so that there are never more hits than requests.
+func (t *tracked) drain() Endpoint {
+	hits, origin := t.hits.Load(), time.Duration(t.origin.Load())
+	before := t.drained
+	since := Endpoint{Requests: t.requests.Load() - before.Requests, Origin: origin - before.Origin}
+	since.Hits = min(hits-before.Hits, since.Requests)
+	t.drained.Add(since)
+	return since
+}
 
 func (t *tracked) add(hit bool, origin time.Duration) {
 	t.requests.Add(1)
@@ -102,7 +122,7 @@ func (s *shard) insert(template string, hit bool, origin time.Duration) {
 			entries = make(map[string]*tracked)
 		}
 		if len(entries) >= shardSize {
-			entry.ahead = displace(entries)
+			entry.ahead = s.displace(entries)
 		}
 		entries[template] = entry
 		s.entries.Store(&entries)
@@ -110,16 +130,33 @@ func (s *shard) insert(template string, hit bool, origin time.Duration) {
 	entry.add(hit, origin)
 }
 
-// displace removes the template with the least weight, and returns that.
-func displace(entries map[string]*tracked) (weight int64) {
+// displace removes the template with the least weight, and returns that. What it
+// has counted is kept for the next drain.
+func (s *shard) displace(entries map[string]*tracked) (weight int64) {
 	var least string
 	for template, entry := range entries {
 		if w := entry.weight(); least == "" || w < weight {
 			least, weight = template, w
 		}
 	}
+	if counts := entries[least].drain(); counts != (Endpoint{}) {
+		s.leave(least, counts)
+	}
 	delete(entries, least)
 	return weight
+}
+
+// leave keeps the counts of a template that is no longer tracked. Where there are
+// too many, those that count least are lost.
+func (s *shard) leave(template string, counts Endpoint) {
+	if s.left == nil {
+		s.left = make(map[string]Endpoint)
+	}
+	counts.Add(s.left[template])
+	s.left[template] = counts
+	if len(s.left) > maxLeft {
+		trim(s.left, maxLeft/2)
+	}
 }
 
 // Drain returns what was counted since the last call.
@@ -134,13 +171,14 @@ func (e *Endpoints) Drain() map[string]Endpoint {
 func (s *shard) drain(into map[string]Endpoint) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for template, counts := range s.left {
+		into[template] = counts
+	}
+	s.left = nil
 	for template, entry := range *s.entries.Load() {
-		now := Endpoint{entry.requests.Load(), entry.hits.Load(), time.Duration(entry.origin.Load())}
-		if now.Requests > entry.drained.Requests {
-			into[template] = Endpoint{
-				now.Requests - entry.drained.Requests, now.Hits - entry.drained.Hits, now.Origin - entry.drained.Origin,
-			}
-			entry.drained = now
+		if counts := entry.drain(); counts != (Endpoint{}) {
+			counts.Add(into[template])
+			into[template] = counts
 		}
 	}
 }

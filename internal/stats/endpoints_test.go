@@ -52,9 +52,6 @@ func TestHeavyHitters(t *testing.T) {
 		e.Add("/"+word(r), false, 0)
 	}
 	got := e.Drain()
-	if len(got) > numShards*shardSize {
-		t.Errorf("%d templates are kept", len(got))
-	}
 	for c := 'a'; c < 'a'+10; c++ {
 		if count := got["/heavy/"+string(c)]; count.Requests < rounds/10*9/10 || count.Hits != count.Requests {
 			t.Errorf("/heavy/%c: %v", c, count)
@@ -79,6 +76,107 @@ func TestHeavyHitters(t *testing.T) {
 		if count := got["/now/"+string(c)]; count.Requests < rounds/10*9/10 {
 			t.Errorf("/now/%c: %v", c, count)
 		}
+	}
+}
+
+// TestHitsAhead drains while hits are counted: never more of them than requests.
+func TestHitsAhead(t *testing.T) {
+	e := NewEndpoints()
+	e.Add("/a", true, 0)
+	const adds = 100_000
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for range adds {
+				e.Add("/a", true, 0)
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	var sum Endpoint
+	for over := false; !over; {
+		select {
+		case <-done:
+			over = true
+		default:
+		}
+		counts := e.Drain()["/a"]
+		if counts.Hits > counts.Requests {
+			t.Fatalf("%d hits of %d requests", counts.Hits, counts.Requests)
+		}
+		sum.Add(counts)
+	}
+	if sum.Requests != 2*adds+1 || sum.Hits > sum.Requests {
+		t.Errorf("%+v in all", sum)
+	}
+}
+
+// TestHitSeenLater has a request drained between it and its hit.
+func TestHitSeenLater(t *testing.T) {
+	var entry tracked
+	entry.requests.Add(1)
+	first := entry.drain()
+	entry.hits.Add(1)
+	between := entry.drain()
+	entry.add(true, 0)
+	last := entry.drain()
+	if first != (Endpoint{Requests: 1}) || between != (Endpoint{}) || last != (Endpoint{1, 1, 0}) {
+		t.Errorf("%v, %v, %v", first, between, last)
+	}
+}
+
+// wordOf is a name that no template folds.
+func wordOf(i int) string {
+	return fmt.Sprintf("w%c%c%c", 'g'+i%20, 'g'+i/20%20, 'g'+i/400%20)
+}
+
+// TestDisplaced asks for more templates between two drains than are tracked: what
+// was counted of those that had to make room is not lost.
+func TestDisplaced(t *testing.T) {
+	e := NewEndpoints()
+	for i := range 3000 {
+		for range 5 {
+			e.Add("/"+wordOf(i), i%2 == 0, time.Second)
+		}
+	}
+	var sum Endpoint
+	got := e.Drain()
+	for _, counts := range got {
+		sum.Add(counts)
+	}
+	if len(got) != 3000 || sum != (Endpoint{15_000, 7_500, 15_000 * time.Second}) {
+		t.Errorf("%d templates with %v", len(got), sum)
+	}
+	if got := e.Drain(); len(got) != 0 {
+		t.Errorf("drained twice: %v", got)
+	}
+}
+
+// TestDisplacedAreBounded keeps those that count most.
+func TestDisplacedAreBounded(t *testing.T) {
+	e := NewEndpoints()
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 50_000 {
+		e.Add("/"+word(r), false, 0)
+	}
+	if got := e.Drain(); len(got) > numShards*(shardSize+maxLeft) {
+		t.Errorf("%d templates are kept", len(got))
+	}
+}
+
+// TestCostlyEndpoint asks seldom for something that takes long, between many other
+// templates.
+func TestCostlyEndpoint(t *testing.T) {
+	e := NewEndpoints()
+	for i := range 200_000 {
+		if i%10_000 == 0 {
+			e.Add("/reports/yearly", false, time.Minute)
+		}
+		e.Add("/"+wordOf(i), true, 0)
+	}
+	if got := e.Drain()["/reports/yearly"]; got != (Endpoint{20, 0, 20 * time.Minute}) {
+		t.Errorf("%v", got)
 	}
 }
 

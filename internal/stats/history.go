@@ -78,7 +78,7 @@ func (h *History) Collect(now time.Time) {
 		ten.endpoints[template] = sum
 	}
 	if len(ten.endpoints) > 4*maxEndpoints {
-		trim(ten.endpoints)
+		trim(ten.endpoints, maxEndpoints)
 	}
 	if number := byTen.number(now); h.aged != number {
 		h.aged = number
@@ -121,7 +121,7 @@ func (h *History) forget(buckets map[int64]*kept, s *series, now time.Time) {
 		case number < current-s.window:
 			delete(buckets, number)
 		case number < current:
-			trim(b.endpoints)
+			trim(b.endpoints, maxEndpoints)
 		}
 	}
 }
@@ -167,7 +167,7 @@ func (h *History) unwritten() []blob {
 			}
 			if len(b.endpoints) > 0 {
 				most := maps.Clone(b.endpoints)
-				trim(most)
+				trim(most, maxEndpoints)
 				blobs = append(blobs, blob{&ofEndpoint, number, encode(most), func() {}})
 			}
 			blobs = append(blobs, blob{part.series, number, encode(&b.Bucket), done})

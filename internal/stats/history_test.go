@@ -176,7 +176,7 @@ func TestTrim(t *testing.T) {
 	for i := range 1000 {
 		endpoints[fmt.Sprint("/", i)] = Endpoint{Requests: uint64(i), Origin: time.Duration(1000 - i)}
 	}
-	trim(endpoints)
+	trim(endpoints, maxEndpoints)
 	if len(endpoints) != maxEndpoints {
 		t.Errorf("%d are left", len(endpoints))
 	}
