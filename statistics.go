@@ -28,8 +28,9 @@ type statistics struct {
 	Namespaces map[string]*namespaceStatistics `json:"namespaces"`
 	TTL        map[string]int                  `json:"ttl_distribution"`
 	PurgeRate  float64                         `json:"invalidations_per_minute"`
-	Top        []endpointStatistics            `json:"top_endpoints"`    // by hit rate
-	Bottom     []endpointStatistics            `json:"bottom_endpoints"` // by the time that caching would save
+	Top        []endpointStatistics            `json:"top_endpoints"`    // with the highest hit rates
+	Bottom     []endpointStatistics            `json:"bottom_endpoints"` // with the lowest
+	Costly     []endpointStatistics            `json:"costly_endpoints"` // by the time that caching would save
 	Breaker    string                          `json:"breaker"`          // of this node, in front of Redis: closed, open or off
 	Nodes      []nodeStatistics                `json:"nodes"`
 	Memory     *stats.Memory                   `json:"memory,omitempty"` // of this node
@@ -74,7 +75,7 @@ const (
 	maxListedEndpoints = 20
 	maxListedNodes     = 100
 	// minRequests is how often an endpoint must have been asked for to be one of
-	// the best.
+	// the best or the worst.
 	minRequests = 10
 )
 
@@ -111,7 +112,7 @@ func (n *node) statistics(ctx context.Context, window stats.Window) *statistics 
 	for name := range s.Errors {
 		s.Errors[name] = report.Total.Errors[name]
 	}
-	s.Top, s.Bottom = listEndpoints(report.Endpoints)
+	s.Top, s.Bottom, s.Costly = listEndpoints(report.Endpoints)
 	s.Nodes = listNodes(report.Nodes, hour.Nodes, n.journal.NodeID())
 	if own := hour.Nodes[n.journal.NodeID()]; own != nil && own.State != nil {
 		s.Memory = own.State.Memory
@@ -158,10 +159,10 @@ func (s *statistics) namespace(name string) *namespaceStatistics {
 	return ns
 }
 
-// listEndpoints returns the endpoints with the highest hit rates, and those that
-// cost the origin the most time.
-func listEndpoints(endpoints map[string]stats.Endpoint) (top, bottom []endpointStatistics) {
-	top, bottom = []endpointStatistics{}, []endpointStatistics{}
+// listEndpoints returns the endpoints with the highest and with the lowest hit
+// rates, and those that cost the origin the most time.
+func listEndpoints(endpoints map[string]stats.Endpoint) (top, bottom, costly []endpointStatistics) {
+	top, bottom, costly = []endpointStatistics{}, []endpointStatistics{}, []endpointStatistics{}
 	for _, template := range slices.Sorted(maps.Keys(endpoints)) {
 		e := endpoints[template]
 		line := endpointStatistics{
@@ -170,15 +171,22 @@ func listEndpoints(endpoints map[string]stats.Endpoint) (top, bottom []endpointS
 		if e.Requests >= minRequests && e.Hits > 0 {
 			top = append(top, line)
 		}
-		if line.OriginMS > 0 {
+		if e.Requests >= minRequests {
 			bottom = append(bottom, line)
 		}
+		if line.OriginMS > 0 {
+			costly = append(costly, line)
+		}
 	}
-	slices.SortStableFunc(top, func(a, b endpointStatistics) int {
-		return cmp.Or(cmp.Compare(b.HitRate, a.HitRate), cmp.Compare(b.Requests, a.Requests))
-	})
-	slices.SortStableFunc(bottom, func(a, b endpointStatistics) int { return cmp.Compare(b.OriginMS, a.OriginMS) })
-	return top[:min(len(top), maxListedEndpoints)], bottom[:min(len(bottom), maxListedEndpoints)]
+	first := func(lines []endpointStatistics, compare func(a, b endpointStatistics) int) []endpointStatistics {
+		slices.SortStableFunc(lines, compare)
+		return lines[:min(len(lines), maxListedEndpoints)]
+	}
+	byRequests := func(a, b endpointStatistics) int { return cmp.Compare(b.Requests, a.Requests) }
+	top = first(top, func(a, b endpointStatistics) int { return cmp.Or(cmp.Compare(b.HitRate, a.HitRate), byRequests(a, b)) })
+	bottom = first(bottom, func(a, b endpointStatistics) int { return cmp.Or(cmp.Compare(a.HitRate, b.HitRate), byRequests(a, b)) })
+	costly = first(costly, func(a, b endpointStatistics) int { return cmp.Compare(b.OriginMS, a.OriginMS) })
+	return top, bottom, costly
 }
 
 // listNodes lists the nodes that counted something or are there, by ID. When there

@@ -53,12 +53,13 @@ func (n *node) breakerState() string {
 	return "open"
 }
 
-// uncacheableReasons are about requests that no configuration lets be cached.
-var uncacheableReasons = []Reason{ReasonMethod, ReasonRequestBody, ReasonUpgrade, ReasonOverrideField}
+// leftOut are the reasons of requests that no configuration lets be cached, or that
+// the configuration at hand keeps out.
+var leftOut = []Reason{ReasonMethod, ReasonRequestBody, ReasonUpgrade, ReasonOverrideField, ReasonMatcher, ReasonDisabled}
 
-// cacheable reports whether some configuration could have cached the request.
+// cacheable reports whether the request is meant to be cached.
 func (x *exchange) cacheable() bool {
-	return x.outcome != OutcomeBypass || !slices.Contains(uncacheableReasons, x.reason)
+	return x.outcome != OutcomeBypass || !slices.Contains(leftOut, x.reason)
 }
 
 // countEndpoint counts the request for its endpoint. Only a fetch of its own costs

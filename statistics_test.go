@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -53,7 +54,10 @@ func TestStatistics(t *testing.T) {
 		if len(got.Top) != 1 || got.Top[0] != (endpointStatistics{"/users/{id}", 0.9, 10, 100}) {
 			t.Errorf("top: %v", got.Top)
 		}
-		if len(got.Bottom) != 5 || got.Bottom[0] != (endpointStatistics{"/private/{id}", 0, 3, 300}) {
+		if len(got.Costly) != 5 || got.Costly[0] != (endpointStatistics{"/private/{id}", 0, 3, 300}) {
+			t.Errorf("costly: %v", got.Costly)
+		}
+		if !slices.Equal(got.Bottom, got.Top) {
 			t.Errorf("bottom: %v", got.Bottom)
 		}
 		if len(got.Nodes) != 1 || !got.Nodes[0].Self || !got.Nodes[0].Live || got.Nodes[0].Requests["total"] != 16 ||
@@ -86,13 +90,49 @@ func TestStatistics(t *testing.T) {
 	})
 }
 
-// TestEndpointsThatCannotBeCached leaves out what no configuration could cache.
+// TestListedEndpoints sorts them three ways.
+func TestListedEndpoints(t *testing.T) {
+	endpoints := map[string]stats.Endpoint{
+		"/rare": {Requests: 9, Origin: time.Hour}, "/never": {Requests: 10}, "/never/either": {Requests: 20, Origin: time.Second},
+		"/half": {Requests: 10, Hits: 5, Origin: time.Minute}, "/always": {Requests: 1000, Hits: 1000},
+	}
+	top, bottom, costly := listEndpoints(endpoints)
+	for name, list := range map[string]struct {
+		got  []endpointStatistics
+		want []string
+	}{
+		"top": {top, []string{"/always", "/half"}}, "bottom": {bottom, []string{"/never/either", "/never", "/half", "/always"}},
+		"costly": {costly, []string{"/rare", "/half", "/never/either"}},
+	} {
+		var names []string
+		for _, line := range list.got {
+			names = append(names, line.Endpoint)
+		}
+		if !slices.Equal(names, list.want) {
+			t.Errorf("%s: %q, want %q", name, names, list.want)
+		}
+	}
+	for i := range 100 {
+		endpoints[fmt.Sprint("/", i)] = stats.Endpoint{Requests: 10, Hits: 1, Origin: time.Second}
+	}
+	top, bottom, costly = listEndpoints(endpoints)
+	for _, list := range [][]endpointStatistics{top, bottom, costly} {
+		if len(list) != maxListedEndpoints {
+			t.Errorf("%d are listed", len(list))
+		}
+	}
+}
+
+// TestEndpointsThatCannotBeCached leaves out what no configuration could cache, and
+// what this one keeps out. What needs credentials could be.
 func TestEndpointsThatCannotBeCached(t *testing.T) {
-	s := newSite(t, `{}`, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
+	s := newSite(t, `{"bypass":[{"match":[{"path":["/excluded"]}]}]}`, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	s.get("/a", "Upgrade", "websocket")
 	s.get("/b", "X-Http-Method-Override", "DELETE")
+	s.get("/excluded")
 	s.get("/c")
-	if got := s.handler.node.endpoints.Drain(); len(got) != 1 || got["/c"].Requests != 1 {
+	s.get("/c", "Authorization", "Bearer x")
+	if got := s.handler.node.endpoints.Drain(); len(got) != 1 || got["/c"].Requests != 2 {
 		t.Errorf("endpoints: %v", got)
 	}
 }
@@ -148,7 +188,7 @@ func TestWhatIsTimed(t *testing.T) {
 				}
 			}
 			cost[path] += origin.Seconds() * 1000
-			for _, line := range node.statistics(t.Context(), stats.Day).Bottom {
+			for _, line := range node.statistics(t.Context(), stats.Day).Costly {
 				if line.OriginMS != cost[line.Endpoint] {
 					t.Errorf("%s: %s cost the origin %v ms, want %v", what, line.Endpoint, line.OriginMS, cost[line.Endpoint])
 				}
@@ -193,8 +233,8 @@ func TestWarmIsNoTraffic(t *testing.T) {
 		t.Errorf("a client gets %s", got)
 	}
 	got := s.handler.node.statistics(t.Context(), stats.Hour)
-	if got.Requests["HIT"] != 1 || got.Requests["total"] != 1 || len(got.Bottom) != 0 {
-		t.Errorf("requests %v, endpoints %v", got.Requests, got.Bottom)
+	if got.Requests["HIT"] != 1 || got.Requests["total"] != 1 || len(got.Costly) != 0 {
+		t.Errorf("requests %v, endpoints %v", got.Requests, got.Costly)
 	}
 	values := samples(t, s.handler.node)
 	if values["requests_total general MISS none"] != 0 || values["requests_total general HIT memory"] != 1 ||

@@ -174,8 +174,13 @@ func checkParts(t *testing.T, stats map[string]any) {
 	if len(top) == 0 || top[0].(map[string]any)["endpoint"] != "/api/v1/pickups/{id}" {
 		t.Errorf("top endpoints: %v", top)
 	}
-	for _, line := range stats["bottom_endpoints"].([]any) {
+	for _, line := range stats["costly_endpoints"].([]any) {
 		if number(t, line, "origin_ms") <= 0 || number(t, line, "requests") <= 0 {
+			t.Errorf("costly endpoint: %v", line)
+		}
+	}
+	for _, line := range stats["bottom_endpoints"].([]any) {
+		if number(t, line, "requests") < 10 {
 			t.Errorf("bottom endpoint: %v", line)
 		}
 	}
