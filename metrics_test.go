@@ -210,10 +210,10 @@ func TestCumulative(t *testing.T) {
 	}
 	took := &c.Counts().Took[0]
 	buckets := cumulative(took)
-	if len(buckets) != 21 {
+	if len(buckets) != 25 {
 		t.Errorf("%d buckets", len(buckets))
 	}
-	for bound, want := range map[float64]uint64{16e-6: 1, 64e-6: 1, 128e-6: 2, 1024e-6: 3, 16.777216: 3} {
+	for bound, want := range map[float64]uint64{1e-6: 0, 2e-6: 1, 64e-6: 1, 128e-6: 2, 1024e-6: 3, 16.777216: 3} {
 		if got, ok := buckets[bound]; !ok || got != want {
 			t.Errorf("%d (%t) below %v, want %d", got, ok, bound, want)
 		}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math"
 	"net/http"
 	"slices"
 	"time"
@@ -138,8 +137,7 @@ func durationsOf(h *stats.Histogram) durationStatistics {
 	}
 }
 
-// milliseconds are rounded to whole microseconds.
-func milliseconds(d time.Duration) float64 { return math.Round(float64(d)/1e3) / 1e3 }
+func milliseconds(d time.Duration) float64 { return float64(d) / 1e6 }
 
 func (s *statistics) addHoldings(h *holdings) {
 	s.Keys, s.Bytes, s.Partial, s.TTL = h.keys, h.bytes, h.partial, h.ttl

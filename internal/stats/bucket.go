@@ -120,16 +120,16 @@ func (h *Histogram) Mean() time.Duration {
 	return 0
 }
 
-// Quantile returns the duration that a share of all was at most, interpolated
-// within a bucket; 0 of nothing. What the last bucket holds counts as its lower
-// bound.
+// Quantile returns the duration that a share of all was at most: the middle of its
+// bucket, which is off by an eighth at most, but for what is shorter than 1 µs; 0 of
+// nothing. What the last bucket holds counts as its lower bound.
 func (h *Histogram) Quantile(share float64) time.Duration {
 	rank := share * float64(h.Count())
 	var below time.Duration
 	for i, n := range h.Buckets[:NumBuckets-1] {
 		bound := Bound(i)
 		if n > 0 && rank <= float64(n) {
-			return below + time.Duration(float64(bound-below)*rank/float64(n))
+			return (below + bound) / 2
 		}
 		rank -= float64(n)
 		below = bound

@@ -112,7 +112,7 @@ func TestFleet(t *testing.T) {
 
 	client := s.Client()
 	for _, key := range client.Keys(t.Context(), "*").Val() {
-		if ttl := client.TTL(t.Context(), key).Val(); ttl <= time.Hour || ttl > tenTTL || !strings.HasPrefix(key, "p::stats:v1:") {
+		if ttl := client.TTL(t.Context(), key).Val(); ttl <= time.Hour || ttl > tenTTL || !strings.HasPrefix(key, "p::stats:v2:") {
 			t.Errorf("%s has a lifetime of %s", key, ttl)
 		}
 	}

@@ -6,12 +6,14 @@ import (
 	"time"
 )
 
-// Histograms have four buckets of equal width in each power of two, from 16 µs to
-// 134 s, so that a quantile is off by at most an eighth.
+// Histograms have four buckets of equal width in each power of two from 1 µs to
+// 134 s, so that the middle of a bucket is off by at most an eighth. The first
+// bucket has what is shorter, the last one what is longer.
 const (
-	firstBits  = 4 // of the longest duration in the first bucket, in µs
-	lastBits   = 27
-	NumBuckets = 1 + 4*(lastBits-firstBits) + 1
+	unit       = time.Microsecond / 4 // the least width
+	firstBits  = 3                    // of the shortest duration behind the first bucket, in units
+	lastBits   = 29
+	NumBuckets = 1 + 4*(lastBits-firstBits+1) + 1
 )
 
 // Histogram is how many requests took how long.
@@ -39,25 +41,24 @@ func (h *histogram) counts() (counts Histogram) {
 }
 
 func bucketOf(took time.Duration) int {
-	us := uint64(max(took.Microseconds(), 0))
-	length := bits.Len64(us)
+	units := uint64(max(took/unit, 0))
+	length := bits.Len64(units)
 	switch {
-	case length <= firstBits:
+	case length < firstBits:
 		return 0
 	case length > lastBits:
 		return NumBuckets - 1
 	}
-	return 1 + 4*(length-firstBits-1) + int(us>>(length-3))&3
+	return 1 + 4*(length-firstBits) + int(units>>(length-3))&3
 }
 
 // Bound is the duration that everything in a bucket is shorter than. The last
 // bucket has none.
 func Bound(bucket int) time.Duration {
 	if bucket == 0 {
-		return time.Microsecond << firstBits
+		return time.Microsecond
 	}
-	length := firstBits + 1 + (bucket-1)/4
-	return time.Duration((bucket-1)%4+5) << (length - 3) * time.Microsecond
+	return time.Duration((bucket-1)%4+5) << ((bucket - 1) / 4) * unit
 }
 
 // Count returns the number of requests.

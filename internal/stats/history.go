@@ -208,5 +208,5 @@ func clone(b *Bucket) *Bucket {
 }
 
 func (s *series) key(prefix string, number int64) string {
-	return prefix + "::stats:v1:" + s.name + ":" + strconv.FormatInt(number, 10)
+	return prefix + "::stats:v2:" + s.name + ":" + strconv.FormatInt(number, 10)
 }

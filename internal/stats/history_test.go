@@ -158,7 +158,7 @@ func TestQuantiles(t *testing.T) {
 	h = c.Counts().Took[0]
 	for _, share := range []float64{0.01, 0.5, 0.95, 0.99, 1} {
 		exact := durations[min(int(share*float64(len(durations))), len(durations)-1)]
-		if got := h.Quantile(share); math.Abs(float64(got)/float64(exact)-1) > 0.05 {
+		if got := h.Quantile(share); math.Abs(float64(got)/float64(exact)-1) > 0.13 {
 			t.Errorf("quantile %v is %s, want %s", share, got, exact)
 		}
 	}
