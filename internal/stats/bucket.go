@@ -52,6 +52,16 @@ func (b *Bucket) Total() (total Outcomes) {
 	return total
 }
 
+// empty reports whether nothing was counted.
+func (b *Bucket) empty() bool {
+	for _, n := range b.Errors {
+		if n > 0 {
+			return false
+		}
+	}
+	return b.Coalesced == 0 && b.Total() == Outcomes{}
+}
+
 // add adds the counts of another bucket, but for the purges.
 func (b *Bucket) add(other *Bucket) {
 	for name, counts := range other.Requests {

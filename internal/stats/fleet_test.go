@@ -118,6 +118,28 @@ func TestFleet(t *testing.T) {
 	}
 }
 
+// TestPurgesOfJournalAhead has a journal whose clock, and that of one node, is ahead
+// of another node's: both see the purge at once, and once.
+func TestPurgesOfJournalAhead(t *testing.T) {
+	s := redistest.Start(t)
+	one, two := join(s, "one"), join(s, "two")
+	ahead := start.Add(5 * time.Minute)
+	see := func(p *peer, now time.Time) {
+		t.Helper()
+		if hour, day := p.see(t, now, Outcomes{}); hour.Total.Purges != 1 || day.Total.Purges != 1 {
+			t.Errorf("at %s: %s sees %d and %d purges, want 1", now.Sub(start), p.node, hour.Total.Purges, day.Total.Purges)
+		}
+	}
+	one.history.Purged(ahead, ahead)
+	two.history.Purged(ahead, start)
+	for after := time.Duration(0); after < 12*time.Minute; after += time.Minute {
+		one.at(t, ahead.Add(after))
+		two.at(t, start.Add(after))
+		see(one, ahead.Add(after))
+		see(two, start.Add(after))
+	}
+}
+
 // TestFleetWithoutRedis counts on while Redis is away.
 func TestFleetWithoutRedis(t *testing.T) {
 	s := redistest.Start(t)

@@ -5,7 +5,8 @@ package stats
 // nodes.
 //
 // mu guards everything. A bucket's counts only grow, and each change numbers it
-// anew, so that whoever has written it knows whether it has changed meanwhile.
+// anew, so that whoever has written it knows whether it has changed meanwhile. A
+// bucket after the current one has only purges, of a journal whose clock is ahead.
 
 import (
 	"encoding/json"
@@ -69,10 +70,16 @@ func (h *History) Collect(now time.Time) {
 	total := h.totals()
 	delta := total.since(h.last)
 	h.last = total
-	h.at(h.minutes, &byMinute, now).add(delta)
-	ten := h.at(h.tens, &byTen, now)
-	ten.add(delta)
-	for template, counts := range h.endpoints.Drain() {
+	endpoints := h.endpoints.Drain()
+	counted := !delta.empty() || len(endpoints) > 0
+	minute, ten := h.at(h.minutes, &byMinute, now), h.at(h.tens, &byTen, now)
+	for _, b := range []*kept{minute, ten} {
+		if counted || b.State == nil { // of an idle node the state is written once
+			b.changed++
+		}
+		b.add(delta)
+	}
+	for template, counts := range endpoints {
 		sum := ten.endpoints[template]
 		sum.Add(counts)
 		ten.endpoints[template] = sum
@@ -89,18 +96,21 @@ func (h *History) Collect(now time.Time) {
 }
 
 // Purged counts a purge that was recorded at a time, which is the same for every
-// node. One outside the history is not counted.
+// node, also where the clock of this one is behind that time. One outside the history,
+// or as far ahead, is not counted.
 func (h *History) Purged(at, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for s, buckets := range map[*series]map[int64]*kept{&byMinute: h.minutes, &byTen: h.tens} {
-		if n, current := s.number(at), s.number(now); n > current-s.window && n <= current+1 {
-			h.at(buckets, s, at).Purges++
+		if n, current := s.number(at), s.number(now); n > current-s.window && n < current+s.window {
+			b := h.at(buckets, s, at)
+			b.Purges++
+			b.changed++
 		}
 	}
 }
 
-// at returns a bucket that is about to be changed.
+// at returns the bucket of a time.
 func (h *History) at(buckets map[int64]*kept, s *series, at time.Time) *kept {
 	number := s.number(at)
 	b := buckets[number]
@@ -108,7 +118,6 @@ func (h *History) at(buckets map[int64]*kept, s *series, at time.Time) *kept {
 		b = &kept{endpoints: make(map[string]Endpoint)}
 		buckets[number] = b
 	}
-	b.changed++
 	return b
 }
 

@@ -134,8 +134,48 @@ func TestPurgesOutside(t *testing.T) {
 		m.history.Purged(start.Add(-ago), start)
 	}
 	hour, day, _ := NewFleet(nil, "", "n", m.history).Report(t.Context(), start, Hour, false)
-	if hour.Total.Purges != 2 || day.Total.Purges != 3 {
-		t.Errorf("%d purges in the last hour, %d in the last day, want 2 and 3", hour.Total.Purges, day.Total.Purges)
+	if hour.Total.Purges != 2 || day.Total.Purges != 4 {
+		t.Errorf("%d purges in the last hour, %d in the last day, want 2 and 4", hour.Total.Purges, day.Total.Purges)
+	}
+}
+
+// TestIdle writes what has changed: of an idle node its state, once for each bucket.
+func TestIdle(t *testing.T) {
+	m := newMeter()
+	written := func(after time.Duration) (keys int) {
+		m.history.Collect(start.Add(after))
+		for _, b := range m.history.unwritten() {
+			b.done()
+			keys++
+		}
+		return keys
+	}
+	for i, step := range []struct {
+		after time.Duration
+		count func()
+		want  int
+	}{
+		{0, nil, 2},
+		{3 * time.Second, nil, 0},
+		{6 * time.Second, func() { m.count("a", hit, 1) }, 3}, // with the endpoints
+		{9 * time.Second, nil, 0},
+		{12 * time.Second, func() { m.errors++ }, 3},
+		{15 * time.Second, func() { m.coalesced++ }, 3},
+		{18 * time.Second, func() { m.history.Purged(start, start) }, 3},
+		{21 * time.Second, m.history.WriteAgain, 3},
+		{time.Minute, nil, 1},
+		{10 * time.Minute, nil, 2},
+	} {
+		if step.count != nil {
+			step.count()
+		}
+		if got := written(step.after); got != step.want {
+			t.Errorf("step %d writes %d keys, want %d", i, got, step.want)
+		}
+	}
+	hour, _, _ := NewFleet(nil, "", "n", m.history).Report(t.Context(), start.Add(10*time.Minute), Hour, false)
+	if hour.Nodes["n"].State == nil {
+		t.Error("an idle node is gone")
 	}
 }
 

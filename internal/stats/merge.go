@@ -2,6 +2,7 @@ package stats
 
 import (
 	"maps"
+	"slices"
 	"time"
 )
 
@@ -43,21 +44,27 @@ func (b *buckets) with(other *buckets) *buckets {
 	return &buckets{b.minutes.with(other.minutes), b.tens.with(other.tens), b.endpoints.with(other.endpoints)}
 }
 
-// report sums up a window. Of the purges in a bucket the highest count is right: a
-// node that was not there all the time has seen fewer. A node that is gone has no
+// report sums up a window, and the purges after it, which the node itself has seen
+// where the clock of the journal is ahead. Of the purges in a bucket the highest count is right:
+// a node that was not there all the time has seen fewer. A node that is gone has no
 // state.
 func report(t table[*Bucket], s *series, now time.Time) *Report {
 	r := &Report{Nodes: make(map[string]*Bucket)}
 	current := s.number(now)
-	for number := current - s.window + 1; number <= current+1; number++ {
+	for _, number := range slices.Sorted(maps.Keys(t)) { // the latest state holds
+		if number <= current-s.window {
+			continue
+		}
 		var purges uint64
 		for node, b := range t[number] {
 			if r.Nodes[node] == nil {
 				r.Nodes[node] = new(Bucket)
 			}
-			r.Nodes[node].add(b)
+			if number <= current+1 {
+				r.Nodes[node].add(b)
+				r.Total.add(b)
+			}
 			r.Nodes[node].Purges += b.Purges
-			r.Total.add(b)
 			purges = max(purges, b.Purges)
 		}
 		r.Total.Purges += purges
