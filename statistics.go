@@ -18,10 +18,11 @@ import (
 // unless it says otherwise.
 type statistics struct {
 	Window     stats.Window                    `json:"window"`
-	Requests   map[string]uint64               `json:"requests"`    // total and by outcome
-	HitRate    map[string]float64              `json:"hit_rate"`    // of both windows
-	DurationMS map[string]durationStatistics   `json:"duration_ms"` // until the header; of hits and misses, see totals
-	Keys       int                             `json:"keys"`        // in Redis, or in memory where there is no Redis
+	Alone      bool                            `json:"alone,omitempty"` // Redis gives no answer: some of it is this node's own only
+	Requests   map[string]uint64               `json:"requests"`        // total and by outcome
+	HitRate    map[string]float64              `json:"hit_rate"`        // of both windows
+	DurationMS map[string]durationStatistics   `json:"duration_ms"`     // until the header; of hits and misses, see totals
+	Keys       int                             `json:"keys"`            // in Redis, or in memory where there is no Redis
 	Bytes      int64                           `json:"bytes"`
 	Partial    bool                            `json:"partial,omitempty"` // keys and bytes were not all counted
 	Namespaces map[string]*namespaceStatistics `json:"namespaces"`
@@ -116,7 +117,9 @@ func (n *node) statistics(ctx context.Context, window stats.Window) *statistics 
 	if own := hour.Nodes[n.journal.NodeID()]; own != nil && own.State != nil {
 		s.Memory = own.State.Memory
 	}
-	s.addHoldings(n.holdings(ctx))
+	held := n.holdings(ctx)
+	s.addHoldings(held)
+	s.Alone = hour.Alone || held.alone
 	return s
 }
 

@@ -2,10 +2,10 @@ package rediscache
 
 import (
 	"context"
-	"strings"
 	"sync"
 	"time"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
 
@@ -13,21 +13,28 @@ const (
 	// walkTimeout bounds the search of Redis for its keys; what was found by then
 	// is reported as partial.
 	walkTimeout = 5 * time.Second
-	// inventoryAge is how long the result of a walk is good enough.
+	// A walk begins inventoryAge after the last one, or after walkRest times as long as
+	// that one took: it may keep Redis busy for a tenth of the time at most.
 	inventoryAge = 3 * time.Second
+	walkRest     = 10
+	// inventoryKept is how long the last complete walk stands in for one that was not.
+	inventoryKept = 5 * time.Minute
 )
 
 // inventory is what a walk found. mu is held during a walk, so that all who ask
-// meanwhile share it; what current points to is not changed any more.
+// meanwhile share it; what is pointed to is not changed any more.
 type inventory struct {
-	mu      sync.Mutex
-	at      time.Time // of the end of the walk
-	current *holdings
+	mu         sync.Mutex
+	next       time.Time // a walk may begin
+	current    *holdings
+	complete   *holdings // of the last walk that saw everything
+	completeAt time.Time
 }
 
-// holdings are the stored responses.
+// holdings are the stored responses that requests may be answered from.
 type holdings struct {
 	partial    bool // not all were seen
+	alone      bool // those in the memory of this node, while Redis is away
 	keys       int
 	bytes      int64
 	namespaces map[string]*holding
@@ -66,42 +73,75 @@ func lifetimeOf(rec *store.Record, now time.Time) string {
 
 // holdings counts the stored responses, unless that was done a moment ago.
 func (n *node) holdings(ctx context.Context) *holdings {
-	i := &n.inventory
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.current == nil || time.Since(i.at) >= inventoryAge {
+	return n.inventory.get(func() *holdings {
 		// Others wait for the walk, too, so that it does not end with the first who asked.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), walkTimeout)
 		defer cancel()
-		i.current = n.takeInventory(ctx)
-		i.at = time.Now()
+		return n.takeInventory(ctx)
+	})
+}
+
+// get returns what walk found, now or before.
+func (i *inventory) get(walk func() *holdings) *holdings {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	began := time.Now()
+	if began.Before(i.next) {
+		return i.current
+	}
+	i.current = walk()
+	ended := time.Now()
+	i.next = ended.Add(max(inventoryAge, walkRest*ended.Sub(began)))
+	switch {
+	case !i.current.partial && !i.current.alone:
+		i.complete, i.completeAt = i.current, ended
+	case i.complete != nil && ended.Sub(i.completeAt) < inventoryKept:
+		i.current = i.complete
 	}
 	return i.current
 }
 
+// takeInventory counts what may be of use: not what a purge covers, which the sweep
+// has yet to remove, no base records, whose variants count, and nothing that others
+// keep under the prefix.
 func (n *node) takeInventory(ctx context.Context) *holdings {
-	h := &holdings{namespaces: make(map[string]*holding), ttl: map[string]int{lifetimeLongest: 0, lifetimeStale: 0}}
+	h := &holdings{
+		alone: n.redis != nil && !n.store.Up(), namespaces: make(map[string]*holding),
+		ttl: map[string]int{lifetimeLongest: 0, lifetimeStale: 0},
+	}
 	for _, class := range lifetimes {
 		h.ttl[class.name] = 0
 	}
 	now := time.Now()
-	h.partial = n.walk(ctx, func(name string, rec *store.Record, size int64) bool {
-		namespace, _, _ := strings.Cut(strings.TrimPrefix(name, n.prefix+":"), ":")
-		ns := h.namespaces[namespace]
-		if ns == nil {
-			ns = new(holding)
-			h.namespaces[namespace] = ns
+	h.partial = n.walk(ctx, func(_ string, rec *store.Record, size int64) bool {
+		if rec == nil || rec.IsBase() || !now.Before(rec.Expires) {
+			return true
 		}
-		ns.keys++
-		ns.bytes += size
-		h.keys++
-		h.bytes += size
-		if rec != nil && !rec.IsBase() {
-			h.ttl[lifetimeOf(rec, now)]++
+		verdict, _ := n.check(rec, journal.ID{})
+		if verdict >= journal.Covered {
+			return true
 		}
+		lifetime := lifetimeStale
+		if verdict != journal.SoftCovered {
+			lifetime = lifetimeOf(rec, now)
+		}
+		h.add(rec.Namespace, size, lifetime)
 		return true
 	}) != nil
 	return h
+}
+
+func (h *holdings) add(namespace string, size int64, lifetime string) {
+	ns := h.namespaces[namespace]
+	if ns == nil {
+		ns = new(holding)
+		h.namespaces[namespace] = ns
+	}
+	ns.keys++
+	ns.bytes += size
+	h.keys++
+	h.bytes += size
+	h.ttl[lifetime]++
 }
 
 // walk calls f with the key, the metadata and the size of every stored response:

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/stats"
 )
 
@@ -240,5 +241,95 @@ func TestWarmIsNoTraffic(t *testing.T) {
 	if values["requests_total general MISS none"] != 0 || values["requests_total general HIT memory"] != 1 ||
 		values["request_duration_seconds general MISS"] != 0 {
 		t.Errorf("metrics: %v", values)
+	}
+}
+
+// TestHoldings counts what requests may be answered from, and nothing else.
+func TestHoldings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, `{"stale_if_error":"1m"}`, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Cache-Control", "max-age="+r.URL.Query().Get("age"))
+			w.Header().Set("Vary", r.URL.Query().Get("vary"))
+			_, _ = io.WriteString(w, "x")
+		})
+		expectKeys := func(what string, want map[string]int) {
+			t.Helper()
+			time.Sleep(inventoryAge)
+			got := s.handler.node.statistics(t.Context(), stats.Hour)
+			sum := 0
+			for lifetime, n := range got.TTL {
+				if sum += n; n != want[lifetime] {
+					t.Errorf("%s: %d responses are %s, want %d", what, n, lifetime, want[lifetime])
+				}
+			}
+			namespace := got.Namespaces["general"]
+			if got.Keys != sum || namespace.Keys != sum || (sum > 0) != (got.Bytes > 0) || namespace.Bytes != got.Bytes || got.Alone {
+				t.Errorf("%s: %d keys, %+v in the namespace, %d bytes", what, got.Keys, namespace, got.Bytes)
+			}
+		}
+		s.get("/a?age=30")
+		s.get("/b?age=3000&vary=X", "X", "1")
+		s.get("/b?age=3000&vary=X", "X", "2")
+		s.get("/c?age=3000")
+		expectKeys("at first", map[string]int{"<1m": 1, "<1h": 3})
+		s.purge(hard(journal.KindURL, "http://example.com/c"))
+		expectKeys("after a purge", map[string]int{"<1m": 1, "<1h": 2})
+		soft := hard(journal.KindURL, "http://example.com/b")
+		soft.Soft = true
+		s.purge(soft)
+		expectKeys("after a soft purge", map[string]int{"<1m": 1, "stale": 2})
+		time.Sleep(30 * time.Second)
+		expectKeys("after the lifetime", map[string]int{"stale": 3})
+		time.Sleep(2 * time.Minute)
+		expectKeys("after every use", map[string]int{"stale": 2})
+		s.purge(hard(journal.KindAll, ""))
+		time.Sleep(inventoryAge)
+		if got := s.handler.node.statistics(t.Context(), stats.Hour); got.Keys != 0 || got.Namespaces["general"].Keys != 0 {
+			t.Errorf("%d keys are left", got.Keys)
+		}
+	})
+}
+
+// TestInventory begins walks that take a while and may not see everything.
+func TestInventory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var i inventory
+		walks := 0
+		// look returns what is known after some time.
+		look := func(after, takes time.Duration, found holdings) *holdings {
+			time.Sleep(after)
+			return i.get(func() *holdings {
+				walks++
+				time.Sleep(takes)
+				return &found
+			})
+		}
+		for number, step := range []struct {
+			after, takes time.Duration
+			found, want  holdings
+			walks        int
+		}{
+			{0, 4 * time.Second, holdings{keys: 1, partial: true}, holdings{keys: 1, partial: true}, 1},
+			{40*time.Second - 1, 0, holdings{keys: 2}, holdings{keys: 1, partial: true}, 1},
+			{1, 0, holdings{keys: 2}, holdings{keys: 2}, 2},
+			{inventoryAge - 1, 0, holdings{keys: 3}, holdings{keys: 2}, 2},
+			{1, 0, holdings{keys: 3, partial: true}, holdings{keys: 2}, 3},
+			{inventoryAge, 0, holdings{keys: 4, alone: true}, holdings{keys: 2}, 4},
+			{inventoryKept, 0, holdings{keys: 5, alone: true}, holdings{keys: 5, alone: true}, 5},
+			{inventoryAge, 0, holdings{keys: 6}, holdings{keys: 6}, 6},
+		} {
+			got := look(step.after, step.takes, step.found)
+			if got.keys != step.want.keys || got.partial != step.want.partial || got.alone != step.want.alone || walks != step.walks {
+				t.Errorf("step %d: %+v after %d walks, want %+v, %d", number, got, walks, step.want, step.walks)
+			}
+		}
+	})
+}
+
+// TestAlone says that Redis, which is not there, is missing.
+func TestAlone(t *testing.T) {
+	n := redisNode(t)
+	if got := n.statistics(t.Context(), stats.Hour); !got.Alone {
+		t.Errorf("what one node counted is shown as that of all: %+v", got)
 	}
 }

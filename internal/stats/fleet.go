@@ -25,6 +25,8 @@ const (
 	chunk = 64
 	// peersAge is how long what other nodes wrote is good enough.
 	peersAge = time.Second
+	// peersKept is how long it stands in when Redis does not answer.
+	peersKept = time.Minute
 )
 
 // Fleet shares the History of a node with others through Redis. It may be used
@@ -93,23 +95,28 @@ const (
 
 // Report is what the nodes of a fleet counted in a window. A purge counts once.
 type Report struct {
+	Alone     bool // there are other nodes perhaps, of which nothing is known
 	Total     Bucket
 	Nodes     map[string]*Bucket
 	Endpoints map[string]Endpoint
 }
 
 // Report returns what was counted in both windows, with the endpoints of one of
-// them. When Redis is not to be asked, or gives no answer, it is what this node
-// counted.
+// them. When Redis is not to be asked, or gives no answer, what the other nodes had
+// written stands in for a while, and then it is what this node counted. err is why
+// Redis gave none.
 func (f *Fleet) Report(ctx context.Context, now time.Time, window Window, ask bool) (hour, day *Report, err error) {
 	all := f.local.own(f.node)
-	if ask && f.client != nil {
+	alone := false
+	if f.client != nil {
 		var others *buckets
-		if others, err = f.read(ctx, now, window); err == nil {
+		if others, err = f.others(ctx, now, window, ask); others != nil {
 			all = others.with(all) // what this node knows of itself is newer
 		}
+		alone = others == nil
 	}
 	hour, day = report(all.minutes, &byMinute, now), report(all.tens, &byTen, now)
+	hour.Alone, day.Alone = alone, alone
 	of := hour
 	if window == Day {
 		of = day
@@ -126,13 +133,34 @@ func endpointsOf(window Window) int64 {
 	return ofEndpoint.window
 }
 
-// read returns what Redis has, or had a moment ago.
-func (f *Fleet) read(ctx context.Context, now time.Time, window Window) (*buckets, error) {
+// others returns what Redis has, or had a moment ago; without an answer, what it had
+// lately, or nil.
+func (f *Fleet) others(ctx context.Context, now time.Time, window Window, ask bool) (b *buckets, err error) {
 	f.reading.Lock()
 	defer f.reading.Unlock()
-	if p := f.peers[window]; p != nil && now.Sub(p.at).Abs() < peersAge {
-		return p.buckets, nil
+	had := func(window Window, within time.Duration) bool {
+		p := f.peers[window]
+		return p != nil && now.Sub(p.at).Abs() < within
 	}
+	if had(window, peersAge) {
+		return f.peers[window].buckets, nil
+	}
+	if ask {
+		if b, err = f.read(ctx, now, window); err == nil {
+			f.peers[window] = &peers{now, b}
+			return b, nil
+		}
+	}
+	for _, w := range []Window{window, Day} { // a day has what an hour has
+		if had(w, peersKept) {
+			return f.peers[w].buckets, err
+		}
+	}
+	return nil, err
+}
+
+// read returns what Redis has.
+func (f *Fleet) read(ctx context.Context, now time.Time, window Window) (*buckets, error) {
 	b := newBuckets()
 	if err := readSeries(ctx, f, &byMinute, now, byMinute.window, b.minutes.put); err != nil {
 		return nil, err
@@ -144,7 +172,6 @@ func (f *Fleet) read(ctx context.Context, now time.Time, window Window) (*bucket
 	if err := readSeries(ctx, f, &ofEndpoint, now, endpointsOf(window), putEndpoints); err != nil {
 		return nil, err
 	}
-	f.peers[window] = &peers{now, b}
 	return b, nil
 }
 

@@ -159,8 +159,8 @@ func TestFleetWithoutRedis(t *testing.T) {
 	if err == nil || hour.Total.Total() != (Outcomes{60}) || day.Total.Total() != (Outcomes{90}) || day.Endpoints["/a/{id}"].Requests != 90 {
 		t.Errorf("%v in the last hour, %v in the last day, %v, %v", hour.Total.Total(), day.Total.Total(), day.Endpoints, err)
 	}
-	if _, _, err := one.Report(t.Context(), later, Day, false); err != nil {
-		t.Errorf("Redis was asked: %v", err)
+	if hour, day, err := one.Report(t.Context(), later, Day, false); err != nil || !hour.Alone || !day.Alone {
+		t.Errorf("Redis was asked: %v, alone %t %t", err, hour.Alone, day.Alone)
 	}
 
 	s.Start()
@@ -173,6 +173,48 @@ func TestFleetWithoutRedis(t *testing.T) {
 	}
 	if blobs := one.history.unwritten(); len(blobs) != 0 {
 		t.Errorf("%d buckets are still to be written", len(blobs))
+	}
+}
+
+// TestFleetWithSilentRedis takes what the others had written for a while.
+func TestFleetWithSilentRedis(t *testing.T) {
+	s := redistest.Start(t)
+	one, two := join(s, "one"), join(s, "two")
+	two.count("a", hit, 7)
+	two.at(t, start)
+	one.see(t, start, Outcomes{0, 7})
+	one.count("a", miss, 1)
+	one.history.Collect(start)
+	s.Kill()
+	for _, tt := range []struct {
+		after  time.Duration
+		window Window
+		want   Outcomes
+		alone  bool
+	}{
+		{30 * time.Second, Hour, Outcomes{1, 7}, false},
+		{peersKept - 1, Hour, Outcomes{1, 7}, false},
+		{30 * time.Second, Day, Outcomes{1}, true}, // was not read before
+		{peersKept, Hour, Outcomes{1}, true},
+	} {
+		for _, ask := range []bool{true, false} {
+			hour, day, err := one.Report(t.Context(), start.Add(tt.after), tt.window, ask)
+			if hour.Total.Total() != tt.want || day.Total.Total() != tt.want || hour.Alone != tt.alone || day.Alone != tt.alone || (err != nil) != ask {
+				t.Errorf("after %s (%t): %v and %v, alone %t, want %v, %t; %v", tt.after, ask, hour.Total.Total(), day.Total.Total(),
+					hour.Alone, tt.want, tt.alone, err)
+			}
+		}
+	}
+	s.Start()
+	if _, _, err := one.Report(t.Context(), start, Day, true); err != nil {
+		t.Fatal(err)
+	}
+	s.Kill()
+	if hour, _, _ := one.Report(t.Context(), start.Add(peersKept-1), Hour, true); hour.Alone {
+		t.Error("what was read for a day does not stand in for an hour")
+	}
+	if hour, _, _ := NewFleet(nil, "p", "n", one.history).Report(t.Context(), start, Hour, true); hour.Alone {
+		t.Error("without Redis there are no others, and it is said that they are missing")
 	}
 }
 
