@@ -36,7 +36,10 @@ func TestEndpoints(t *testing.T) {
 func word(r *rand.Rand) string {
 	name := make([]byte, 12)
 	for i := range name {
-		name[i] = byte('g' + r.IntN(20))
+		name[i] = "bcdfghjklmnpqrstvwxz"[r.IntN(20)]
+		if i%2 == 1 {
+			name[i] = "aeiouy"[r.IntN(6)]
+		}
 	}
 	return string(name)
 }

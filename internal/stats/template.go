@@ -41,7 +41,9 @@ func AppendTemplate(dst []byte, path string) []byte {
 
 // folds reports whether a segment is to become {id}: numbers, UUIDs, hashes,
 // dates, tokens, and whatever has a character that names of endpoints do not have,
-// such as the @ of an address or the ; of a parameter. Words and versions stay.
+// such as the @ of an address or the ; of a parameter. Words and versions stay, and
+// so does what looks like them: the name of a user, or a secret that reads like a
+// word, with a number behind it or not.
 func folds(segment string) bool {
 	const (
 		tooLong = 40 // for a word
@@ -85,5 +87,57 @@ func folds(segment string) bool {
 	case len(segment) >= long && (digits > 0 || mixed):
 		return true
 	}
-	return digits > 0 && mixed && len(segment) >= manyHex-2
+	return digits > 0 && mixed && len(segment) >= manyHex-2 || hasOddWord(segment)
+}
+
+// hasOddWord reports whether a part of the segment between punctuation is no word.
+func hasOddWord(segment string) bool {
+	start := 0
+	for i := range len(segment) {
+		if c := segment[i]; c == '-' || c == '.' || c == '_' || c == '~' {
+			if isOdd(segment[start:i]) {
+				return true
+			}
+			start = i + 1
+		}
+	}
+	return isOdd(segment[start:])
+}
+
+// isOdd reports whether letters and digits are no word: too many letters, too many
+// consonants in a row, or digits among the letters.
+func isOdd(word string) bool {
+	const (
+		tooMany = 20 // letters
+		row     = 6  // consonants
+		few     = 6  // letters and digits that digits may be among
+	)
+	letters, consonants := 0, 0
+	ended, among := false, false // the letters, by a digit; and more followed
+	for i := range len(word) {
+		c := word[i] | 0x20 // in lower case; digits are the same
+		if c <= '9' {
+			ended = letters > 0
+			consonants = 0
+			continue
+		}
+		among = among || ended
+		letters++
+		consonants++
+		if c == 'a' || c == 'e' || c == 'i' || c == 'o' || c == 'u' || c == 'y' {
+			consonants = 0
+		}
+		if letters >= tooMany || consonants >= row {
+			return true
+		}
+	}
+	return among && len(word) >= few && !isVersion(word)
+}
+
+// isVersion reports whether a word is one like v2beta1.
+func isVersion(word string) bool {
+	const digits = "0123456789"
+	number, ok := strings.CutPrefix(word, "v")
+	stage := strings.Trim(number, digits)
+	return ok && stage != number && (stage == "alpha" || stage == "beta" || stage == "rc")
 }

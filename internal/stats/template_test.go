@@ -7,7 +7,7 @@ import (
 )
 
 func TestTemplate(t *testing.T) {
-	long := strings.Repeat("x", 30)
+	long := strings.Repeat("word-", 6)
 	for _, tt := range []struct{ path, want string }{
 		{"/", "/"},
 		{"", "/"},
@@ -31,6 +31,17 @@ func TestTemplate(t *testing.T) {
 		{"/reset/abcdefghijKLMNOPQRSTuvwxyz", "/reset/{id}"},
 		{"/users/ada@example.org", "/users/{id}"},
 		{"/users/ada%40example.org/mail", "/users/{id}/mail"},
+		{"/reset/kqxwzpmtrvhn", "/reset/{id}"},
+		{"/s/qwertyuiopasdfghjklzxcvbnm", "/s/{id}"},
+		{"/invite/k7xq9zpw", "/invite/{id}"},
+		{"/invite/code-k7xq9zpw", "/invite/{id}"},
+		{"/invite/v7xq9zpw", "/invite/{id}"},
+		{"/s3/k8s/k8s-cluster/i18n", "/s3/k8s/k8s-cluster/i18n"},
+		{"/v1/v2beta1/v12alpha/V1", "/v1/v2beta1/v12alpha/V1"},
+		{"/step2/report2/mp3-files", "/step2/report2/mp3-files"},
+		{"/strengths/transcripts/rhythms/graphql/html5-css3", "/strengths/transcripts/rhythms/graphql/html5-css3"},
+		{"/responsibilities/subscriptions.json", "/responsibilities/subscriptions.json"},
+		{"/users/alice/hunter2", "/users/alice/hunter2"}, // names and words are not recognised
 		{"/shop;jsessionid=abc/cart", "/{id}/cart"},
 		{"/static/app.3f2a9c1b.js", "/static/{id}"},
 		{"/static/app.js", "/static/app.js"},
