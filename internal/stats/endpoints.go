@@ -171,9 +171,7 @@ func (e *Endpoints) Drain() map[string]Endpoint {
 func (s *shard) drain(into map[string]Endpoint) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for template, counts := range s.left {
-		into[template] = counts
-	}
+	maps.Copy(into, s.left)
 	s.left = nil
 	for template, entry := range *s.entries.Load() {
 		if counts := entry.drain(); counts != (Endpoint{}) {

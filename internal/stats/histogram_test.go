@@ -48,8 +48,9 @@ func TestHistogram(t *testing.T) {
 // two, in the middle of them and between.
 func TestQuantileError(t *testing.T) {
 	for power := time.Microsecond; power <= time.Minute; power *= 2 {
-		for eighths := range time.Duration(8) {
-			for _, took := range []time.Duration{power + eighths*power/8, power + (eighths+1)*power/8 - 1} {
+		for eighths := range 8 {
+			from := power + time.Duration(eighths)*(power/8)
+			for _, took := range []time.Duration{from, from + power/8 - 1} {
 				var c Counter
 				for range 3 {
 					c.Add(0, 0, false, took)
