@@ -17,7 +17,8 @@ const statisticsInterval = 3 * time.Second
 
 // totals are what the node has counted since it started. Durations are of hits,
 // answered from the store without waiting for any fetch, and of misses, which
-// waited for one, be it another request's: HIT and STALE can be both.
+// waited for one, be it another request's: HIT and STALE can be both. A 504 to
+// only-if-cached is neither.
 func (n *node) totals() *stats.Bucket {
 	b := &stats.Bucket{Requests: make(map[string]*stats.Outcomes), Coalesced: n.coalesced.Load(), Errors: n.errorCounts()}
 	for name, counts := range n.stats.Snapshot() {

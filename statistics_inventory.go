@@ -114,28 +114,29 @@ func (n *node) takeInventory(ctx context.Context) *holdings {
 	}
 	now := time.Now()
 	h.partial = n.walk(ctx, func(_ string, rec *store.Record, size int64) bool {
-		if rec == nil || rec.IsBase() || !now.Before(rec.Expires) {
-			return true
-		}
-		verdict, _ := n.check(rec, journal.ID{})
-		if verdict >= journal.Covered {
-			return true
-		}
-		lifetime := lifetimeStale
-		if verdict != journal.SoftCovered {
-			lifetime = lifetimeOf(rec, now)
-		}
-		h.add(rec.Namespace, size, lifetime)
+		n.hold(h, rec, size, now)
 		return true
 	}) != nil
 	return h
 }
 
-func (h *holdings) add(namespace string, size int64, lifetime string) {
-	ns := h.namespaces[namespace]
+// hold counts a record, nil for what is none, if it may be of use.
+func (n *node) hold(h *holdings, rec *store.Record, size int64, now time.Time) {
+	if rec == nil || rec.IsBase() || !now.Before(rec.Expires) {
+		return
+	}
+	verdict, _ := n.check(rec, journal.ID{})
+	if verdict >= journal.Covered {
+		return
+	}
+	lifetime := lifetimeStale
+	if verdict != journal.SoftCovered {
+		lifetime = lifetimeOf(rec, now)
+	}
+	ns := h.namespaces[rec.Namespace]
 	if ns == nil {
 		ns = new(holding)
-		h.namespaces[namespace] = ns
+		h.namespaces[rec.Namespace] = ns
 	}
 	ns.keys++
 	ns.bytes += size

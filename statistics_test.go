@@ -13,6 +13,7 @@ import (
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/stats"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
 
 // TestStatistics counts requests at an origin that takes its time, and looks again
@@ -288,6 +289,30 @@ func TestHoldings(t *testing.T) {
 			t.Errorf("%d keys are left", got.Keys)
 		}
 	})
+}
+
+// TestHeld counts records that a tier has yet to drop.
+func TestHeld(t *testing.T) {
+	s := newSite(t, `{}`, answer("x", "Cache-Control", "max-age=60"))
+	s.get("/a")
+	n, now := s.handler.node, time.Now()
+	var rec *store.Record
+	n.memory.Walk(func(r *store.Record) bool { rec = r; return false })
+	held := func(rec *store.Record) int {
+		h := &holdings{namespaces: make(map[string]*holding), ttl: make(map[string]int)}
+		n.hold(h, rec, 1, now)
+		return h.keys
+	}
+	base, expired := *rec, *rec
+	base.Vary, base.Status = []string{"X"}, 0
+	expired.Expires = now
+	if held(rec) != 1 || held(&expired) != 0 || held(nil) != 0 || held(&base) != 0 {
+		t.Errorf("%d of one of use, %d expired, %d of no record, %d base", held(rec), held(&expired), held(nil), held(&base))
+	}
+	s.purge(hard(journal.KindAll, ""))
+	if held(rec) != 0 {
+		t.Error("what a purge covers is counted")
+	}
 }
 
 // TestInventory begins walks that take a while and may not see everything.
