@@ -94,12 +94,15 @@ func (c *console) printReport(s *statistics) {
 		}
 	}
 	c.printHitRates("Top Endpoints by Hit Rate:", s.Top)
-	c.printHitRates("Bottom Endpoints by Hit Rate:", s.lowestHitRates())
+	c.printHitRates("Bottom Endpoints by Hit Rate:", s.Bottom)
 	c.printDetails(s)
 }
 
 func (c *console) printDetails(s *statistics) {
 	total := s.Requests["total"]
+	if s.Alone {
+		c.item("%s", c.paint(yellow, "Redis gives no answer: the figures may be of this node alone."))
+	}
 	c.heading(fmt.Sprintf("Requests (%s): %s", cmp.Or(windowNames[s.Window], clean(string(s.Window))), comma(total)))
 	for _, outcome := range outcomesShown {
 		n := s.Requests[outcome.String()]
@@ -124,9 +127,9 @@ func (c *console) printDetails(s *statistics) {
 	}
 	c.printTable(times)
 	c.printLifetimes(s)
-	if len(s.Bottom) > 0 {
+	if len(s.Costly) > 0 {
 		c.heading("Endpoints by Origin Time:")
-		for i, e := range s.Bottom[:min(len(s.Bottom), maxPrintedEndpoints)] {
+		for i, e := range s.Costly[:min(len(s.Costly), maxPrintedEndpoints)] {
 			c.item("%d. %s - %s in %s requests", i+1, clean(e.Endpoint), short(e.OriginMS*float64(time.Millisecond)), comma(e.Requests))
 		}
 	}
@@ -182,16 +185,6 @@ func (s *statistics) namespaceNames(size func(*namespaceStatistics) int) []strin
 	return slices.SortedFunc(maps.Keys(s.Namespaces), func(a, b string) int {
 		return cmp.Or(cmp.Compare(size(s.Namespaces[b]), size(s.Namespaces[a])), cmp.Compare(a, b))
 	})
-}
-
-// lowestHitRates are those of the endpoints that cost the origin the most, if they
-// were asked for often enough.
-func (s *statistics) lowestHitRates() []endpointStatistics {
-	lowest := slices.DeleteFunc(slices.Clone(s.Bottom), func(e endpointStatistics) bool { return e.Requests < minRequests })
-	slices.SortStableFunc(lowest, func(a, b endpointStatistics) int {
-		return cmp.Or(cmp.Compare(a.HitRate, b.HitRate), cmp.Compare(b.Requests, a.Requests))
-	})
-	return lowest
 }
 
 func (c *console) printHitRates(heading string, endpoints []endpointStatistics) {

@@ -93,8 +93,9 @@ func TestStatsCommand(t *testing.T) {
 		"namespaces":{"user":{"keys":673,"share":0.282},"pickup":{"keys":842,"share":0.353}},
 		"ttl_distribution":{"<1m":2387},"duration_ms":{"miss":{"mean":87,"p99":1234},"hit":{"mean":0.4,"p99":3}},
 		"top_endpoints":[{"endpoint":"/a","hit_rate":0.987}],
-		"bottom_endpoints":[{"endpoint":"/b","hit_rate":0.612,"requests":10,"origin_ms":71000},{"endpoint":"/few","requests":9,"origin_ms":70000},
-			{"endpoint":"/c","hit_rate":0.421,"requests":2000,"origin_ms":900.4}],
+		"bottom_endpoints":[{"endpoint":"/c","hit_rate":0.421,"requests":2000,"origin_ms":900.4},{"endpoint":"/b","hit_rate":0.612,"requests":10}],
+		"costly_endpoints":[{"endpoint":"/b","hit_rate":0.612,"requests":10,"origin_ms":71000},{"endpoint":"/few","requests":9,"origin_ms":70000},
+			{"endpoint":"/c","hit_rate":0.421,"requests":2000,"origin_ms":900.4}],"alone":true,
 		"nodes":[{"id":"n","self":true,"live":true,"hit_rate":0.5,"breaker":"closed","memory":{"keys":12,"bytes":1048576,"max":268435456,"evictions":1}},{"id":"old"}]}`,
 		"stats", "--window", "24h")
 	want := `===== REDIS CACHE STATISTICS =====
@@ -114,6 +115,7 @@ Top Endpoints by Hit Rate:
 Bottom Endpoints by Hit Rate:
 1. /c - 42.1%
 2. /b - 61.2%
+Redis gives no answer: the figures may be of this node alone.
 
 Requests (Last 24h): 1,600
 - HIT: 1,200 (75.0%)

@@ -103,6 +103,7 @@ func newNode(conn *connection, app *App) *node {
 		own.ReadTimeout, own.WriteTimeout = journalTimeout, journalTimeout
 		n.log = own.client()
 		n.log.AddHook(n.metrics.redis)
+		n.redis.WalkWith(n.log)
 	}
 	n.journal = journal.New(journal.Options{
 		Client: n.log, Prefix: app.Prefix, Version: moduleVersion(), ReadTimeout: readTimeout, WriteTimeout: writeTimeout,

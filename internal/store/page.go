@@ -22,7 +22,9 @@ import (
 // ErrCursor is a cursor that no page has returned.
 var ErrCursor = errors.New("the cursor is not one of an earlier answer")
 
-// maxPageCount bounds the count of SCAN, which is how many keys a step is about.
+// maxPageCount bounds the count of SCAN, which is how many keys a step looks at. It
+// follows from what a page still wants: where steps find nothing it doubles, and
+// where they find much it shrinks.
 const maxPageCount = 250
 
 type cursor struct {
@@ -52,8 +54,8 @@ func parseCursor(text string) (c cursor, err error) {
 }
 
 // Page calls f with the metadata and the stored size of the records behind a
-// cursor until f has taken limit of them, or a few more, or ctx has ended behind
-// the first step. It returns the cursor behind the last one; "" at the end. The
+// cursor until f has taken limit of them, or a few more, or Redis gives no
+// answer any more. It returns the cursor behind the last one; "" at the end. The
 // first cursor is "". What is stored all the while is seen at least once.
 func (r *Redis) Page(ctx context.Context, from string, limit int, f func(*Record, int64) bool) (string, error) {
 	at, err := parseCursor(from)
@@ -64,7 +66,7 @@ func (r *Redis) Page(ctx context.Context, from string, limit int, f func(*Record
 	if err != nil {
 		return "", err
 	}
-	stepped := false
+	stepped, count := false, limit
 	for _, m := range masters {
 		if m.addr < at.master {
 			continue
@@ -73,14 +75,21 @@ func (r *Redis) Page(ctx context.Context, from string, limit int, f func(*Record
 			at = cursor{master: m.addr}
 		}
 		for {
-			err := r.pageStep(ctx, m.client, &at, &limit, f)
+			count = min(max(count, 1), maxPageCount)
+			found, err := r.pageStep(ctx, m.client, &at, count, f)
 			switch {
-			case err != nil && ctx.Err() != nil && stepped:
+			case err != nil && stepped:
 				return at.String(), nil // to begin with the step that failed
 			case err != nil:
 				return "", err
 			}
 			stepped = true
+			limit -= found
+			if found == 0 {
+				count *= 2
+			} else {
+				count = min(2*count, count*limit/found)
+			}
 			if at.scan == 0 {
 				break
 			}
@@ -98,24 +107,23 @@ func (r *Redis) Page(ctx context.Context, from string, limit int, f func(*Record
 
 // pageStep takes the records of one step, and leaves at behind it; after an error
 // it has taken none.
-func (r *Redis) pageStep(ctx context.Context, client redis.Cmdable, at *cursor, limit *int, f func(*Record, int64) bool) error {
-	count := int64(min(max(*limit, 1), maxPageCount))
-	names, next, err := client.Scan(ctx, at.scan, escapeGlob(r.prefix)+"*", count).Result()
+func (r *Redis) pageStep(ctx context.Context, client redis.Cmdable, at *cursor, count int, f func(*Record, int64) bool) (found int, err error) {
+	names, next, err := client.Scan(ctx, at.scan, escapeGlob(r.prefix)+"*", int64(count)).Result()
 	if err != nil {
-		return fmt.Errorf("scan: %w", err)
+		return 0, fmt.Errorf("scan: %w", err)
 	}
 	slices.Sort(names)
 	step, err := r.heads(ctx, slices.Compact(names))
 	if err != nil {
-		return fmt.Errorf("read heads: %w", err)
+		return 0, fmt.Errorf("read heads: %w", err)
 	}
 	for _, e := range step {
 		if e.head != nil && f(e.head, e.size) {
-			*limit--
+			found++
 		}
 	}
 	at.scan = next
-	return nil
+	return found, nil
 }
 
 type master struct {
@@ -125,9 +133,9 @@ type master struct {
 
 // masters are the nodes that hold keys, by address.
 func (r *Redis) masters(ctx context.Context) ([]master, error) {
-	cluster, ok := r.client.(*redis.ClusterClient)
+	cluster, ok := r.walker.(*redis.ClusterClient)
 	if !ok {
-		return []master{{client: r.client}}, nil
+		return []master{{client: r.walker}}, nil
 	}
 	var mu sync.Mutex // guards list
 	var list []master

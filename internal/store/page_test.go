@@ -4,8 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"testing"
 
+	"github.com/redis/go-redis/v9"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/redistest"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store/storetest"
 )
@@ -73,5 +78,42 @@ func TestPageEnds(t *testing.T) {
 	})
 	if err != nil || cursor != "" || seen != 100 {
 		t.Errorf("%d records, the cursor %q and %v", seen, cursor, err)
+	}
+}
+
+// TestPageSteps looks for one record among many keys of others: that takes a step
+// for some hundred keys, whatever the limit is.
+func TestPageSteps(t *testing.T) {
+	client := redistest.Start(t).Client()
+	r := store.NewRedis(client, storetest.Prefix)
+	if err := r.Put(t.Context(), storetest.Response("shop", "only")); err != nil {
+		t.Fatal(err)
+	}
+	const others = 5000
+	_, err := client.Pipelined(t.Context(), func(pipe redis.Pipeliner) error {
+		for i := range others {
+			pipe.Set(t.Context(), fmt.Sprintf("other:%d", i), "", 0)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, limit := range []int{1, 2, 1000} {
+		if err := client.ConfigResetStat(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		seen := 0
+		for cursor, pages := "", 0; cursor != "" || pages == 0; pages++ {
+			cursor, err = r.Page(t.Context(), cursor, limit, func(*store.Record, int64) bool { seen++; return true })
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, calls, _ := strings.Cut(client.Info(t.Context(), "commandstats").Val(), "cmdstat_scan:calls=")
+		calls, _, _ = strings.Cut(calls, ",")
+		if n, err := strconv.Atoi(calls); err != nil || seen != 1 || n > others/100 {
+			t.Errorf("limit %d: %d records in %q steps", limit, seen, calls)
+		}
 	}
 }

@@ -33,7 +33,8 @@ var ErrTooLarge = errors.New("store: record too large for Redis")
 // for concurrent use.
 type Redis struct {
 	client  redis.UniversalClient
-	prefix  string // with the colon
+	walker  redis.UniversalClient // see WalkWith
+	prefix  string                // with the colon
 	corrupt atomic.Uint64
 	version atomic.Uint64
 
@@ -49,8 +50,12 @@ type Redis struct {
 // it no deadline holds.
 func NewRedis(client redis.UniversalClient, prefix string) *Redis {
 	prefix += ":"
-	return &Redis{client: client, prefix: prefix, dictionaries: newDictionaries(client, prefix)}
+	return &Redis{client: client, walker: client, prefix: prefix, dictionaries: newDictionaries(client, prefix)}
 }
+
+// WalkWith has walks and pages use a client that waits longer than requests may.
+// It is called before the tier is used.
+func (r *Redis) WalkWith(client redis.UniversalClient) { r.walker = client }
 
 // Corrupt returns how many values were read that are no records of any version.
 func (r *Redis) Corrupt() uint64 { return r.corrupt.Load() }
@@ -366,10 +371,10 @@ func (r *Redis) steps(ctx context.Context, f func([]entry) (bool, error)) error 
 
 // eachMaster calls f with every node that holds keys, concurrently.
 func (r *Redis) eachMaster(ctx context.Context, f func(context.Context, redis.Cmdable) error) error {
-	if cluster, ok := r.client.(*redis.ClusterClient); ok {
+	if cluster, ok := r.walker.(*redis.ClusterClient); ok {
 		return cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error { return f(ctx, node) })
 	}
-	return f(ctx, r.client)
+	return f(ctx, r.walker)
 }
 
 // scan walks the keys of one node.
@@ -414,7 +419,7 @@ func (r *Redis) heads(ctx context.Context, keys []string) ([]entry, error) {
 
 // readHeads reads the entries of which bytes are needed.
 func (r *Redis) readHeads(ctx context.Context, step []entry) error {
-	pipe := r.client.Pipeline()
+	pipe := r.walker.Pipeline()
 	var asked []*entry
 	for i := range step {
 		if e := &step[i]; e.need > 0 {
