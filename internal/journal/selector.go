@@ -203,7 +203,7 @@ func normalURL(raw string) (string, error) {
 func normalURLPrefix(raw string) (string, error) {
 	scheme, rest, ok := strings.Cut(raw, "://")
 	if scheme = strings.ToLower(scheme); !ok || (scheme != "http" && scheme != "https") {
-		return "", fmt.Errorf("prefix %q does not begin with http:// or https://", raw)
+		return "", fmt.Errorf("prefix %q does not begin with http:// or https://", beforeQuery(raw))
 	}
 	if !strings.Contains(rest, "/") {
 		return scheme + "://" + strings.ToLower(rest), nil
@@ -217,7 +217,7 @@ func normalURLPrefix(raw string) (string, error) {
 func splitURL(raw string) (scheme, authority, rest string, err error) {
 	u, err := url.Parse(raw)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" {
-		return "", "", "", fmt.Errorf("url %q is not an absolute http or https URL", raw)
+		return "", "", "", fmt.Errorf("url %q is not an absolute http or https URL", beforeQuery(raw))
 	}
 	rest = raw[len(u.Scheme)+len("://"):]
 	if end := strings.IndexAny(rest, "/?#"); end >= 0 {
@@ -232,13 +232,19 @@ func splitURL(raw string) (scheme, authority, rest string, err error) {
 	return u.Scheme, authority, rest, nil
 }
 
+// beforeQuery is what of a URL may stand in an error, which may be logged.
+func beforeQuery(raw string) string {
+	shown, _, _ := strings.Cut(raw, "?")
+	return shown
+}
+
 func normalHost(raw string) (string, error) {
 	host := strings.ToLower(raw)
 	if strings.Count(host, ":") > 1 && !strings.HasPrefix(host, "[") {
 		host = "[" + host + "]" // an IPv6 address as people write it
 	}
 	if strings.ContainsAny(host, "/?#@ ") {
-		return "", fmt.Errorf("host %q is not a host", raw)
+		return "", fmt.Errorf("host %q is not a host", beforeQuery(raw))
 	}
 	return host, nil
 }
