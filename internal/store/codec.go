@@ -63,6 +63,7 @@ const (
 //	41  metadata, unless it is a whole one; payload
 const (
 	headSize           = 28
+	metaSumAt          = 4
 	compressedHeadSize = 41
 
 	// maxMeta and maxValue bound what is written and, before anything is

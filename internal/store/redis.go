@@ -281,31 +281,31 @@ func (r *Redis) Sweep(ctx context.Context, match func(*Record) bool, removed fun
 	})
 }
 
+// unlinkScript removes a value that begins with an argument, so that what has
+// replaced it meanwhile stays.
+const unlinkScript = `if redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) ~= ARGV[1] then return 0 end return redis.call('UNLINK', KEYS[1])`
+
 // unlink removes the matching entries of a step. Each key has a command of its
 // own, since those of one step may lie in different slots of a cluster.
 func (r *Redis) unlink(ctx context.Context, step []entry, match func(*Record) bool, removed func(*Record)) error {
 	pipe := r.client.Pipeline()
-	var asked []*Record
+	asked := make(map[*Record]*redis.Cmd)
 	for _, e := range step {
-		if e.head != nil && match(e.head) {
-			pipe.Unlink(ctx, e.name)
-			asked = append(asked, e.head)
+		if e.head == nil || !match(e.head) {
+			continue
+		}
+		asked[e.head] = pipe.Eval(ctx, unlinkScript, []string{e.name}, e.begins)
+		for number := range partsFor(e.size) {
+			pipe.Eval(ctx, unlinkScript, []string{r.partName(e.name, number)}, e.begins[metaSumAt:metaSumAt+partHead])
 		}
 	}
 	if len(asked) == 0 {
 		return nil
 	}
-	for _, e := range step {
-		if e.head != nil && match(e.head) {
-			for number := range partsFor(e.size) {
-				pipe.Unlink(ctx, r.partName(e.name, number))
-			}
-		}
-	}
-	cmds, err := pipe.Exec(ctx)
-	for i, cmd := range cmds[:min(len(cmds), len(asked))] {
-		if c, ok := cmd.(*redis.IntCmd); ok && c.Val() > 0 {
-			removed(asked[i])
+	_, err := pipe.Exec(ctx)
+	for head, cmd := range asked {
+		if n, _ := cmd.Int(); n > 0 {
+			removed(head)
 		}
 	}
 	return err
@@ -331,6 +331,9 @@ type entry struct {
 	name string
 	head *Record // nil: not a record
 	size int64
+	// begins is what the value begins with: the checksums in it tell one record
+	// from another.
+	begins string
 	need int  // bytes to read before head is known
 	gone bool // expired or removed since SCAN named it
 }
@@ -467,7 +470,7 @@ func (r *Redis) readHead(ctx context.Context, e *entry, cmd *redis.StringCmd) er
 	var short *ShortError
 	switch {
 	case err == nil:
-		e.head, e.size = head, int64(size)
+		e.head, e.size, e.begins = head, int64(size), string(data[:headSize])
 	case errors.As(err, &short) && len(data) == need && short.Need > need:
 		e.need = short.Need
 	}

@@ -1,7 +1,9 @@
 package store_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strconv"
@@ -375,5 +377,35 @@ func TestRedisRefusesWhatItCannotHold(t *testing.T) {
 	wantTier(t, s, rec.Key, store.TierMemory)
 	if stats := s.Stats(); stats.DroppedWrites != 1 || stats.RedisErrors != 0 || !s.Up() {
 		t.Errorf("up %v, %+v", s.Up(), stats)
+	}
+}
+
+// TestReplacedMeanwhile has records replaced between the moment in which their
+// metadata are read and their removal: the new ones stay, their parts included.
+func TestReplacedMeanwhile(t *testing.T) {
+	for _, size := range []int{10, 1 << 20} {
+		r, _ := newRedis(t)
+		old, newer := storetest.Response("shop", "1"), storetest.Response("shop", "1")
+		for _, rec := range []*store.Record{old, newer} {
+			rec.Body = make([]byte, size)
+			_, _ = rand.Read(rec.Body) // it cannot be compressed, and has parts
+		}
+		newer.Freshness.ResponseTime = newer.Freshness.ResponseTime.Add(time.Second)
+		if err := r.Put(t.Context(), old); err != nil {
+			t.Fatal(err)
+		}
+		n, err := r.Delete(t.Context(), func(*store.Record) bool {
+			if err := r.Put(t.Context(), newer); err != nil {
+				t.Error(err)
+			}
+			return true
+		})
+		if n != 0 || err != nil {
+			t.Errorf("%d removed, %v", n, err)
+		}
+		got, err := r.Get(t.Context(), newer.Key)
+		if err != nil || got == nil || !bytes.Equal(got.Body, newer.Body) {
+			t.Errorf("a body of %d bytes: %v, %v", size, got != nil, err)
+		}
 	}
 }
