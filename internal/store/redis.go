@@ -334,8 +334,8 @@ type entry struct {
 	// begins is what the value begins with: the checksums in it tell one record
 	// from another.
 	begins string
-	need int  // bytes to read before head is known
-	gone bool // expired or removed since SCAN named it
+	need   int  // bytes to read before head is known
+	gone   bool // expired or removed since SCAN named it
 }
 
 // errStop ends the walks of all nodes once f wants no more.
