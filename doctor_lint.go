@@ -163,9 +163,9 @@ func (l *linter) order(handler any, path []caddyhttp.MatcherSets, before []passe
 		case id == "http.handlers.encode" && related == overlap:
 			l.add(statusWarn, l.where(p.handler, p.path)+": encode runs behind redis_cache, which then stores encoded bodies, a variant for each encoding",
 				"put encode first, as Caddy's default order does")
-		case id == handlerID && related == overlap:
-			l.add(statusWarn, l.where(handler.(*Handler), path)+": a redis_cache in front takes the request, and this one passes it through",
-				"give the two matchers that exclude each other")
+		case id == handlerID && hides(p.path, path):
+			l.add(statusWarn, l.where(handler.(*Handler), path)+": a redis_cache in front takes every request, and this one passes them through",
+				"put the narrower one first, or give the two matchers that exclude each other")
 		}
 	}
 }
@@ -261,9 +261,7 @@ const (
 
 // relation compares what two handlers match, beyond what leads to both.
 func relation(a, b []caddyhttp.MatcherSets) int {
-	for len(a) > 0 && len(b) > 0 && same(a[0], b[0]) {
-		a, b = a[1:], b[1:]
-	}
+	a, b = beyondShared(a, b)
 	if len(a) == 0 || len(b) == 0 {
 		return overlap
 	}
@@ -278,6 +276,27 @@ func relation(a, b []caddyhttp.MatcherSets) int {
 		return overlap
 	}
 	return unknown
+}
+
+// hides reports whether the first handler sees every request that the second does.
+func hides(a, b []caddyhttp.MatcherSets) bool {
+	a, b = beyondShared(a, b)
+	if len(a) == 0 {
+		return true
+	}
+	return len(a) == 1 && slices.ContainsFunc(b, func(narrow caddyhttp.MatcherSets) bool {
+		return byPath(narrow) && !slices.ContainsFunc(narrow, func(y caddyhttp.MatcherSet) bool {
+			return len(y) == 0 || !slices.ContainsFunc(a[0], func(x caddyhttp.MatcherSet) bool { return holds(x, *y[0].(*caddyhttp.MatchPath)) })
+		})
+	})
+}
+
+// beyondShared leaves out what leads to both.
+func beyondShared(a, b []caddyhttp.MatcherSets) (_, _ []caddyhttp.MatcherSets) {
+	for len(a) > 0 && len(b) > 0 && same(a[0], b[0]) {
+		a, b = a[1:], b[1:]
+	}
+	return a, b
 }
 
 // same reports whether two handlers are behind one route, or behind equal matchers.
