@@ -2,7 +2,7 @@ package rediscache
 
 import "github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 
-// advice is what would have to change for a hit, by reason.
+// reasonAdvice is what would have to change for a hit, by reason.
 var reasonAdvice = [numReasons]string{
 	ReasonNone:             "Nothing: it is a hit.",
 	ReasonDisabled:         "Switch the cache on: caddy redis-cache enable, or POST /redis_cache/enable.",

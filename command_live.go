@@ -147,7 +147,11 @@ func parseHeader(lines []string) (map[string]string, error) {
 			return nil, fmt.Errorf("--header %q is not 'Name: value'", line)
 		}
 		if before, more := header[name]; more {
-			value = before + ", " + value // RFC 9110 section 5.3
+			separator := ", " // RFC 9110 section 5.3
+			if name == "Cookie" {
+				separator = "; " // RFC 6265 section 5.4
+			}
+			value = before + separator + value
 		}
 		header[name] = value
 	}

@@ -215,8 +215,8 @@ func TestCommandFlags(t *testing.T) {
 }
 
 func TestParseHeader(t *testing.T) {
-	got, err := parseHeader([]string{"accept-language: de", "X-A:b:c", "Accept-Language:en "})
-	if want := map[string]string{"Accept-Language": "de, en", "X-A": "b:c"}; err != nil || !maps.Equal(got, want) {
+	got, err := parseHeader([]string{"accept-language: de", "X-A:b:c", "Accept-Language:en ", "Cookie: a=1", "cookie: b=2"})
+	if want := map[string]string{"Accept-Language": "de, en", "X-A": "b:c", "Cookie": "a=1; b=2"}; err != nil || !maps.Equal(got, want) {
 		t.Errorf("%q %v, want %q", got, err, want)
 	}
 	for _, line := range []string{"", "x", ": y"} {

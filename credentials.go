@@ -83,7 +83,10 @@ func (c *credentialed) count(x *exchange) {
 const maxShownName = 64
 
 // setName is apart, so that counting alone allocates nothing.
-func (c *credentialed) setName(name string) { c.name.Store(&name) }
+func (c *credentialed) setName(name string) {
+	name = strings.Clone(name) // it is a part of the request's header
+	c.name.Store(&name)
+}
 
 func (c *credentialed) counts() (requests, kept uint64, name string) {
 	requests, kept = c.requests.Load(), c.kept.Load()

@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/intercept"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/rewrite"
 )
 
 // linter looks for configurations that run but are hardly meant.
@@ -101,6 +102,9 @@ func (l *linter) walk(routes caddyhttp.RouteList, path []caddyhttp.MatcherSets, 
 		known := len(behind)
 		for _, handler := range route.Handlers {
 			behind = l.handler(handler, at, route.Group, behind)
+			if _, rewrites := handler.(*rewrite.Rewrite); rewrites {
+				at, path = append(slices.Clip(at), rewritten), append(slices.Clip(path), rewritten)
+			}
 		}
 		if route.Terminal {
 			continue
@@ -247,7 +251,7 @@ func (l *linter) where(h *Handler, path []caddyhttp.MatcherSets) string {
 
 // narrows reports whether matchers select less than a site.
 func narrows(sets caddyhttp.MatcherSets) bool {
-	return !slices.ContainsFunc(sets, func(set caddyhttp.MatcherSet) bool {
+	return len(sets) > 0 && !slices.ContainsFunc(sets, func(set caddyhttp.MatcherSet) bool {
 		return !slices.ContainsFunc(set, func(m any) bool { _, host := m.(*caddyhttp.MatchHost); return !host })
 	})
 }
@@ -259,10 +263,27 @@ const (
 	overlap
 )
 
+// rewritten stands, in what a request has matched, for a handler that rewrites it:
+// what is matched later is another path.
+var rewritten = caddyhttp.MatcherSets{}
+
+// asItCame is what was matched before the request was rewritten, and whether that is
+// all.
+func asItCame(path []caddyhttp.MatcherSets) (_ []caddyhttp.MatcherSets, all bool) {
+	i := slices.IndexFunc(path, func(sets caddyhttp.MatcherSets) bool { return len(sets) == 0 })
+	if i < 0 {
+		return path, true
+	}
+	return path[:i], !slices.ContainsFunc(path[i:], func(sets caddyhttp.MatcherSets) bool { return len(sets) > 0 })
+}
+
 // relation compares what two handlers match, beyond what leads to both.
 func relation(a, b []caddyhttp.MatcherSets) int {
 	a, b = beyondShared(a, b)
-	if len(a) == 0 || len(b) == 0 {
+	a, allOfA := asItCame(a)
+	b, allOfB := asItCame(b)
+	all := allOfA && allOfB
+	if all && (len(a) == 0 || len(b) == 0) {
 		return overlap
 	}
 	for _, x := range a {
@@ -272,7 +293,7 @@ func relation(a, b []caddyhttp.MatcherSets) int {
 			}
 		}
 	}
-	if len(a) == 1 && len(b) == 1 && byPath(a[0]) && byPath(b[0]) {
+	if all && len(a) == 1 && len(b) == 1 && byPath(a[0]) && byPath(b[0]) {
 		return overlap
 	}
 	return unknown
@@ -284,7 +305,9 @@ func hides(a, b []caddyhttp.MatcherSets) bool {
 	if len(a) == 0 {
 		return true
 	}
-	return len(a) == 1 && slices.ContainsFunc(b, func(narrow caddyhttp.MatcherSets) bool {
+	a, all := asItCame(a)
+	b, _ = asItCame(b)
+	return all && len(a) == 1 && slices.ContainsFunc(b, func(narrow caddyhttp.MatcherSets) bool {
 		return byPath(narrow) && !slices.ContainsFunc(narrow, func(y caddyhttp.MatcherSet) bool {
 			return len(y) == 0 || !slices.ContainsFunc(a[0], func(x caddyhttp.MatcherSet) bool { return holds(x, *y[0].(*caddyhttp.MatchPath)) })
 		})
@@ -301,6 +324,9 @@ func beyondShared(a, b []caddyhttp.MatcherSets) (_, _ []caddyhttp.MatcherSets) {
 
 // same reports whether two handlers are behind one route, or behind equal matchers.
 func same(a, b caddyhttp.MatcherSets) bool {
+	if len(a) == 0 || len(b) == 0 {
+		return len(a) == len(b)
+	}
 	return &a[0] == &b[0] || isData(a) && isData(b) && reflect.DeepEqual(a, b)
 }
 

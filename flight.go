@@ -194,11 +194,13 @@ func (x *exchange) lead(f *flight) error {
 		return x.serveFound(f, OutcomeHit)
 	}
 	if n.leases != nil && n.journal.HasPeers() && n.store.Up() {
-		x.waited = true
+		looked := 0
 		lease, verdict := n.leases.Acquire(x.r.Context(), coalesce.Query{
-			ID: x.id, Patient: !x.background, Stored: func() bool { return x.lookAgain(true) }, Holds: x.noteMiss,
+			ID: x.id, Patient: !x.background, Holds: x.noteMiss,
+			Stored: func() bool { looked++; return x.lookAgain(true) },
 		})
 		x.lease = lease
+		x.waited = verdict != coalesce.Found || looked > 1
 		switch verdict {
 		case coalesce.Found:
 			return x.serveFound(f, OutcomeHit)

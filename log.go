@@ -97,7 +97,8 @@ func (a *App) hasPrivateKeys(begin string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for namespace := range a.private {
-		if namespace += ":"; strings.HasPrefix(begin, namespace) || strings.HasPrefix(namespace, begin) {
+		namespace += ":"
+		if strings.HasPrefix(begin, namespace) || strings.HasPrefix(namespace, begin) || strings.HasPrefix(a.Prefix+":"+namespace, begin) {
 			return true
 		}
 	}

@@ -116,6 +116,8 @@ func TestPurgesAreShown(t *testing.T) {
 		{"{http.request.uri.query.token}:x", journal.Selector{Kind: journal.KindPattern, Value: "general:secret:?"}, "pattern"},
 		{"{http.request.uri.query.token}:x", journal.Selector{Kind: journal.KindPattern, Value: "gen*:secret:?"}, "pattern"},
 		{"{http.request.uri.query.token}:x", journal.Selector{Kind: journal.KindPattern, Value: "*secret*"}, "pattern"},
+		{"{http.request.uri.query.token}:x", journal.Selector{Kind: journal.KindPattern, Value: "PREFIX?general:secret:*"}, "pattern"},
+		{"{http.request.uri.query.token}:x", journal.Selector{Kind: journal.KindPattern, Value: "PREFIX*:secret:*"}, "pattern"},
 		{"{http.request.uri.query.token}:x", journal.Selector{Kind: journal.KindPattern, Value: "general2:12?:*"}, "pattern general2:12?:*"},
 		{"{http.request.uri.query.token}:x", journal.Selector{Kind: journal.KindTag, Value: "company-7"}, "tag company-7"},
 		{"{http.request.uri.path}:x", journal.Selector{Kind: journal.KindKey, Value: "PREFIX:general:/a:x:0123"}, "key general:/a:x:0123"},

@@ -14,7 +14,7 @@ const (
 	// is reported as partial.
 	walkTimeout = 5 * time.Second
 	// A walk begins inventoryAge after the last one, or after walkRest times as long as
-	// that one took: it may keep Redis busy for a tenth of the time at most.
+	// that one took: this node may keep Redis busy for a tenth of the time at most.
 	inventoryAge = 3 * time.Second
 	walkRest     = 10
 	// inventoryKept is how long the last complete walk stands in for one that was not.

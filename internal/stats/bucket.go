@@ -59,7 +59,7 @@ func (b *Bucket) empty() bool {
 			return false
 		}
 	}
-	return b.Coalesced == 0 && b.Total() == Outcomes{}
+	return b.Coalesced == 0 && b.Total() == Outcomes{} && b.Hit.Count() == 0 && b.Miss.Count() == 0
 }
 
 // add adds the counts of another bucket, but for the purges.

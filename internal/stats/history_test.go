@@ -228,3 +228,44 @@ func TestTrim(t *testing.T) {
 		}
 	}
 }
+
+// TestPurgeRate has a purge a minute by a journal whose clock is half an hour ahead:
+// the last hour of them counts, and a node that is gone is not there because a purge
+// it has seen is of this minute.
+func TestPurgeRate(t *testing.T) {
+	m, gone := newMeter(), newMeter()
+	const ahead = 30 * time.Minute
+	gone.history.Collect(start)
+	for i := range 90 {
+		now := start.Add(time.Duration(i) * time.Minute)
+		m.history.Collect(now)
+		m.history.Purged(now.Add(ahead), now)
+		if i < 30 {
+			gone.history.Purged(now.Add(ahead), now)
+		}
+	}
+	now := start.Add(50 * time.Minute)
+	all := m.history.own("m").with(gone.history.own("gone"))
+	hour := report(all.minutes, &byMinute, start.Add(90*time.Minute))
+	if hour.Total.Purges != 60 {
+		t.Errorf("%d purges in an hour", hour.Total.Purges)
+	}
+	if hour = report(all.minutes, &byMinute, now); hour.Nodes["gone"].State != nil || hour.Nodes["m"].State == nil {
+		t.Errorf("states of the node that is gone, %v, and of the other, %v", hour.Nodes["gone"].State, hour.Nodes["m"].State)
+	}
+}
+
+// TestDurationAlone has a request that was counted before its duration was.
+func TestDurationAlone(t *testing.T) {
+	total := Bucket{State: &State{}}
+	h := NewHistory(func() *Bucket { return clone(&total) }, NewEndpoints())
+	h.Collect(start)
+	for _, b := range h.unwritten() {
+		b.done()
+	}
+	total.Hit.Buckets[1]++
+	h.Collect(start)
+	if len(h.unwritten()) == 0 {
+		t.Error("a duration is never written")
+	}
+}

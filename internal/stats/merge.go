@@ -44,13 +44,14 @@ func (b *buckets) with(other *buckets) *buckets {
 	return &buckets{b.minutes.with(other.minutes), b.tens.with(other.tens), b.endpoints.with(other.endpoints)}
 }
 
-// report sums up a window, and the purges after it, which the node itself has seen
-// where the clock of the journal is ahead. Of the purges in a bucket the highest count is right:
+// report sums up a window. That of the purges ends with the newest one: the clock of
+// the journal may be ahead. Of the purges in a bucket the highest count is right:
 // a node that was not there all the time has seen fewer. A node that is gone has no
 // state.
 func report(t table[*Bucket], s *series, now time.Time) *Report {
 	r := &Report{Nodes: make(map[string]*Bucket)}
 	current := s.number(now)
+	newest := max(current, newestPurge(t))
 	for _, number := range slices.Sorted(maps.Keys(t)) { // the latest state holds
 		if number <= current-s.window {
 			continue
@@ -64,18 +65,36 @@ func report(t table[*Bucket], s *series, now time.Time) *Report {
 				r.Nodes[node].add(b)
 				r.Total.add(b)
 			}
-			r.Nodes[node].Purges += b.Purges
-			purges = max(purges, b.Purges)
+			if number > newest-s.window {
+				r.Nodes[node].Purges += b.Purges
+				purges = max(purges, b.Purges)
+			}
 		}
 		r.Total.Purges += purges
 	}
 	r.Total.State = nil
 	for node, b := range r.Nodes {
-		if t[current][node] == nil && t[current-1][node] == nil && t[current+1][node] == nil {
+		if !hasState(t[current][node]) && !hasState(t[current-1][node]) && !hasState(t[current+1][node]) {
 			b.State = nil
 		}
 	}
 	return r
+}
+
+// hasState reports whether a node has collected anything in a bucket; one that only
+// saw a purge of that time may have done so long before.
+func hasState(b *Bucket) bool { return b != nil && b.State != nil }
+
+// newestPurge is the number of the newest bucket with a purge; 0 without any.
+func newestPurge(t table[*Bucket]) (newest int64) {
+	for number, nodes := range t {
+		for _, b := range nodes {
+			if b.Purges > 0 {
+				newest = max(newest, number)
+			}
+		}
+	}
+	return newest
 }
 
 // sumEndpoints sums up the newest buckets.

@@ -105,23 +105,25 @@ func hasOddWord(segment string) bool {
 }
 
 // isOdd reports whether letters and digits are no word: too many letters, too many
-// consonants in a row, or digits among the letters.
+// consonants in a row, or digits more than once among the letters.
 func isOdd(word string) bool {
 	const (
-		tooMany = 20 // letters
-		row     = 6  // consonants
+		tooMany = 24 // letters
+		row     = 8  // consonants
 		few     = 6  // letters and digits that digits may be among
 	)
-	letters, consonants := 0, 0
-	ended, among := false, false // the letters, by a digit; and more followed
+	letters, consonants, runs := 0, 0, 0 // runs of digits behind letters
+	digit := false
 	for i := range len(word) {
 		c := word[i] | 0x20 // in lower case; digits are the same
 		if c <= '9' {
-			ended = letters > 0
-			consonants = 0
+			if letters > 0 && !digit {
+				runs++
+			}
+			digit, consonants = true, 0
 			continue
 		}
-		among = among || ended
+		digit = false
 		letters++
 		consonants++
 		if c == 'a' || c == 'e' || c == 'i' || c == 'o' || c == 'u' || c == 'y' {
@@ -131,7 +133,7 @@ func isOdd(word string) bool {
 			return true
 		}
 	}
-	return among && len(word) >= few && !isVersion(word)
+	return runs > 1 && len(word) >= few && !isVersion(word)
 }
 
 // isVersion reports whether a word is one like v2beta1.

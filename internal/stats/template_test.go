@@ -42,6 +42,8 @@ func TestTemplate(t *testing.T) {
 		{"/strengths/transcripts/rhythms/graphql/html5-css3", "/strengths/transcripts/rhythms/graphql/html5-css3"},
 		{"/responsibilities/subscriptions.json", "/responsibilities/subscriptions.json"},
 		{"/users/alice/hunter2", "/users/alice/hunter2"}, // names and words are not recognised
+		{"/oauth2callback/base64encode/sha256sum/mp4files", "/oauth2callback/base64encode/sha256sum/mp4files"},
+		{"/catchphrase/internationalization/httpsproxy", "/catchphrase/internationalization/httpsproxy"},
 		{"/shop;jsessionid=abc/cart", "/{id}/cart"},
 		{"/static/app.3f2a9c1b.js", "/static/{id}"},
 		{"/static/app.js", "/static/app.js"},

@@ -53,8 +53,9 @@ func NewRedis(client redis.UniversalClient, prefix string) *Redis {
 	return &Redis{client: client, walker: client, prefix: prefix, dictionaries: newDictionaries(client, prefix)}
 }
 
-// WalkWith has walks and pages use a client that waits longer than requests may.
-// It is called before the tier is used.
+// WalkWith has walks, pages and sweeps use a client that waits longer than requests
+// may, but for dictionaries that are not in memory. It is called before the tier is
+// used.
 func (r *Redis) WalkWith(client redis.UniversalClient) { r.walker = client }
 
 // Corrupt returns how many values were read that are no records of any version.
@@ -288,13 +289,13 @@ const unlinkScript = `if redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) ~= ARG
 // unlink removes the matching entries of a step. Each key has a command of its
 // own, since those of one step may lie in different slots of a cluster.
 func (r *Redis) unlink(ctx context.Context, step []entry, match func(*Record) bool, removed func(*Record)) error {
-	pipe := r.client.Pipeline()
+	pipe := r.walker.Pipeline()
 	asked := make(map[*Record]*redis.Cmd)
 	for _, e := range step {
 		if e.head == nil || !match(e.head) {
 			continue
 		}
-		asked[e.head] = pipe.Eval(ctx, unlinkScript, []string{e.name}, e.begins)
+		asked[e.head] = pipe.Eval(ctx, unlinkScript, []string{e.name}, e.begins[:])
 		for number := range partsFor(e.size) {
 			pipe.Eval(ctx, unlinkScript, []string{r.partName(e.name, number)}, e.begins[metaSumAt:metaSumAt+partHead])
 		}
@@ -333,7 +334,7 @@ type entry struct {
 	size int64
 	// begins is what the value begins with: the checksums in it tell one record
 	// from another.
-	begins string
+	begins [headSize]byte
 	need   int  // bytes to read before head is known
 	gone   bool // expired or removed since SCAN named it
 }
@@ -470,7 +471,8 @@ func (r *Redis) readHead(ctx context.Context, e *entry, cmd *redis.StringCmd) er
 	var short *ShortError
 	switch {
 	case err == nil:
-		e.head, e.size, e.begins = head, int64(size), string(data[:headSize])
+		e.head, e.size = head, int64(size)
+		copy(e.begins[:], data)
 	case errors.As(err, &short) && len(data) == need && short.Need > need:
 		e.need = short.Need
 	}
