@@ -151,6 +151,9 @@ func TestTieredErrorReplies(t *testing.T) {
 					c.reply += "\r\n"
 				}
 				fake.set(c.command, c.reply)
+				if c.down && c.command != "GET" {
+					fake.set("GET", hang) // the probe's; or Redis may be up again before the write is retried
+				}
 				rec := storetest.Response("shop", "1")
 				if c.command == "GET" {
 					wantTier(t, s, rec.Key, store.TierNone)
