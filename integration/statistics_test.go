@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -183,4 +184,79 @@ func checkParts(t *testing.T, stats map[string]any) {
 			t.Errorf("bottom endpoint: %v", line)
 		}
 	}
+}
+
+// TestStatisticsMoveOutOfWindows ages what three nodes have counted, as if they had
+// been down for some time: it leaves the last hour, then the last day.
+func TestStatisticsMoveOutOfWindows(t *testing.T) {
+	t.Parallel()
+	rds := startRedis(t)
+	l := layout{redis: rds, origin: newOrigin(t), cache: guide, site: guideSite}
+	nodes := []*node{startCaddy(t, l), startCaddy(t, l), startCaddy(t, l)}
+	visit := func(path string) {
+		rds.await(t, nodes[0].want(t, "MISS", path).key())
+		for _, n := range nodes {
+			n.want(t, "HIT", path)
+		}
+	}
+	// in returns what a node tells of a window: requests to the namespace, their hit
+	// rate, and the rate of all requests, which must be that of the window.
+	in := func(n *node, window string) (requests, rate float64) {
+		s := n.json(t, http.StatusOK, http.MethodGet, "/redis_cache/stats?window="+window, "")
+		if _, known := s["namespaces"].(map[string]any)["pickup"]; !known {
+			return 0, 0
+		}
+		of := func(outcome string) float64 { return number(t, s, "requests", outcome) }
+		all := (of("HIT") + of("STALE") + of("REVALIDATED")) / (of("total") - of("BYPASS"))
+		if got := number(t, s, "hit_rate", window); got != all {
+			t.Errorf("hit rate of %s is %v, by its requests %v", window, got, all)
+		}
+		return number(t, s, "namespaces", "pickup", "requests", "total"), number(t, s, "namespaces", "pickup", "hit_rate")
+	}
+	type seen struct{ hour, day, hourRate, dayRate float64 }
+	want := func(when string, want seen) {
+		t.Helper()
+		for i, n := range nodes {
+			var got seen
+			if !within(patience, func() bool {
+				got.hour, got.hourRate = in(n, "1h")
+				got.day, got.dayRate = in(n, "24h")
+				return got == want
+			}) {
+				t.Fatalf("%s, node %d: %+v, want %+v", when, i, got, want)
+			}
+		}
+	}
+	// Buckets are numbered by minutes and by ten minutes since 1970.
+	age := func(tens int64) {
+		for _, n := range nodes {
+			n.stop(t)
+		}
+		for _, key := range rds.keys(t, "cache::stats:v2:*") { // in any order: nothing is as old as what has moved
+			colon := strings.LastIndex(key, ":")
+			old, err := strconv.ParseInt(key[colon+1:], 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			by := tens
+			if strings.Contains(key, ":1m:") {
+				by *= 10
+			}
+			rds.do(t, "RENAME", key, fmt.Sprintf("%s:%d", key[:colon], old-by))
+		}
+		for _, n := range nodes {
+			n.start(t)
+		}
+	}
+
+	visit("/api/v1/pickups/1")
+	want("at first", seen{4, 4, 3. / 4, 3. / 4})
+	age(7)
+	for _, n := range nodes {
+		n.want(t, "HIT", "/api/v1/pickups/1")
+	}
+	want("70 minutes later", seen{3, 7, 1, 6. / 7})
+	age(145)
+	visit("/api/v1/pickups/2")
+	want("a day and 10 minutes later", seen{4, 4, 3. / 4, 3. / 4})
 }
