@@ -58,6 +58,7 @@ type captureWriter struct {
 
 	rec         *store.Record // being captured; nil when the response is not to be stored
 	declared    int64         // Content-Length; -1 when not stated
+	dropped     Reason        // why it was given up while the pump was at work
 	body        coalesce.Buffer
 	varyNames   []string // that select the variant, when it is one
 	variantHash string
@@ -143,6 +144,7 @@ func (c *captureWriter) WriteHeader(status int) {
 	}
 	c.status = status
 	c.x.status = status
+	c.x.now = time.Now()
 	if c.withhold() {
 		return
 	}
@@ -320,8 +322,12 @@ func (c *captureWriter) capture(p []byte, err error) {
 func (c *captureWriter) drop(reason Reason) {
 	if c.rec != nil {
 		c.rec, c.body = nil, coalesce.Buffer{}
-		c.x.refuse(reason)
-		c.x.noteUnshared(c.status)
+		if reason.unshared() {
+			c.x.noteUnshared(c.status, reason)
+		}
+		if c.dropped = reason; c.pump == nil {
+			c.settle()
+		}
 	}
 }
 

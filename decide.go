@@ -25,7 +25,7 @@ func (c *captureWriter) decide() {
 		x.refuse(reason)
 		return
 	}
-	response := rfc9111.Response{Status: c.status, Header: header, RequestTime: x.now, ResponseTime: time.Now()}
+	response := rfc9111.Response{Status: c.status, Header: header, RequestTime: c.began, ResponseTime: x.now}
 	rules, mismatch := c.rulesFor(c.status, header)
 	decision := rfc9111.Decide(response, rules)
 	if !decision.Store {

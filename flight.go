@@ -85,7 +85,11 @@ func (x *exchange) fetchFor(f *flight) error {
 	}
 	restore := x.addConditions(w, stored)
 	err := x.callNext(w, x.r)
-	restore()
+	if w.pump == nil {
+		restore()
+	} else {
+		defer restore() // until then whoever writes to the client may read the request
+	}
 	if w.retry {
 		// The 304 speaks of a response that is not the stored one.
 		w = newCaptureWriter(x, nil)
@@ -193,7 +197,7 @@ func (x *exchange) lead(f *flight) error {
 	if (n.flights.Ended() != x.ended || x.staleInMemory()) && x.lookAgain(false) {
 		return x.serveFound(f, OutcomeHit)
 	}
-	if n.leases != nil && n.journal.HasPeers() && n.store.Up() {
+	if n.leases != nil && n.journal.HasPeers() && n.store.Answers() {
 		looked := 0
 		lease, verdict := n.leases.Acquire(x.r.Context(), coalesce.Query{
 			ID: x.id, Patient: !x.background, Holds: x.noteMiss,
@@ -324,11 +328,14 @@ func (c *captureWriter) shareable() bool {
 	if c.rec != nil && c.rec.Freshness.Fresh(x.now) {
 		return c.flight != nil
 	}
-	x.noteUnshared(c.status)
+	if x.storing || x.reason.unshared() {
+		x.noteUnshared(c.status, x.reason)
+	}
+	x.releaseLease(nil)
 	if c.flight != nil {
 		how := coalesce.Alone
-		if x.reason == ReasonCredentials {
-			how = coalesce.Again // of other requests it may be shared
+		if x.credentials != (credentials{}) {
+			how = coalesce.Again // to other requests the answer may be another one
 		}
 		c.flight.End(how)
 		c.ground()
@@ -344,14 +351,13 @@ func (c *captureWriter) ground() {
 	}
 }
 
-// noteUnshared remembers that nobody needs to wait for responses of this key, if
-// what was decided about this one tells.
-func (x *exchange) noteUnshared(status int) {
-	tells := x.storing || x.reason.unshared()
-	if !tells || !x.shares || !x.mayLead() || status >= http.StatusInternalServerError {
+// noteUnshared remembers that nobody needs to wait for responses of this key. One to
+// a request with credentials says nothing about requests without.
+func (x *exchange) noteUnshared(status int, why Reason) {
+	if !x.shares || !x.mayLead() || status >= http.StatusInternalServerError {
 		return
 	}
-	miss := coalesce.Miss{Credentialed: x.reason == ReasonCredentials, Why: uint8(x.reason), Position: x.position}
+	miss := coalesce.Miss{Credentialed: x.credentials != (credentials{}), Why: uint8(why), Position: x.position}
 	x.h.node.misses.Add(x.id, miss, x.now)
 	x.releaseLease(&miss)
 }
@@ -363,9 +369,10 @@ func (x *exchange) releaseLease(miss *coalesce.Miss) {
 }
 
 // takeOff shares the header and starts to serve the client from the flight. The
-// header is passed on here, not by the pump: handlers in front may evaluate
-// placeholders then, which read the request and the exchange. It is not sent
-// before the body, so that no client holds this up.
+// header is passed on here, not by the pump; but a handler in front, such as encode,
+// may keep it until there is a body. Placeholders are evaluated then, so that what
+// they read of the request and of the exchange is left alone until the pump has
+// ended. No header is sent before the body, so that no client holds this up.
 func (c *captureWriter) takeOff() {
 	x := c.x
 	c.ready = false
@@ -396,13 +403,23 @@ func (c *captureWriter) fly(p []byte) (int, error) {
 	}
 	c.drop(ReasonTooLarge)
 	c.flight.End(coalesce.TooLarge)
+	c.ground()
 	pump := c.pump
 	c.pump = nil
-	c.ground()
-	if err := pump.wait(); err != nil {
+	err := pump.wait()
+	c.settle()
+	if err != nil {
 		return 0, err
 	}
 	return c.ResponseWriter.Write(p)
+}
+
+// settle notes why the response was dropped while the pump was at work.
+func (c *captureWriter) settle() {
+	if c.dropped != ReasonNone {
+		c.x.refuse(c.dropped)
+		c.dropped = ReasonNone
+	}
 }
 
 // land ends a flight that has taken off, and waits for the client.
@@ -414,4 +431,5 @@ func (c *captureWriter) land(how coalesce.Ending) {
 	c.pump = nil
 	c.flight.End(how)
 	_ = pump.wait() // a client that has left is no error
+	c.settle()
 }

@@ -34,6 +34,9 @@ func (x *exchange) follow(f *flight) (step, error) {
 	x.now = time.Now()
 	switch {
 	case errors.Is(err, coalesce.ErrTooSlow):
+		if x.forward == ReasonExpired && x.mayServeOnError() {
+			x.h.node.failures.Add(x.id, x.now) // those who come next need not wait as long
+		}
 		return x.standIn(stepAlone)
 	case err != nil:
 		x.refuse(ReasonIncomplete)

@@ -1,6 +1,7 @@
 package rediscache
 
 import (
+	"cmp"
 	"errors"
 	"math/rand/v2"
 	"net/http"
@@ -40,11 +41,15 @@ func (x *exchange) mayServeOnError() bool {
 // finish does what is left when the upstream is through.
 func (x *exchange) finish(w *captureWriter, err error) error {
 	n := x.h.node
+	if x.stored != nil && err == nil && !w.failed && w.status < http.StatusInternalServerError {
+		n.failures.Remove(x.id)
+	}
 	switch {
 	case w.notModified != nil:
 		return x.serveRevalidated(w)
 	case w.failed || (err != nil && (w.status == 0 || w.pending) && x.mayServeOnError() && isFailure(err)):
 		n.failures.Add(x.id, time.Now())
+		x.yield(w, coalesce.Again)
 		return x.serveFailed()
 	case w.status == 0 || w.pending:
 		if w.status == 0 {
@@ -62,24 +67,32 @@ func (x *exchange) finish(w *captureWriter, err error) error {
 	switch {
 	case rec != nil:
 		n.put(w, rec)
-		n.failures.Remove(x.id)
 		if rec.Freshness.Fresh(x.now) {
 			n.misses.Remove(x.id)
 		}
-	case x.stored != nil && x.forward == ReasonExpired && w.status == http.StatusOK && x.reason.byRule():
+	case x.stored != nil && x.forward == ReasonExpired && w.status == http.StatusOK && cmp.Or(w.dropped, x.reason).byRule():
 		// The upstream no longer wants its answer to be stored.
 		x.forget(x.stored)
 	}
 	return x.close(w, err)
 }
 
+// yield lets others go on before the client is served, which may take its time.
+func (x *exchange) yield(w *captureWriter, how coalesce.Ending) {
+	x.releaseLease(nil)
+	if w.flight != nil {
+		w.flight.End(how)
+	}
+}
+
 // close lets the client have the end of the response.
 func (x *exchange) close(w *captureWriter, err error) error {
 	flown := w.pump != nil
 	how := coalesce.Complete
-	if err != nil || x.reason == ReasonIncomplete {
+	if err != nil || w.dropped == ReasonIncomplete {
 		how = coalesce.Broken
 	}
+	x.releaseLease(nil)
 	w.land(how)
 	w.passTrailers()
 	if flown && err != nil {
@@ -164,13 +177,10 @@ func (x *exchange) serveRevalidated(w *captureWriter) error {
 	if forbidden { // to keep the response, not to answer with it
 		x.forget(x.stored)
 	}
-	if w.flight != nil {
-		if x.storing && x.rec.Freshness.Fresh(time.Now()) {
-			x.shareWhole(w.flight, w.varyNames, OutcomeRevalidated)
-		} else {
-			w.flight.End(coalesce.Alone)
-		}
+	if w.flight != nil && x.storing && x.rec.Freshness.Fresh(time.Now()) {
+		x.shareWhole(w.flight, w.varyNames, OutcomeRevalidated)
 	}
+	x.yield(w, coalesce.Alone)
 	if cookies := w.notModified["Set-Cookie"]; len(cookies) > 0 {
 		x.w.Header()["Set-Cookie"] = cookies // of this client
 	}
@@ -198,7 +208,7 @@ func (x *exchange) freshened(w *captureWriter, header http.Header) (rec *store.R
 	}
 	rules, _ := w.rulesFor(old.Status, fresh)
 	decision := rfc9111.Decide(rfc9111.Response{
-		Status: old.Status, Header: fresh, RequestTime: x.now, ResponseTime: time.Now(),
+		Status: old.Status, Header: fresh, RequestTime: w.began, ResponseTime: time.Now(),
 	}, rules)
 	if !decision.Store {
 		return nil, true

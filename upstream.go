@@ -37,7 +37,10 @@ func (x *exchange) callNext(w *captureWriter, r *http.Request) (err error) {
 		x.asked = time.Now()
 	}
 	defer func() {
-		if (w.status == 0 || w.pending || w.failed) && x.mayServeOnError() {
+		if w.status != 0 && !w.pending && !w.failed {
+			return
+		}
+		if x.now = time.Now(); x.mayServeOnError() {
 			if recovered := recover(); recovered == http.ErrAbortHandler { //nolint:errorlint // the value itself is what is thrown
 				w.abandon()
 				err = errBrokeOff
@@ -92,14 +95,24 @@ func (x *exchange) refresh() {
 	if n.failures.Recent(id, x.now) || !n.refreshes.begin(id) {
 		return
 	}
+	// All of it is fetched, whatever this client wants of it.
+	came := x.came.Clone(x.came.Context())
+	for _, name := range conditionFields {
+		delete(came.Header, name)
+	}
+	method := x.method
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	came.Method = method
 	// What the outer handlers prepared is still untouched, and only what the
 	// upstream makes of it will be stored.
 	w := &discardWriter{header: x.w.Header().Clone()}
 	y := &exchange{
-		h: x.h, w: w, next: x.next, now: x.now, method: x.method, credentials: x.credentials, userID: x.userID,
+		h: x.h, w: w, next: x.next, now: x.now, method: method, credentials: x.credentials, userID: x.userID,
 		position: x.position, user: x.user, soft: x.soft, tier: x.tier, ended: x.ended, id: id, background: true,
 		key: x.key, base: x.base, stored: cmp.Or(x.stored, x.rec), answered: x.answered, forward: ReasonExpired,
-		q: x.q, level: x.level, came: x.came, reqHead: x.reqHead, url: x.url, ttl: x.ttl, body: x.body,
+		q: x.q, level: x.level, came: came, reqHead: came.Header, url: x.url, ttl: x.ttl, body: x.body,
 	}
 	y.r = y.again(context.WithoutCancel(x.r.Context()), w, x.repl)
 	y.repl = y.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)

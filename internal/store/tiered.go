@@ -186,6 +186,10 @@ func (t *Tiered) Up() bool {
 	return up
 }
 
+// Answers is Up, and that Redis has answered the last operation: where it has not,
+// a request that has waited for it once need not wait again.
+func (t *Tiered) Answers() bool { return t.Up() && t.health.failures.Load() == 0 }
+
 // Lookup returns the record of key that has not expired at now and that no purge
 // covers, and the tier it came from. It reports whether a soft purge made it
 // stale. A problem with Redis is a miss. The end of ctx does not cut the read

@@ -1,0 +1,277 @@
+package rediscache
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// A leader whose client does not read holds nobody up when the stored response
+// stands in, or turns out to be good still.
+func TestSlowLeaderOfWhatIsStored(t *testing.T) {
+	for name, origin := range map[string]http.HandlerFunc{
+		"failed":    func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) },
+		"confirmed": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotModified) },
+	} {
+		coalesceTest(t, name, `{}`, func(t *testing.T, s *site, fetches *atomic.Int32) {
+			s.origin = answer("stored", "Cache-Control", forAMinute, "Etag", `"1"`)
+			s.get("/a")
+			time.Sleep(61 * time.Second)
+			s.origin = func(w http.ResponseWriter, r *http.Request) {
+				fetches.Add(1)
+				pause(r.Context(), time.Second)
+				origin(w, r)
+			}
+			stall := make(chan struct{})
+			leader := s.visitBy(&client{stall: stall}, "/a")
+			synctest.Wait()
+			follower := s.visit("/a")
+			time.Sleep(3 * time.Second)
+			late := s.visit("/a")
+			time.Sleep(time.Second)
+			synctest.Wait()
+			for who, v := range map[string]*visit{"follower": follower, "late": late} {
+				if !v.done.Load() || v.took > 2*time.Second || v.w.text() != "stored" {
+					t.Errorf("%s: done %t after %s, got %q", who, v.done.Load(), v.took, v.w.text())
+				}
+			}
+			if leader.done.Load() {
+				t.Error("the leader's client was not slow")
+			}
+			close(stall)
+			synctest.Wait()
+			if leader.w.text() != "stored" {
+				t.Errorf("the leader got %q", leader.w.text())
+			}
+		})
+	}
+}
+
+// lateReader evaluates placeholders with the first of the body, as encode in front
+// of deferred header operations does.
+type lateReader struct {
+	*httptest.ResponseRecorder
+	read func()
+}
+
+func (w *lateReader) Write(p []byte) (int, error) {
+	w.read()
+	return w.ResponseRecorder.Write(p)
+}
+
+// The pump may run handlers in front that read the request and the exchange.
+func TestPlaceholdersReadByThePump(t *testing.T) {
+	for name, origin := range map[string]http.HandlerFunc{
+		"conditions are put back": answer("new", "Cache-Control", forAMinute),
+		"too large": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Cache-Control", forAMinute)
+			for range 4 {
+				_, _ = io.WriteString(w, "sixteen bytes...")
+			}
+		},
+		"trailers": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Cache-Control", forAMinute)
+			_, _ = io.WriteString(w, "some")
+			w.Header().Set(http.TrailerPrefix+"X", "y")
+		},
+	} {
+		synctestRun(t, name, func(t *testing.T) {
+			s := newSite(t, `{"max_body":40}`, answer("old", "Cache-Control", forAMinute, "Etag", `"old"`))
+			next := caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+				origin(w, r)
+				return nil
+			})
+			for i := range 20 {
+				uri := fmt.Sprintf("/%d", i)
+				s.get(uri)
+				time.Sleep(61 * time.Second)
+				r, _ := s.prepare(httptest.NewRequest(http.MethodGet, uri, http.NoBody))
+				repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+				var read atomic.Int32
+				w := &lateReader{httptest.NewRecorder(), func() {
+					read.Add(1)
+					_ = repl.ReplaceAll("{http.request.header.If-None-Match} {http.redis_cache.reason} {http.redis_cache.ttl} {http.redis_cache.age}", "")
+				}}
+				if err := s.handler.ServeHTTP(w, r, next); err != nil {
+					t.Fatal(err)
+				}
+				if read.Load() == 0 {
+					t.Error("nothing was read")
+				}
+			}
+		})
+	}
+}
+
+// Any good answer ends the row of failures, also one that is not stored.
+func TestBackOffEndsWithAnAnswer(t *testing.T) {
+	for name, good := range map[string]func(*string) http.HandlerFunc{
+		"304": func(tag *string) http.HandlerFunc { return versioned(tag) },
+		"not stored": func(*string) http.HandlerFunc {
+			return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooManyRequests) }
+		},
+	} {
+		synctestRun(t, name, func(t *testing.T) {
+			tag := `"1"`
+			s := newSite(t, `{}`, versioned(&tag))
+			s.get("/a")
+			for round := range 5 {
+				time.Sleep(time.Minute)
+				s.origin = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }
+				expect(t, s.get("/a"), OutcomeStale, "error")
+				s.origin = good(&tag)
+				start := time.Now()
+				for s.get("/a").Header().Get("X-Cache") == OutcomeStale.String() {
+					time.Sleep(100 * time.Millisecond)
+				}
+				if left := time.Since(start); left > time.Second {
+					t.Errorf("round %d: left alone for %s", round, left)
+				}
+			}
+		})
+	}
+}
+
+// A background refresh fetches all of the response, whatever the client wanted.
+func TestRefreshFetchesTheWhole(t *testing.T) {
+	for _, c := range []struct {
+		method string
+		fields []string
+	}{
+		{http.MethodGet, []string{"Range", "bytes=0-1"}},
+		{http.MethodGet, []string{"If-None-Match", `"other"`}},
+		{http.MethodGet, []string{"If-Modified-Since", "Thu, 01 Jan 1998 00:00:00 GMT"}},
+		{http.MethodHead, nil},
+	} {
+		synctestRun(t, fmt.Sprint(c), func(t *testing.T) {
+			s := newSite(t, `{"stale_while_revalidate":600000000000}`, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Cache-Control", "max-age=10")
+				switch {
+				case r.Header.Get("Range") != "":
+					w.WriteHeader(http.StatusPartialContent)
+				case r.Header.Get("If-None-Match")+r.Header.Get("If-Modified-Since") != "":
+					w.WriteHeader(http.StatusNotModified)
+				case r.Method == http.MethodGet:
+					_, _ = io.WriteString(w, "0123456789")
+				}
+			})
+			s.get("/a")
+			time.Sleep(11 * time.Second)
+			before := s.fetches.Load()
+			expect(t, s.do(c.method, "/a", c.fields...), OutcomeStale, "")
+			synctest.Wait()
+			expect(t, s.get("/a"), OutcomeHit, "")
+			if n := s.fetches.Load() - before; n != 1 {
+				t.Errorf("%d fetches", n)
+			}
+		})
+	}
+}
+
+// Whether a stale response may stand in is decided when the upstream has failed,
+// not when the request came.
+func TestStaleIfErrorEndsWhileTheUpstreamHangs(t *testing.T) {
+	for name, fail := range map[string]http.HandlerFunc{
+		"504":        func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusGatewayTimeout) },
+		"broken off": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+	} {
+		synctestRun(t, name, func(t *testing.T) {
+			s := newSite(t, `{"stale_if_error":60000000000}`, answer("x", "Cache-Control", "max-age=10"))
+			s.get("/a")
+			hang := func(d time.Duration) {
+				s.origin = func(w http.ResponseWriter, r *http.Request) {
+					time.Sleep(d)
+					fail(w, r)
+				}
+			}
+			time.Sleep(19 * time.Second)
+			hang(30 * time.Second)
+			if w := s.get("/a"); w.Header().Get("X-Cache") != "STALE" || w.Header().Get("Age") != "49" {
+				t.Errorf("%s, Age %s", w.Header().Get("X-Cache"), w.Header().Get("Age"))
+			}
+			time.Sleep(11 * time.Second) // it is 60 s old
+			hang(30 * time.Second)
+			v := s.visit("/a")
+			time.Sleep(31 * time.Second)
+			synctest.Wait()
+			if v.w.header.Get("X-Cache") == "STALE" {
+				t.Errorf("STALE with Age %s", v.w.header.Get("Age"))
+			}
+		})
+	}
+}
+
+// What an answer to a request with credentials says holds for such requests.
+func TestCoalescingAfterACredentialedLeader(t *testing.T) {
+	coalesceTest(t, "private", `{}`, func(t *testing.T, s *site, fetches *atomic.Int32) {
+		s.origin = func(w http.ResponseWriter, r *http.Request) {
+			n := fetches.Add(1)
+			pause(r.Context(), time.Second)
+			w.Header().Set("Cache-Control", "public, max-age=60")
+			if r.Header.Get("Authorization") != "" {
+				w.Header().Set("Cache-Control", "private")
+			}
+			fmt.Fprint(w, n)
+		}
+		s.visit("/a", "Authorization", "Basic x")
+		synctest.Wait()
+		var visits []*visit
+		for range 50 {
+			visits = append(visits, s.visit("/a"))
+		}
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		for _, v := range visits {
+			if v.w.text() != "2" {
+				t.Errorf("got %q", v.w.text())
+			}
+		}
+		if n := fetches.Load(); n != 2 {
+			t.Errorf("%d fetches", n)
+		}
+	})
+}
+
+// An upstream that hangs is asked by few where a stale response stands in.
+func TestHangingUpstream(t *testing.T) {
+	coalesceTest(t, "stale", `{}`, func(t *testing.T, s *site, fetches *atomic.Int32) {
+		s.get("/a")
+		time.Sleep(61 * time.Second)
+		fetches.Store(0)
+		s.origin = func(w http.ResponseWriter, r *http.Request) {
+			fetches.Add(1)
+			pause(r.Context(), 40*time.Second)
+			w.WriteHeader(http.StatusGatewayTimeout)
+		}
+		var visits []*visit
+		for range 30 {
+			for range 10 {
+				visits = append(visits, s.visit("/a"))
+			}
+			time.Sleep(time.Second)
+		}
+		time.Sleep(60 * time.Second)
+		synctest.Wait()
+		for _, v := range visits {
+			if v.w.header.Get("X-Cache") != "STALE" {
+				t.Fatalf("got %s after %s", v.w.header.Get("X-Cache"), v.took)
+			}
+		}
+		if n := fetches.Load(); n != 1 {
+			t.Errorf("%d fetches for %d requests", n, len(visits))
+		}
+	})
+}
+
+func synctestRun(t *testing.T, name string, test func(*testing.T)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
+}
