@@ -60,6 +60,7 @@ type captureWriter struct {
 	declared    int64         // Content-Length; -1 when not stated
 	dropped     Reason        // why it was given up while the pump was at work
 	body        coalesce.Buffer
+	taken       int64    // of what all bodies may take, for body
 	varyNames   []string // that select the variant, when it is one
 	variantHash string
 }
@@ -313,9 +314,30 @@ func (c *captureWriter) capture(p []byte, err error) {
 		c.drop(ReasonIncomplete)
 	case int64(c.body.Len()+len(p)) > c.x.h.policy.maxBody():
 		c.drop(ReasonTooLarge)
+	case !c.room(int64(c.body.Len()+len(p)) - c.taken):
+		c.drop(ReasonOverload)
 	default:
 		_, _ = c.body.Write(p) // it never fails
 	}
+}
+
+// maxHeld is how much the bodies that a node keeps for slow clients take together:
+// 128 MiB, or a few of the largest that the route stores.
+func (c *captureWriter) maxHeld() int64 { return max(128<<20, 4*c.x.h.policy.maxBody()) }
+
+// room takes memory for n more bytes of the copy, which release gives back.
+func (c *captureWriter) room(n int64) bool {
+	if n > 0 && !c.x.h.node.flights.Take(n, c.maxHeld()) {
+		return false
+	}
+	c.taken += max(n, 0)
+	return true
+}
+
+// release is called when the client has been served.
+func (c *captureWriter) release() {
+	c.x.h.node.flights.Give(c.taken)
+	c.taken = 0
 }
 
 // drop gives the capture up; the response goes on.

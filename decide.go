@@ -58,10 +58,11 @@ func (c *captureWriter) decide() {
 		Freshness: decision.Freshness, Expires: expires(&decision.Freshness, header),
 		Status: c.status, Fields: c.fields(header, decision.Strip),
 	}
-	if c.flight == nil {
+	if c.flight == nil && c.room(c.declared) {
 		c.body.Reserve(c.declared)
 	}
-	x.storing, x.freshness, x.now = true, &c.rec.Freshness, response.ResponseTime
+	freshness := c.rec.Freshness // not of the record, which need not live as long as a slow client reads
+	x.storing, x.freshness, x.now = true, &freshness, response.ResponseTime
 }
 
 // unstorable finds what forbids to store the response before the HTTP rules are

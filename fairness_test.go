@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -274,4 +275,68 @@ func TestHangingUpstream(t *testing.T) {
 func synctestRun(t *testing.T, name string, test func(*testing.T)) {
 	t.Helper()
 	t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
+}
+
+// While others keep the memory for bodies, responses pass through and followers
+// fetch for themselves; what a request has taken it gives back.
+func TestBodiesAreBoundedTogether(t *testing.T) {
+	body := strings.Repeat("x", 100)
+	for name, config := range map[string]string{"flight": `{}`, "no flight": `{"coalesce":"off"}`} {
+		for _, declared := range []bool{true, false} {
+			coalesceTest(t, fmt.Sprintf("%s, declared %t", name, declared), config, func(t *testing.T, s *site, fetches *atomic.Int32) {
+				s.origin = func(w http.ResponseWriter, r *http.Request) {
+					fetches.Add(1)
+					w.Header().Set("Cache-Control", forAMinute)
+					if declared {
+						w.Header().Set("Content-Length", "100")
+					}
+					_, _ = io.WriteString(w, body[:30])
+					pause(r.Context(), time.Second)
+					_, _ = io.WriteString(w, body[30:])
+				}
+				flights := &s.handler.node.flights
+				visitTwice := func(want int32) {
+					t.Helper()
+					before := fetches.Load()
+					visits := []*visit{s.visit("/a"), s.visit("/a")}
+					time.Sleep(3 * time.Second)
+					synctest.Wait()
+					for _, v := range visits {
+						if !v.done.Load() || v.thrown != nil || v.w.text() != body {
+							t.Errorf("done %t, threw %v, got %q", v.done.Load(), v.thrown, v.w.text())
+						}
+					}
+					if n := fetches.Load() - before; n != want {
+						t.Errorf("%d fetches, want %d", n, want)
+					}
+				}
+				const others = 128<<20 - 50
+				flights.Take(others, 1<<40)
+				visitTwice(2)
+				if held := flights.Held(); held != others {
+					t.Errorf("%d bytes were not given back", held-others)
+				}
+				flights.Give(others)
+				visitTwice(map[string]int32{"flight": 1, "no flight": 2}[name])
+				if held := flights.Held(); held != 0 {
+					t.Errorf("%d bytes were not given back", held)
+				}
+				expect(t, s.get("/a"), OutcomeHit, "")
+			})
+		}
+	}
+	synctestRun(t, "broken off", func(t *testing.T) {
+		for _, config := range []string{`{}`, `{"coalesce":"off"}`} {
+			s := newSite(t, config, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Cache-Control", forAMinute)
+				_, _ = io.WriteString(w, body)
+				panic(http.ErrAbortHandler)
+			})
+			v := s.visit("/a")
+			synctest.Wait()
+			if held := s.handler.node.flights.Held(); v.thrown == nil || held != 0 {
+				t.Errorf("threw %v, %d bytes were not given back", v.thrown, held)
+			}
+		}
+	})
 }

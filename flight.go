@@ -78,6 +78,7 @@ func (x *exchange) fetch() error {
 func (x *exchange) fetchFor(f *flight) error {
 	stored := x.storedHeader()
 	w := newCaptureWriter(x, stored)
+	defer func() { w.release() }()
 	if f != nil {
 		w.flight = f
 		defer x.detach(f)()
@@ -191,6 +192,7 @@ func (p *pump) wait() error {
 func (x *exchange) lead(f *flight) error {
 	defer func() {
 		f.End(coalesce.Again)
+		f.Land()
 		x.releaseLease(nil)
 	}()
 	n := x.h.node
@@ -379,7 +381,11 @@ func (c *captureWriter) takeOff() {
 	rec := *c.rec
 	rec.Fields = slices.Clip(rec.Fields)
 	x.identify(&rec)
-	c.flight.Share(&share{rec: &rec, names: c.varyNames, length: c.declared, outcome: OutcomeMiss}, c.declared)
+	size := c.declared
+	if size > 0 && !c.flight.Room(int(size), c.maxHeld()) {
+		size = 0
+	}
+	c.flight.Share(&share{rec: &rec, names: c.varyNames, length: c.declared, outcome: OutcomeMiss}, size)
 	c.sendHeader()
 	c.pump = startPump(x.w, c.flight)
 }
@@ -395,13 +401,17 @@ func (c *captureWriter) stayGrounded() {
 }
 
 // fly takes a piece of the body into the flight. When it grows too large to be
-// stored, the flight ends: what is left goes to the client as it comes.
+// kept, the flight ends: what is left goes to the client as it comes.
 func (c *captureWriter) fly(p []byte) (int, error) {
-	if int64(c.flight.Len()+len(p)) <= c.x.h.policy.maxBody() {
+	switch {
+	case int64(c.flight.Len()+len(p)) > c.x.h.policy.maxBody():
+		c.drop(ReasonTooLarge)
+	case !c.flight.Room(len(p), c.maxHeld()):
+		c.drop(ReasonOverload)
+	default:
 		c.flight.Write(p)
 		return len(p), nil
 	}
-	c.drop(ReasonTooLarge)
 	c.flight.End(coalesce.TooLarge)
 	c.ground()
 	pump := c.pump

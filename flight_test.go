@@ -703,6 +703,21 @@ func TestCoalescingLargeBodies(t *testing.T) {
 			t.Errorf("threw %v, %q: want two responses never glued together", follower.thrown, follower.w.text())
 		}
 	})
+	coalesceTest(t, "another version", `{"max_body":20}`, func(t *testing.T, s *site, fetches *atomic.Int32) {
+		grown := grow(fetches, true)
+		s.origin = func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Etag", fmt.Sprintf(`"%d"`, fetches.Load()))
+			grown(w, r)
+		}
+		s.visit("/a")
+		synctest.Wait()
+		follower := s.visit("/a")
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if follower.thrown != http.ErrAbortHandler || follower.w.text() != "00.......01......." {
+			t.Errorf("threw %v, %q: want no other body under the first ETag", follower.thrown, follower.w.text())
+		}
+	})
 	coalesceTest(t, "leader left", `{"max_body":20}`, func(t *testing.T, s *site, fetches *atomic.Int32) {
 		s.origin = grow(fetches, true)
 		leader := s.visit("/a")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/gplus-recycling/caddy-redis-cache/internal/coalesce"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
 
 // step says how a request goes on that has followed a flight.
@@ -120,7 +122,7 @@ func (x *exchange) serveShared(f *flight, s *share) error {
 	case err != nil:
 		return nil // the client has left
 	case how == coalesce.TooLarge:
-		return x.resume(s.rec.Status, f.Reader())
+		return x.resume(s.rec, f.Reader())
 	case how != coalesce.Complete:
 		panic(http.ErrAbortHandler)
 	}
@@ -128,11 +130,13 @@ func (x *exchange) serveShared(f *flight, s *share) error {
 }
 
 // resumeWriter goes on with a response of which the client has a part already. It
-// lets through what follows the part, if the new response begins with it.
+// lets through what follows the part, if the new response is of the same version
+// and begins with the part.
 type resumeWriter struct {
 	*caddyhttp.ResponseWriterWrapper
 	header http.Header
-	status int
+	began  bool
+	first  *store.Record // without its body
 	part   *coalesce.Reader[share]
 	left   []byte // of the part, to be compared next; the part is over when it is empty
 }
@@ -140,12 +144,23 @@ type resumeWriter struct {
 func (w *resumeWriter) Header() http.Header { return w.header }
 
 func (w *resumeWriter) WriteHeader(status int) {
-	if status >= http.StatusOK && status != w.status {
+	if status < http.StatusOK || w.began {
+		return
+	}
+	w.began = true
+	same := status == w.first.Status
+	for _, name := range []string{"Etag", "Last-Modified", "Content-Encoding"} {
+		same = same && slices.Equal(w.header[name], w.first.Header()[name])
+	}
+	if !same {
 		panic(http.ErrAbortHandler)
 	}
 }
 
 func (w *resumeWriter) Write(p []byte) (int, error) {
+	if !w.began {
+		w.WriteHeader(http.StatusOK)
+	}
 	size := len(p)
 	for len(p) > 0 && len(w.left) > 0 {
 		n := min(len(p), len(w.left))
@@ -176,10 +191,10 @@ func (w *resumeWriter) FlushError() error {
 
 // resume fetches for a follower whose flight ended because the body was too large
 // to be kept. The client has the part of it that was kept.
-func (x *exchange) resume(status int, part *coalesce.Reader[share]) error {
+func (x *exchange) resume(first *store.Record, part *coalesce.Reader[share]) error {
 	w := &resumeWriter{
 		ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: x.w},
-		header:                make(http.Header), status: status, part: part,
+		header:                make(http.Header), first: first, part: part,
 	}
 	for _, name := range conditionFields {
 		delete(x.r.Header, name) // they were answered with the part

@@ -448,6 +448,7 @@ func (x *exchange) bypass(reason Reason) error {
 	w := newPassWriter(x)
 	if x.buildKey() == ReasonNone {
 		w = newCaptureWriter(x, nil)
+		defer w.release()
 	}
 	return x.finish(w, x.callNext(w, x.r))
 }

@@ -59,6 +59,7 @@ const (
 	ReasonVariantLimit            // the URL has too many variants
 	ReasonError                   // the upstream gave an error, or no response at all
 	ReasonIncomplete              // the response broke off
+	ReasonOverload                // too much is kept already for clients that read slowly
 	numReasons
 )
 
@@ -66,7 +67,7 @@ var reasonNames = [numReasons]string{
 	"", "disabled", "method", "request-body", "upgrade", "override-field", "bypass-rule", "no-identity",
 	"key-too-long", "credentials", "identity-below", "unproven", "absent", "variant", "expired",
 	"request-directive", "only-if-cached", "precondition", "range", "no-store-rule", "type-mismatch", "set-cookie", "too-large", "streaming",
-	"trailers", "tag-limit", "variant-limit", "error", "incomplete",
+	"trailers", "tag-limit", "variant-limit", "error", "incomplete", "overload",
 }
 
 // firstRefusal is where the refusals of the HTTP rules begin among the reasons.

@@ -67,7 +67,7 @@ func (x *exchange) finish(w *captureWriter, err error) error {
 	switch {
 	case rec != nil:
 		n.put(w, rec)
-		if rec.Freshness.Fresh(x.now) {
+		if w.rec = nil; rec.Freshness.Fresh(x.now) {
 			n.misses.Remove(x.id)
 		}
 	case x.stored != nil && x.forward == ReasonExpired && w.status == http.StatusOK && cmp.Or(w.dropped, x.reason).byRule():

@@ -9,8 +9,12 @@ package coalesce
 // that what a reader was given stays as it is. A flight leaves its group when it
 // ends or is retired: whoever joins later starts another one.
 //
-// Group.mu guards which flights there are and the numbers of followers; Flight.mu
-// guards everything else. No two are held at a time.
+// The memory of all bodies is bounded together, as long as anybody reads them: a
+// flight gives back what it has taken when it has landed and nobody follows it.
+//
+// Group.mu guards which flights there are, the numbers of followers and landed;
+// taken belongs to the leader until it lands. Flight.mu guards everything else. No
+// two are held at a time.
 
 import (
 	"context"
@@ -41,7 +45,24 @@ type Group[H any] struct {
 	flights   map[ID]*Flight[H]
 	followers int
 	ended     atomic.Uint64
+	held      atomic.Int64 // bytes of bodies
 }
+
+// Take reserves memory for n bytes of a body that is kept while a client reads it,
+// unless that would be more than limit for all of them. Give gives it back.
+func (g *Group[H]) Take(n, limit int64) bool {
+	if g.held.Add(n) > limit {
+		g.held.Add(-n)
+		return false
+	}
+	return true
+}
+
+// Give gives back what was taken.
+func (g *Group[H]) Give(n int64) { g.held.Add(-n) }
+
+// Held returns how many bytes are taken.
+func (g *Group[H]) Held() int64 { return g.held.Load() }
 
 // Ended returns how many flights have ended. A fetch may have been stored since a
 // lookup only if it has changed since before that lookup.
@@ -83,7 +104,9 @@ func (g *Group[H]) Len() int {
 type Flight[H any] struct {
 	group     *Group[H]
 	id        ID
-	followers int // Group.mu guards it
+	followers int   // Group.mu guards it
+	landed    bool  // Group.mu guards it
+	taken     int64 // bytes of Group.held; the leader's until it lands
 
 	mu      sync.Mutex
 	changed chan struct{} // closed at the next change; nil while nobody waits
@@ -106,6 +129,34 @@ func (f *Flight[H]) Leave() {
 	defer f.group.mu.Unlock()
 	f.followers--
 	f.group.followers--
+	if f.landed && f.followers == 0 {
+		f.group.Give(f.taken)
+	}
+}
+
+// Land is called by the leader when its client has been served, once.
+func (f *Flight[H]) Land() {
+	f.Retire() // who joins later would read what is no longer counted
+	f.group.mu.Lock()
+	defer f.group.mu.Unlock()
+	f.landed = true
+	if f.followers == 0 {
+		f.group.Give(f.taken)
+	}
+}
+
+// Room reports whether the body may grow by n bytes, where all bodies of the group
+// may take limit. The leader asks before each Write.
+func (f *Flight[H]) Room(n int, limit int64) bool {
+	more := int64(f.Len()+n) - f.taken
+	if more <= 0 {
+		return true
+	}
+	if !f.group.Take(more, limit) {
+		return false
+	}
+	f.taken += more
+	return true
 }
 
 // wake tells whoever waits that something has changed. f.mu is held.
@@ -125,7 +176,7 @@ func (f *Flight[H]) change() <-chan struct{} {
 }
 
 // Share lets followers have the header. size is the length of the body where it
-// is known.
+// is known and there is Room for it.
 func (f *Flight[H]) Share(header *H, size int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

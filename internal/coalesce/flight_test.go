@@ -277,3 +277,38 @@ func followAtRandom(t *testing.T, f *Flight[int], rng *rand.Rand) {
 		t.Errorf("read %d bytes of %d", read, *size)
 	}
 }
+
+// What bodies take is given back when neither leader nor followers read them.
+func TestRoom(t *testing.T) {
+	var g Group[int]
+	want := func(held int64) {
+		t.Helper()
+		if got := g.Held(); got != held {
+			t.Errorf("%d bytes are held, want %d", got, held)
+		}
+	}
+	id := IDOf("a")
+	f, _ := g.Join(id, true)
+	f.Share(new(int), 0)
+	follower, leads := g.Join(id, true)
+	if leads || follower != f || !f.Room(60, 100) {
+		t.Fatal("no follower, or no room")
+	}
+	f.Write(make([]byte, 50))
+	if !f.Room(10, 100) || f.Room(51, 100) {
+		t.Error("what was taken counts twice, or more than there is was given")
+	}
+	want(60)
+	other, _ := g.Join(IDOf("b"), true)
+	if other.Room(41, 100) || !other.Room(40, 100) {
+		t.Error("flights are not bounded together")
+	}
+	other.End(Again)
+	other.Land()
+	want(60)
+	f.End(Complete)
+	f.Land()
+	want(60)
+	follower.Leave()
+	want(0)
+}
