@@ -138,7 +138,7 @@ func (x *exchange) noteMiss(m coalesce.Miss) bool {
 	if !x.holds(m) {
 		return false
 	}
-	x.h.node.misses.Add(x.id, m, x.now)
+	x.h.node.misses.AddShared(x.id, m, time.Now())
 	return true
 }
 
@@ -200,14 +200,7 @@ func (x *exchange) lead(f *flight) error {
 		return x.serveFound(f, OutcomeHit)
 	}
 	if n.leases != nil && n.journal.HasPeers() && n.store.Answers() {
-		looked := 0
-		lease, verdict := n.leases.Acquire(x.r.Context(), coalesce.Query{
-			ID: x.id, Patient: !x.background, Holds: x.noteMiss,
-			Stored: func() bool { looked++; return x.lookAgain(true) },
-		})
-		x.lease = lease
-		x.waited = verdict != coalesce.Found || looked > 1
-		switch verdict {
+		switch x.acquire() {
 		case coalesce.Found:
 			return x.serveFound(f, OutcomeHit)
 		case coalesce.Followed:
@@ -220,10 +213,29 @@ func (x *exchange) lead(f *flight) error {
 			if x.background {
 				return nil // another node refreshes it
 			}
-		case coalesce.Granted, coalesce.Unanswered:
+		case coalesce.Granted, coalesce.Moved, coalesce.Unanswered:
 		}
 	}
 	return x.fetchFor(f)
+}
+
+// acquire asks for the lease of what will be fetched: where another node has found
+// out meanwhile that the URL has variants, that of this request's variant.
+func (x *exchange) acquire() (verdict coalesce.Verdict) {
+	looked := 0
+	for range maxJoins {
+		x.lease, verdict = x.h.node.leases.Acquire(x.r.Context(), coalesce.Query{
+			ID: x.id, Patient: !x.background, Holds: x.noteMiss,
+			Stored: func() bool { looked++; return x.lookAgain(true) },
+			Moved:  func() bool { return coalesce.IDOf(x.answered.Full) != x.id },
+		})
+		if verdict != coalesce.Moved {
+			break
+		}
+		x.id = coalesce.IDOf(x.answered.Full)
+	}
+	x.waited = verdict != coalesce.Found || looked > 1
+	return verdict
 }
 
 // staleInMemory reports whether what was found is stale and Redis was not asked,

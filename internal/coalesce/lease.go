@@ -157,6 +157,7 @@ const (
 	Found                     // the response is stored
 	Followed                  // the response is stored: another node fetched it while the caller waited
 	Unshared                  // the responses of the key cannot be shared
+	Moved                     // the response will be stored under another key
 	Busy                      // another node has it, and the caller would not wait or has waited long enough
 	Unanswered                // Redis did not answer
 )
@@ -169,10 +170,15 @@ type Query struct {
 	// Stored looks whether the response is stored by now. It is called when the
 	// lease was granted, or was released by another node.
 	Stored func() bool
+	// Moved reports whether Stored has found out that the response will be stored
+	// under another key: this one's lease is of no use then. It may be nil.
+	Moved func() bool
 	// Holds reports whether a miss that was found still holds, and concerns the
 	// caller.
 	Holds func(Miss) bool
 }
+
+func (q *Query) moved() bool { return q.Moved != nil && q.Moved() }
 
 // Acquire asks for a lease.
 func (l *Leases) Acquire(ctx context.Context, q Query) (*Lease, Verdict) {
@@ -201,6 +207,9 @@ func (l *Leases) Acquire(ctx context.Context, q Query) (*Lease, Verdict) {
 		forget()
 		if q.Stored() {
 			return nil, Followed
+		}
+		if q.moved() {
+			return nil, Moved
 		}
 		if !time.Now().Before(deadline) {
 			return nil, Busy
@@ -239,6 +248,10 @@ func (l *Leases) judge(q Query, a answer, err error, token string) (*Lease, Verd
 	if q.Stored() {
 		lease.Release(nil)
 		return nil, Found
+	}
+	if q.moved() {
+		lease.Release(nil)
+		return nil, Moved
 	}
 	lease.keep()
 	return lease, Granted
@@ -375,6 +388,6 @@ func (l *Leases) release(id ID, token string, miss *Miss) {
 		defer cancel()
 		keys := []string{l.key("lease", id), l.key("wait", id), l.key("miss", id)}
 		releaseScript.Run(ctx, l.opts.Client, keys,
-			token, l.channel, hex.EncodeToString(id[:]), text, MissLifetime.Milliseconds())
+			token, l.channel, hex.EncodeToString(id[:]), text, sharedMissLifetime.Milliseconds())
 	})
 }

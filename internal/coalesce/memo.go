@@ -14,6 +14,9 @@ const (
 	// MissLifetime is how long a key counts as one that cannot be shared, unless a
 	// response is stored under it before, or a purge covers it.
 	MissLifetime = time.Minute
+	// sharedMissLifetime is how long Redis tells other nodes of it, and each of them
+	// remembers it from then on: both together are not longer than MissLifetime.
+	sharedMissLifetime = MissLifetime / 2
 )
 
 // Miss says that the responses of a key cannot be shared, so that waiting for
@@ -47,11 +50,16 @@ func newMemo[V any]() *otter.Cache[ID, V] {
 
 // Add remembers a miss. One that concerns everybody is not replaced by one that
 // concerns some.
-func (m *Misses) Add(id ID, miss Miss, now time.Time) {
+func (m *Misses) Add(id ID, miss Miss, now time.Time) { m.add(id, miss, now, MissLifetime) }
+
+// AddShared is Add for what another node has found out.
+func (m *Misses) AddShared(id ID, miss Miss, now time.Time) { m.add(id, miss, now, sharedMissLifetime) }
+
+func (m *Misses) add(id ID, miss Miss, now time.Time, lifetime time.Duration) {
 	if known, ok := m.Get(id, now); ok && !known.Credentialed && miss.Credentialed {
 		return
 	}
-	m.memo.Set(id, missed{miss, now.Add(MissLifetime)})
+	m.memo.Set(id, missed{miss, now.Add(lifetime)})
 }
 
 // Get returns what is known of a key.
