@@ -358,6 +358,20 @@ func (s *appStack) remove(a *App) *App {
 	return s.top()
 }
 
+// memory is how much the memory tier of a node may hold: the most that an app which
+// runs gives it. So a smaller one displaces nothing before the older app has
+// stopped, when the reload can no longer fail.
+func (s *appStack) memory(n *node) (most int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range s.apps {
+		if a.node == n {
+			most = max(most, a.Memory)
+		}
+	}
+	return most
+}
+
 func (s *appStack) active() *App {
 	s.mu.Lock()
 	defer s.mu.Unlock()

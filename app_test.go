@@ -185,3 +185,48 @@ func TestTooMuchMemory(t *testing.T) {
 		}
 	}
 }
+
+// While a reload can still fail, a smaller memory tier displaces nothing.
+func TestReloadToLessMemory(t *testing.T) {
+	provision := func(memory string) *App {
+		t.Helper()
+		ctx, err := caddy.ProvisionContext(&caddy.Config{Admin: &caddy.AdminConfig{Disabled: true}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		app := new(App)
+		if err := json.Unmarshal([]byte(`{"prefix":"less","redis":{"off":true},"memory":`+memory+`}`), app); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(app.Provision(ctx), app.Start()); err != nil {
+			t.Fatal(err)
+		}
+		return app
+	}
+	end := func(app *App) {
+		t.Helper()
+		if err := errors.Join(app.Stop(), app.Cleanup()); err != nil {
+			t.Error(err)
+		}
+	}
+	want := func(app *App, memory int64) {
+		t.Helper()
+		if got := app.node.memory.Max(); got != memory {
+			t.Errorf("%d bytes, want %d", got, memory)
+		}
+	}
+	older := provision("8000000")
+	want(older, 8000000)
+	failing := provision("2000000")
+	want(older, 8000000)
+	end(failing)
+	want(older, 8000000)
+	larger := provision("9000000")
+	want(older, 9000000)
+	end(larger)
+	want(older, 8000000)
+	newer := provision("3000000")
+	end(older)
+	want(newer, 3000000)
+	end(newer)
+}

@@ -146,7 +146,7 @@ const modulePath = "github.com/gplus-recycling/caddy-redis-cache"
 func (n *node) start(app *App) {
 	n.app.Store(app)
 	if n.memory != nil {
-		n.memory.SetMax(app.Memory)
+		n.memory.SetMax(started.memory(n))
 	}
 	n.store.SetBreaker(app.CircuitBreaker.failures(), app.CircuitBreaker.recovery())
 	n.startOnce.Do(func() {
