@@ -58,6 +58,16 @@ func (f *fleet) storm(t *testing.T, each int, path string, fields ...string) (re
 	return replies
 }
 
+// mostFetches is how many fetches there may be where want are due: a node that has waited
+// for two seconds goes on its own, which the pauses of a busy machine may make some
+// do, but not each of four.
+func mostFetches(took time.Duration, want int) int {
+	if took < 2*time.Second {
+		return want
+	}
+	return 3
+}
+
 // TestFourNodes has one fetch for all clients of all nodes, if the response is
 // for everybody, and one for each client else.
 func TestFourNodes(t *testing.T) {
@@ -71,7 +81,7 @@ func TestFourNodes(t *testing.T) {
 		})
 		start := time.Now()
 		replies := f.storm(t, 50, "/cold")
-		t.Logf("%d requests took %s", len(replies), time.Since(start))
+		took := time.Since(start)
 		collapsed := 0
 		for _, r := range replies {
 			if r.body != "for all" || r.status != http.StatusOK {
@@ -81,8 +91,8 @@ func TestFourNodes(t *testing.T) {
 				collapsed++
 			}
 		}
-		if n := f.web.count("/cold"); n != 1 || collapsed == 0 {
-			t.Errorf("%d fetches, %d followers", n, collapsed)
+		if n := f.web.count("/cold"); n > mostFetches(took, 1) || collapsed == 0 {
+			t.Errorf("%d fetches in %s, %d followers", n, took, collapsed)
 		}
 	})
 
@@ -129,6 +139,7 @@ func TestFourNodes(t *testing.T) {
 		f.nodes = f.nodes[:3]
 		var replies []reply
 		var wg sync.WaitGroup
+		start := time.Now()
 		wg.Go(func() { replies = f.storm(t, 5, "/dying") })
 		eventually(t, "the others wait", func() bool { return len(f.redis.keys(t, "cache::wait:*")) > 0 })
 		last.proc.kill()
@@ -138,8 +149,9 @@ func TestFourNodes(t *testing.T) {
 				t.Errorf("%q", r.body)
 			}
 		}
-		if n := fetches.Load(); n != 2 {
-			t.Errorf("%d fetches, want one by the dead and one by the living", n)
+		took := time.Since(start)
+		if n := int(fetches.Load()); n < 2 || n > mostFetches(took, 2) {
+			t.Errorf("%d fetches in %s, want one by the dead and one by the living", n, took)
 		}
 	})
 
@@ -165,17 +177,17 @@ func TestHotKey(t *testing.T) {
 		fmt.Fprint(w, "hot")
 	})
 	f.nodes[0].get(t, "/hot")
-	const seconds = 4
-	end := time.Now().Add(seconds * time.Second)
+	begun := time.Now()
 	outcomes := make(map[string]int)
-	for time.Now().Before(end) {
+	for time.Since(begun) < 4*time.Second {
 		for _, r := range f.storm(t, 5, "/hot") {
 			outcomes[r.outcome()]++
 		}
 	}
 	// One second each, and at most one fetch begun before the first and after the last.
-	if n := f.web.count("/hot"); n > seconds+2 {
-		t.Errorf("%d fetches in %d seconds; %v", n, seconds, outcomes)
+	took := time.Since(begun)
+	if n := f.web.count("/hot"); n > int(took.Seconds())+2 {
+		t.Errorf("%d fetches in %s; %v", n, took, outcomes)
 	}
 	if outcomes["HIT"] == 0 || outcomes["STALE"] == 0 {
 		t.Errorf("%v", outcomes)

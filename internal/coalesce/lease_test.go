@@ -1,10 +1,18 @@
 package coalesce
 
 import (
+	"context"
+	"errors"
+	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/redistest"
@@ -153,19 +161,94 @@ func TestLeaseOfTheDead(t *testing.T) {
 	noKeysLeft(t, s)
 }
 
+// TestLeaseIsExtended is about time, so that Redis is played.
 func TestLeaseIsExtended(t *testing.T) {
-	s, a, b := newPair(t)
-	a.opts.Expiry = 200 * time.Millisecond
-	b.opts.Limit = time.Second
-	lease := a.mustAcquire(t)
-	if _, v := b.Acquire(t.Context(), b.query()); v != Busy {
-		t.Errorf("verdict %d, want it busy for as long as it waits", v)
+	synctest.Test(t, func(t *testing.T) {
+		client := redis.NewClient(&redis.Options{
+			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+		})
+		defer client.Close()
+		client.AddHook(new(playedRedis))
+		var stored atomic.Bool
+		node := func() *fleetNode {
+			return &fleetNode{stored: &stored, Leases: NewLeases(LeaseOptions{Client: client, Prefix: "cache"})}
+		}
+		a, b := node(), node()
+		defer a.Close()
+		lease := a.mustAcquire(t)
+		start := time.Now()
+		if _, v := b.Acquire(t.Context(), b.query()); v != Busy || time.Since(start) != b.opts.Limit {
+			t.Errorf("verdict %d after %s, want it busy for as long as it waits", v, time.Since(start))
+		}
+		if looked := b.looked.Load(); looked > 5 {
+			t.Errorf("looked %d times while waiting", looked)
+		}
+		// Nobody can be waiting by now.
+		time.Sleep(2 * a.opts.Expiry)
+		if left, v := b.Acquire(t.Context(), b.query()); v != Granted {
+			t.Errorf("verdict %d, want a lease to run out in the end", v)
+		} else {
+			left.Release(nil)
+		}
+		lease.Release(nil)
+	})
+}
+
+// playedRedis answers the commands that concern one lease, in the time of a test.
+type playedRedis struct {
+	mu    sync.Mutex
+	token string
+	until time.Time
+}
+
+func (*playedRedis) DialHook(redis.DialHook) redis.DialHook {
+	return func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("played") }
+}
+
+func (p *playedRedis) ProcessHook(redis.ProcessHook) redis.ProcessHook {
+	return func(_ context.Context, cmd redis.Cmder) error { return p.run(cmd) }
+}
+
+func (p *playedRedis) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(_ context.Context, cmds []redis.Cmder) error {
+		for _, cmd := range cmds {
+			if err := p.run(cmd); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
-	if looked := b.looked.Load(); looked > 20 {
-		t.Errorf("looked %d times while waiting", looked)
+}
+
+func (p *playedRedis) run(cmd redis.Cmder) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	left := time.Until(p.until)
+	switch cmd := cmd.(type) {
+	case *redis.BoolCmd: // SET with NX and PX, or PEXPIRE
+		extends := cmd.Name() == "pexpire"
+		if extends != (left > 0) {
+			break
+		}
+		args := cmd.Args()
+		expiry := args[2] // in milliseconds
+		if !extends {
+			p.token, expiry = args[2].(string), args[4]
+			if args[3] == "ex" {
+				expiry = 1000 * args[4].(int64)
+			}
+		}
+		p.until = time.Now().Add(time.Duration(expiry.(int64)) * time.Millisecond)
+		cmd.SetVal(true)
+	case *redis.DurationCmd:
+		cmd.SetVal(left)
+	case *redis.Cmd: // the script of a release
+		if cmd.Args()[6] == p.token {
+			p.until = time.Time{}
+		}
+		cmd.SetVal(int64(0))
 	}
-	lease.Release(nil)
-	noKeysLeft(t, s)
+	return nil
 }
 
 func TestImpatient(t *testing.T) {
