@@ -73,16 +73,19 @@ type loadedCaddy struct {
 
 func startLoadedCaddy(b *testing.B, global, site string) *loadedCaddy {
 	b.Helper()
-	bin := filepath.Join(b.TempDir(), "caddy")
-	if out, err := exec.Command("go", "build", "-o", bin, "../cmd/caddy").CombinedOutput(); err != nil {
-		b.Fatalf("building Caddy: %v\n%s", err, out)
-	}
+	return runLoadedCaddy(b, buildCaddy(b), global, site)
+}
+
+// runLoadedCaddy is startLoadedCaddy with a binary that is there already.
+func runLoadedCaddy(b *testing.B, bin, global, site string) *loadedCaddy {
+	b.Helper()
 	c := &loadedCaddy{
 		addr:  fmt.Sprintf("127.0.0.1:%d", freePort(b)),
 		admin: fmt.Sprintf("127.0.0.1:%d", freePort(b)),
 	}
-	config := fmt.Sprintf("{\n\tadmin %s\n\tpersist_config off\n\tredis_cache {\n%s\n\t}\n}\nhttp://%s {\n%s\n}\n",
-		c.admin, global, c.addr, site)
+	_, port, _ := strings.Cut(c.addr, ":")
+	config := fmt.Sprintf("{\n\tadmin %s\n\tpersist_config off\n\tredis_cache {\n%s\n\t}\n}\nhttp://:%s {\n\tbind 127.0.0.1\n%s\n}\n",
+		c.admin, global, port, site)
 	file := filepath.Join(b.TempDir(), "Caddyfile")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		b.Fatal(err)

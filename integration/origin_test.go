@@ -21,7 +21,7 @@ type origin struct {
 	handlers map[string]http.HandlerFunc // by path; one that ends in a slash stands for all below it
 }
 
-func newOrigin(t *testing.T) *origin {
+func newOrigin(t testing.TB) *origin {
 	t.Helper()
 	o := &origin{counts: make(map[string]int), handlers: make(map[string]http.HandlerFunc)}
 	srv := httptest.NewServer(o)
