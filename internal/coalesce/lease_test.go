@@ -238,7 +238,7 @@ func (p *playedRedis) run(cmd redis.Cmder) error {
 				expiry = 1000 * args[4].(int64)
 			}
 		}
-		p.until = time.Now().Add(time.Duration(expiry.(int64)) * time.Millisecond)
+		p.until = time.Now().Add(time.Duration(expiry.(int64) * 1e6))
 		cmd.SetVal(true)
 	case *redis.DurationCmd:
 		cmd.SetVal(left)
