@@ -33,6 +33,11 @@ func startFour(t *testing.T, site string) *fleet {
 			return len(n.json(t, http.StatusOK, http.MethodGet, "/redis_cache/nodes", "")["nodes"].([]any)) != len(f.nodes)
 		})
 	})
+	// One that has just joined stores before it may serve what is stored; until then
+	// each of its requests is fetched for.
+	eventually(t, "each node serves what is stored", func() bool {
+		return !slices.ContainsFunc(f.nodes, func(n *node) bool { return n.get(t, "/attached/ready").outcome() != "HIT" })
+	})
 	return f
 }
 
