@@ -158,6 +158,7 @@ type Journal struct {
 	read    atomic.Pointer[time.Time] // when the last read began that came to the end
 	began   atomic.Pointer[time.Time] // when Start was called
 	phase   atomic.Uint32
+	asked   atomic.Pointer[time.Time] // when the cycle under way asked Redis, while there is no answer
 	closed  atomic.Bool
 
 	cycle   sync.Mutex // guards these

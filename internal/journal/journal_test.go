@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -141,6 +143,79 @@ func TestSleepingNodeLapsesAndCatchesUp(t *testing.T) {
 	b.wantVerdict(t, old, Covered)
 }
 
+// A node that wakes to more purges than it can read within the read timeout goes to
+// the origin: Redis answers, so nothing that it stores may stand in.
+func TestSleepingNodeHasMuchToRead(t *testing.T) {
+	s := newServer(t)
+	quick := func(o *Options) { o.ReadTimeout = 20 * time.Millisecond }
+	b := startNode(t, s.Client(), named("b"), quick)
+	old := b.subject()
+	b.cycle.Lock() // nothing of b runs
+	client := s.Client()
+	for range 30 {
+		if _, err := client.Pipelined(t.Context(), func(pipe redis.Pipeliner) error {
+			for i := range 1000 {
+				pipe.XAdd(t.Context(), &redis.XAddArgs{Stream: "cache::journal", Values: []any{"op", "purge", "tag", strconv.Itoa(i)}})
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.xadd("op", "purge", "all", "1")
+	for b.leased() {
+		time.Sleep(time.Millisecond)
+	}
+	if got := b.Trust(t.Context()); got != Unproven {
+		t.Errorf("b is %s while it does not run, want unproven", got)
+	}
+	b.cycle.Unlock()
+	for standing := Unproven; standing != Leased; standing = b.Trust(t.Context()) {
+		if standing == CutOff {
+			t.Fatal("b counts as cut off, though Redis answers")
+		}
+	}
+	b.wantVerdict(t, old, Covered)
+	b.events.locked(func() {
+		if slices.Contains(b.events.reach, false) {
+			t.Errorf("told that Redis was reached: %v", b.events.reach)
+		}
+	})
+}
+
+// tooLate is a Redis whose first answer comes while the process is stopped.
+type tooLate struct {
+	redis.UniversalClient
+	j     *Journal
+	armed atomic.Bool
+}
+
+func (c *tooLate) Pipelined(ctx context.Context, f func(redis.Pipeliner) error) ([]redis.Cmder, error) {
+	if c.armed.CompareAndSwap(true, false) {
+		c.j.tail.sent = time.Now().Add(-2 * callTimeout) // by whom the cycle is held
+		late, cancel := context.WithDeadline(ctx, time.Now())
+		defer cancel()
+		ctx = late
+	}
+	return c.UniversalClient.Pipelined(ctx, f)
+}
+
+// A node that was stopped while it waited for an answer has not been cut off.
+func TestStoppedWhileRedisAnswered(t *testing.T) {
+	s := newServer(t)
+	client := &tooLate{UniversalClient: s.Client()}
+	b := startNode(t, client, named("b"))
+	old := b.subject()
+	b.rest(t)
+	client.j = b.Journal
+	client.armed.Store(true)
+	s.xadd("op", "purge", "all", "1")
+	if !b.turn(t.Context(), callTimeout) || b.Trust(t.Context()) != Leased {
+		t.Errorf("b is %s", b.Trust(t.Context()))
+	}
+	b.wantVerdict(t, old, Covered)
+}
+
 func TestRequestCatchesUpWithinTheLease(t *testing.T) {
 	s := newServer(t)
 	b := startNode(t, s.Client(), named("b"))
@@ -181,7 +256,7 @@ func TestReturnAfterLapseTakesTwoProofs(t *testing.T) {
 		t.Fatalf("b is %s after its first proof, want unproven", got)
 	}
 	time.Sleep(testHeartbeat)
-	if !b.turn(t.Context()) || b.Trust(t.Context()) != Leased {
+	if !b.turn(t.Context(), callTimeout) || b.Trust(t.Context()) != Leased {
 		t.Fatalf("b is %s after its second proof, want leased", b.Trust(t.Context()))
 	}
 }

@@ -80,8 +80,9 @@ func (j *Journal) standing() Standing {
 	}
 }
 
-// catchUp waits for a cycle. If none ends in time, Redis counts as away until
-// the tail has heard of it.
+// catchUp waits for a cycle. If none ends in time and Redis gives no answer, it
+// counts as away until the tail has heard of it; where this node is what takes the
+// time, it has yet to prove what it holds.
 func (j *Journal) catchUp(ctx context.Context) {
 	timer := time.NewTimer(j.opts.ReadTimeout)
 	defer timer.Stop()
@@ -89,7 +90,11 @@ func (j *Journal) catchUp(ctx context.Context) {
 	case <-j.joinFlight():
 	case <-ctx.Done():
 	case <-timer.C:
-		j.phase.CompareAndSwap(phaseProved, phaseAway)
+		next := phaseProving
+		if j.silent() {
+			next = phaseAway
+		}
+		j.phase.CompareAndSwap(phaseProved, next)
 	}
 }
 
@@ -108,9 +113,7 @@ func (j *Journal) joinFlight() <-chan struct{} {
 	}
 	j.flight = flight
 	j.running.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), j.opts.ReadTimeout)
-		defer cancel()
-		j.turn(ctx)
+		j.turn(context.Background(), j.opts.ReadTimeout)
 		j.flightMu.Lock()
 		j.flight = nil
 		j.flightMu.Unlock()

@@ -237,12 +237,12 @@ func TestReturningNodeWaitsForThoseWhoNotice(t *testing.T) {
 
 	a.cycle.Lock()
 	w.s.do("restore", a.keys.stream, 0, before, "replace")
-	b.turn(t.Context())
+	b.turn(t.Context(), callTimeout)
 	pause(t.Context(), testHeartbeat)
-	b.turn(t.Context())
+	b.turn(t.Context(), callTimeout)
 	b.read(first, false)
 	a.cycle.Unlock()
-	b.turnUntilLeased(func() { b.turn(t.Context()) })
+	b.turnUntilLeased(func() { b.turn(t.Context(), callTimeout) })
 	b.read(first, false)
 	w.want(t, porcupine.Ok)
 }

@@ -50,7 +50,7 @@ func (w *cacheWorld) running(change ...func(*Options)) *cacheNode {
 func (w *cacheWorld) byHand(change ...func(*Options)) *cacheNode {
 	n := w.newNode(change...)
 	w.t.Cleanup(func() { n.Close(context.Background()) })
-	n.turnUntilLeased(func() { n.turn(w.t.Context()) })
+	n.turnUntilLeased(func() { n.turn(w.t.Context(), callTimeout) })
 	return n
 }
 
@@ -85,7 +85,7 @@ func TestMutantPlainXREAD(t *testing.T) {
 		if mutant {
 			b.turnUntilLeased(func() { b.plainTurn(t) })
 		} else {
-			b.turnUntilLeased(func() { b.turn(t.Context()) })
+			b.turnUntilLeased(func() { b.turn(t.Context(), callTimeout) })
 		}
 		b.read(first, false)
 	})
@@ -120,7 +120,7 @@ func TestMutantHeartbeatBesideTheTail(t *testing.T) {
 			b.beatBeside(t)
 		}
 		b.read(first, false)
-		b.turnUntilLeased(func() { b.turn(t.Context()) })
+		b.turnUntilLeased(func() { b.turn(t.Context(), callTimeout) })
 		b.read(first, false)
 	})
 }
@@ -227,7 +227,7 @@ func TestMutantRegistryReadBeforeXADD(t *testing.T) {
 		peers := a.peersNow(t)
 		b := w.byHand(long)
 		b.read(first, false)
-		b.turn(t.Context())
+		b.turn(t.Context(), callTimeout)
 
 		before := a.Position()
 		purge := start(func() {
@@ -242,7 +242,7 @@ func TestMutantRegistryReadBeforeXADD(t *testing.T) {
 			<-purge
 		}
 		b.read(first, false)
-		b.turn(t.Context())
+		b.turn(t.Context(), callTimeout)
 		<-purge
 		b.read(first, false)
 	})

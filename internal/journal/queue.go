@@ -222,9 +222,9 @@ func (j *Journal) drain(ctx context.Context) error {
 		if len(items) == 0 {
 			return nil
 		}
-		callCtx, cancel := context.WithTimeout(ctx, callTimeout)
+		callCtx, answered := j.call(ctx)
 		err := j.appendItems(callCtx, items)
-		cancel()
+		answered()
 		j.queue.land(items, resets, err == nil)
 		if err != nil {
 			return err

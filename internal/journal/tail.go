@@ -47,6 +47,9 @@ type tail struct {
 	keyGone  bool // the epoch key has to be written again
 	strays   int
 
+	limit time.Duration // of each call to Redis
+	sent  time.Time     // when the last one was
+
 	counter   uint64
 	lineSent  time.Time // when the own line was sent last
 	fullSent  time.Time // when it was sent along with a read of the others
@@ -76,7 +79,7 @@ const (
 // heartbeat.
 func (j *Journal) follow(ctx context.Context) {
 	for ctx.Err() == nil {
-		if !j.turn(ctx) {
+		if !j.turn(ctx, callTimeout) {
 			pause(ctx, j.opts.Heartbeat)
 			continue
 		}
@@ -116,14 +119,21 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// turn runs one cycle and reports whether Redis answered.
-func (j *Journal) turn(ctx context.Context) bool {
+// turn runs one cycle and reports whether Redis answered. It waits for each of its
+// answers no longer than limit, but when there is much to read: then nobody waits
+// for the cycle any more.
+func (j *Journal) turn(ctx context.Context, limit time.Duration) bool {
 	j.cycle.Lock()
 	defer j.cycle.Unlock()
 	if j.closed.Load() {
 		return false
 	}
+	j.tail.limit = limit
 	err := j.advance(ctx)
+	if err != nil && j.overslept() {
+		// That Redis did not answer in time says nothing: the answer may lie there.
+		err = j.advance(ctx)
+	}
 	if j.closed.Load() {
 		return false
 	}
@@ -136,6 +146,32 @@ func (j *Journal) turn(ctx context.Context) bool {
 		j.opts.OnReach(t.up, err)
 	}
 	return err == nil
+}
+
+// call notes that Redis is asked, and bounds how long; answered ends that.
+func (j *Journal) call(ctx context.Context) (limited context.Context, answered func()) {
+	sent := time.Now()
+	j.tail.sent = sent
+	j.asked.Store(&sent)
+	limited, cancel := context.WithTimeout(ctx, j.tail.limit)
+	return limited, func() {
+		j.asked.Store(nil)
+		cancel()
+	}
+}
+
+// overslept reports whether the last call took much longer than it may: the process
+// was stopped meanwhile.
+func (j *Journal) overslept() bool {
+	t := &j.tail
+	return elapsed(t.sent, time.Now()) > t.limit+t.limit/4
+}
+
+// silent reports whether Redis has been asked, and has not answered for as long as a
+// request would wait.
+func (j *Journal) silent() bool {
+	asked := j.asked.Load()
+	return asked != nil && elapsed(*asked, time.Now()) >= j.opts.ReadTimeout
 }
 
 func (j *Journal) advance(ctx context.Context) error {
@@ -153,7 +189,7 @@ func (j *Journal) advance(ctx context.Context) error {
 		proof, err = j.readOn(ctx)
 	}
 	if gap, ok := errors.AsType[gapError](err); ok {
-		ctx = j.base // a request that found the gap will not wait, but the work goes on
+		ctx, t.limit = j.base, callTimeout // a request that found the gap will not wait, but the work goes on
 		proof, err = j.rebuild(ctx, gap)
 	}
 	if err != nil {
@@ -166,8 +202,8 @@ func (j *Journal) advance(ctx context.Context) error {
 // register announces the node before it reads what it will vouch for: a purge
 // either sees the line or is seen.
 func (j *Journal) register(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
+	ctx, answered := j.call(ctx)
+	defer answered()
 	sent := time.Now()
 	if err := j.client.HSet(ctx, j.keys.nodes, j.opts.NodeID, j.nextLine(stateJoining)).Err(); err != nil {
 		return err
@@ -229,6 +265,9 @@ func (j *Journal) readOn(ctx context.Context) (time.Time, error) {
 		if end {
 			return sent, j.compareKey(epoch)
 		}
+		// Redis answers, but what it says takes time: requests go to the origin.
+		j.phase.CompareAndSwap(phaseProved, phaseProving)
+		ctx, t.limit = j.base, callTimeout
 	}
 }
 
@@ -241,8 +280,8 @@ func sameMessage(a, b redis.XMessage) bool {
 func (j *Journal) readPage(ctx context.Context, from string) (epoch uint64, messages []redis.XMessage, end bool, err error) {
 	t := &j.tail
 	t.page = max(minPage, min(maxPage, t.page))
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
+	ctx, answered := j.call(ctx)
+	defer answered()
 	var key *redis.StringCmd
 	var page *redis.XMessageSliceCmd
 	_, err = j.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
@@ -409,8 +448,8 @@ func (j *Journal) grant(proof time.Time) {
 func (j *Journal) sendLine(ctx context.Context, state string, now time.Time) error {
 	t := &j.tail
 	own := j.nextLine(state)
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
+	ctx, answered := j.call(ctx)
+	defer answered()
 	if now.Sub(t.fullSent) < j.opts.Heartbeat/2 {
 		return j.client.HSet(ctx, j.keys.nodes, j.opts.NodeID, own).Err()
 	}
