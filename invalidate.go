@@ -194,13 +194,17 @@ func valid(selectors []journal.Selector, prefix string) []journal.Selector {
 // POST began. It reports whether the purge is recorded.
 func (x *exchange) invalidateBefore(p journal.Purge) bool {
 	log := x.h.node.journal
-	before := log.Stats().Applied
+	stats := log.Stats()
+	if stats.Standing == journal.CutOff {
+		return false
+	}
+	before := stats.Applied
 	unchanged := log.Position() == x.position
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), journalTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), 2*invalidateWait)
 	defer cancel()
 	result, err := log.Append(ctx, p, invalidateWait)
-	if err != nil {
-		return false
+	if err != nil || !slices.Contains(result.Confirmed, log.NodeID()) {
+		return false // this node, too, has yet to apply it
 	}
 	if position := log.Position(); unchanged && position.ID == result.ID && log.Stats().Applied == before+1 {
 		x.position = position
@@ -342,16 +346,35 @@ func (n *node) onEntry(e journal.Entry) {
 			zap.String("by", e.By), zap.String("reason", e.Reason))
 		return
 	case e.Op == journal.OpEvent:
-		if len(n.app.Load().On[e.Event]) > 0 {
-			n.countPurge(e.ID)
-		}
 		n.logger().Info("cache_event", zap.String("id", e.ID.String()), zap.String("event", e.Event), zap.String("by", e.By))
+		n.reportEvent(e)
 		return
 	case e.Op != journal.OpPurge && e.Op != journal.OpSoftPurge:
 		return
 	}
 	n.countPurge(e.ID)
-	selectors := n.app.Load().shown(&e)
+	n.reportPurge(&e)
+}
+
+// reportEvent reports what an event purges on this node.
+func (n *node) reportEvent(e journal.Entry) {
+	purges := n.expandEvent(e.Event, e.Data)
+	if len(purges) > 0 {
+		n.countPurge(e.ID)
+	}
+	e.By = "event " + e.Event
+	for _, p := range purges {
+		e.Op, e.Selectors = journal.OpPurge, p.Selectors
+		if p.Soft {
+			e.Op = journal.OpSoftPurge
+		}
+		n.reportPurge(&e)
+	}
+}
+
+// reportPurge tells log and events of a purge.
+func (n *node) reportPurge(e *journal.Entry) {
+	selectors := n.app.Load().shown(e)
 	n.logger().Info("cache_invalidate", zap.String("id", e.ID.String()), zap.Strings("selectors", selectors),
 		zap.Bool("soft", e.Soft()), zap.String("by", e.By), zap.String("reason", e.Reason))
 	n.emit("purged", map[string]any{"id": e.ID.String(), "selectors": selectors, "soft": e.Soft(), "by": e.By})

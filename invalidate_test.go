@@ -282,3 +282,14 @@ func TestURLForms(t *testing.T) {
 		t.Errorf("forms are %q, want %q", got, want)
 	}
 }
+
+// A handler that writes nothing has answered 200.
+func TestEmptyAnswerInvalidates(t *testing.T) {
+	s := newSite(t, `{}`, answer("x", "Cache-Control", "max-age=60"))
+	s.get("/a")
+	origin := s.origin
+	s.origin = func(http.ResponseWriter, *http.Request) {}
+	s.do(http.MethodDelete, "/a")
+	s.origin = origin
+	expect(t, s.get("/a"), OutcomeMiss, "absent")
+}

@@ -53,6 +53,9 @@ func (x *exchange) finish(w *captureWriter, err error) error {
 		return x.serveFailed()
 	case w.status == 0 || w.pending:
 		if w.status == 0 {
+			if err == nil { // the server answers 200
+				x.invalidate(http.StatusOK, w.Header())
+			}
 			w.passHeader() // the error route writes the response
 		}
 		x.refuse(ReasonError)

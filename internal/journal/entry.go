@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -195,6 +196,9 @@ func text(value any) string {
 	return s
 }
 
+// userHashLen is the length of the hash of a user's identity, in hexadecimal.
+const userHashLen = 32
+
 // decodeSelectors returns the union of the selector fields and `selectors`.
 func decodeSelectors(values map[string]any, prefix string) ([]Selector, error) {
 	var selectors []Selector
@@ -216,15 +220,20 @@ func decodeSelectors(values map[string]any, prefix string) ([]Selector, error) {
 		if err := decoder.Decode(body); err != nil {
 			return nil, fmt.Errorf("selectors: %w", err)
 		}
+		if _, err := decoder.Token(); err != io.EOF { //nolint:errorlint // it is never wrapped
+			return nil, errors.New("selectors: there is more than one object")
+		}
 		selectors = append(selectors, body.Selectors()...)
 	}
 	for i, s := range selectors {
 		if s.Kind != KindUser {
 			continue
 		}
+		// The hash that nodes make of an identity, in hexadecimal, encoded once more: so
+		// that an identity written by hand is no hash.
 		hash, err := hex.DecodeString(s.Value)
-		if err != nil {
-			return nil, errors.New("user is not a hash")
+		if _, notHex := hex.DecodeString(string(hash)); err != nil || notHex != nil || len(hash) != userHashLen {
+			return nil, errors.New("user is not a hash: users are purged by the admin API")
 		}
 		selectors[i].Value = string(hash)
 	}

@@ -26,7 +26,7 @@ func TestPurgeSurvivesItsEntries(t *testing.T) {
 	for name, selectors := range map[string][]Selector{
 		"one":      {{KindNamespace, "pickup"}},
 		"all":      {{KindAll, ""}, {KindHost, "example.com"}},
-		"several":  {{KindTag, "a"}, {KindTag, "b"}, {KindPattern, "x:*"}, {KindPattern, "y:*"}, {KindUser, "\xff\x00"}, {KindURL, "https://example.com/?a=<b>&c"}},
+		"several":  {{KindTag, "a"}, {KindTag, "b"}, {KindPattern, "x:*"}, {KindPattern, "y:*"}, {KindUser, someUser}, {KindURL, "https://example.com/?a=<b>&c"}},
 		"no text":  {{KindTag, "\xff"}, {KindTag, "b"}},
 		"too many": many,
 	} {

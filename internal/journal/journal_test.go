@@ -416,14 +416,17 @@ func TestHostileEntries(t *testing.T) {
 	s.xadd("op", "purge", "selectors", `{"namespace":`)
 	s.xadd("op", "purge", "selectors", `{"nmespace":"x"}`)
 	s.xadd("op", "purge", "user", "not a hash")
+	s.xadd("op", "purge", "user", "1234") // an identity in place of its hash
+	s.xadd("op", "purge", "selectors", `{"user":"4711"}`)
+	s.xadd("op", "purge", "selectors", `{"tag":"a"} {"tag":"b"}`)
 	s.xadd("op", "purge", "all", "0")
 	s.xadd("op", "epoch", "epoch", "zzz")
 	s.xadd("op", "event", "event", "x", "data", "[]")
 	last := s.xadd("op", "disable", "tag", "x")
 	eventually(t, "all are skipped", func() bool { return a.Position().ID == last })
 	a.wantVerdict(t, old, Valid)
-	if got := a.Stats().Malformed; got != 11 {
-		t.Errorf("%d malformed entries, want 11", got)
+	if got := a.Stats().Malformed; got != 14 {
+		t.Errorf("%d malformed entries, want 14", got)
 	}
 	a.events.locked(func() {
 		if len(a.events.malformed) != 1 {

@@ -46,7 +46,7 @@ func (q *queue) add(j *Journal, items []*item) uint64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.items = append(q.items, items...)
-	if len(q.items) > j.opts.MaxQueue {
+	if q.full(j.opts.MaxQueue) {
 		q.collapse(j)
 		q.publish(j)
 		return q.resets
@@ -60,6 +60,23 @@ func (q *queue) add(j *Journal, items []*item) uint64 {
 	}
 	j.publish(func(s *state) { s.pending = pending })
 	return q.resets
+}
+
+// maxUnread is how many purges may have been appended but not read back, as a
+// multiple of those that may wait.
+const maxUnread = 16
+
+// full reports whether there are too many items. Those in flight are as many as
+// requests, and do not count.
+func (q *queue) full(limit int) bool {
+	if len(q.items) <= limit {
+		return false
+	}
+	var count [itemAppended + 1]int
+	for _, it := range q.items {
+		count[it.state]++
+	}
+	return count[itemWaiting] > limit || count[itemAppended] > maxUnread*limit
 }
 
 // collapse replaces all items but those in flight by one that covers everything.
@@ -98,7 +115,14 @@ func (q *queue) remove(j *Journal, tokens []string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	before := len(q.items)
-	q.items = slices.DeleteFunc(q.items, func(it *item) bool { return slices.Contains(tokens, it.token) })
+	read := make(map[string]struct{}, len(tokens))
+	for _, token := range tokens {
+		read[token] = struct{}{}
+	}
+	q.items = slices.DeleteFunc(q.items, func(it *item) bool {
+		_, done := read[it.token]
+		return done
+	})
 	if len(q.items) != before {
 		q.publish(j)
 	}

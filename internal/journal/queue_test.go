@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 )
@@ -64,6 +65,25 @@ func TestQueueOverflow(t *testing.T) {
 	s.Start()
 	a.waitFor(t, Leased)
 	a.wantVerdict(t, a.subject(), Valid)
+}
+
+// Requests that purge at the same time are no overflow while Redis answers.
+func TestQueueOfABurst(t *testing.T) {
+	s := newServer(t)
+	a := startNode(t, s.Client(), func(o *Options) { o.MaxQueue = 10 })
+	var requests sync.WaitGroup
+	for i := range 100 {
+		requests.Go(func() {
+			if err := a.AppendAsync(Purge{Selectors: []Selector{{KindTag, fmt.Sprint("x", i)}}}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	requests.Wait()
+	eventually(t, "all are read", func() bool { return a.Stats().Queue == 0 })
+	if n := a.Stats().Overflows; n != 0 {
+		t.Errorf("%d overflows", n)
+	}
 }
 
 // What was appended to a stream that vanished before it was read back is

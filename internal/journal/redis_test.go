@@ -168,11 +168,14 @@ func (n *testNode) mayPurge(t testing.TB, selectors ...Selector) Result {
 // subject is a record of the namespace fetched now.
 func (n *testNode) subject() *Subject { return subjectAt(n.Position()) }
 
+// someUser is what nodes know a user by.
+const someUser = "0123456789abcdef0123456789abcdef"
+
 func subjectAt(at Position) *Subject {
 	return &Subject{
 		Position: at, Namespace: "pickup", Identifier: "item:7",
 		Key: "cache:pickup:item:7:0123", BaseKey: "cache:pickup:item:7:0123",
-		URL: "https://example.com/pickup/7?status=open", Tags: []string{"pickup-7"}, User: "\x01\x02\xff",
+		URL: "https://example.com/pickup/7?status=open", Tags: []string{"pickup-7"}, User: someUser,
 	}
 }
 

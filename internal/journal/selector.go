@@ -206,7 +206,11 @@ func normalURLPrefix(raw string) (string, error) {
 		return "", fmt.Errorf("prefix %q does not begin with http:// or https://", beforeQuery(raw))
 	}
 	if !strings.Contains(rest, "/") {
-		return scheme + "://" + strings.ToLower(rest), nil
+		authority := strings.ToLower(rest[strings.LastIndexByte(rest, '@')+1:])
+		if host, port := splitPort(authority); port == defaultPort(scheme) {
+			authority = host
+		}
+		return scheme + "://" + authority, nil
 	}
 	scheme, authority, rest, err := splitURL(raw)
 	return scheme + "://" + authority + rest, err
@@ -296,7 +300,14 @@ func (s Selector) compact() Selector {
 		return s
 	}
 	switch s.Kind {
-	case KindURL, KindPrefix:
+	case KindURL:
+		// Its query is compared by the parameters that count, so that no part of it
+		// is the beginning of what matches.
+		if path, _, _ := strings.Cut(s.Value, "?"); len(path) <= maxValue {
+			return Selector{KindURL, path}
+		}
+		return Selector{KindPrefix, s.Value[:maxValue]}
+	case KindPrefix:
 		return Selector{KindPrefix, s.Value[:maxValue]}
 	case KindPattern:
 		return Selector{KindPattern, cutPattern(s.Value)}

@@ -44,6 +44,12 @@ func TestSelectors(t *testing.T) {
 		{Selector{KindURL, "http://example.com/pickup/7"}, nil, false},
 		{Selector{KindURL, "https://example.com/pickup"}, nil, false},
 		{Selector{KindURL, "https://example.com/" + long}, func(s *Subject) { s.URL = "https://example.com/" + long }, true},
+		{Selector{KindURL, "https://example.com/pickup/7?z=" + long + "&a=1"}, func(s *Subject) { s.URL = "https://example.com/pickup/7?a=1&z=" + long }, true},
+		{Selector{KindURL, "https://example.com/pickup/7?z=" + long}, func(s *Subject) { s.URL = "https://example.com/pickup/8" }, false},
+		{Selector{KindURL, "https://example.com/" + long + "?a=1"}, func(s *Subject) { s.URL = "https://example.com/" + long + "?a=1" }, true},
+		{Selector{KindPrefix, "https://example.com:443"}, nil, true},
+		{Selector{KindPrefix, "https://me:secret@Example.com"}, nil, true},
+		{Selector{KindPrefix, "https://example.com:8443"}, nil, false},
 		{Selector{KindPrefix, "https://example.com/pick"}, nil, true},
 		{Selector{KindPrefix, "https://Example"}, nil, true},
 		{Selector{KindPrefix, "https://example.com/other"}, nil, false},
@@ -54,8 +60,8 @@ func TestSelectors(t *testing.T) {
 		{Selector{KindHost, "example.com:8443"}, func(s *Subject) { s.URL = "https://example.com:8443/" }, true},
 		{Selector{KindHost, "example.com:8443"}, nil, false},
 		{Selector{KindHost, "::1"}, func(s *Subject) { s.URL = "http://[::1]:8080/x" }, true},
-		{Selector{KindUser, "\x01\x02\xff"}, nil, true},
-		{Selector{KindUser, "\x01"}, nil, false},
+		{Selector{KindUser, someUser}, nil, true},
+		{Selector{KindUser, strings.Repeat("0", userHashLen)}, nil, false},
 	} {
 		s := subjectAt(Position{})
 		if tt.change != nil {
