@@ -2,6 +2,7 @@ package rediscache
 
 import (
 	"context"
+	"errors"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -187,10 +188,7 @@ func (n *node) Destruct() error {
 		return nil
 	}
 	n.leases.Close()
-	if err := n.log.Close(); err != nil {
-		return err
-	}
-	return n.client.Close()
+	return errors.Join(n.log.Close(), n.client.Close())
 }
 
 func (n *node) logger() *zap.Logger { return n.app.Load().logger }
