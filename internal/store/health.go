@@ -8,7 +8,9 @@ package store
 // it before and gives it back with its result. Failures in a row of operations
 // that began in the present period mark Redis down when there are limit of them:
 // one compare and swap, one report, and no late failure counts for a period that
-// it was no part of. Only run marks Redis up, and calls notify: in order, once
+// it was no part of. A write that succeeds does not make up for reads that fail, which
+// Redis may refuse alone; a read, which is what requests wait for, makes up for both.
+// Only run marks Redis up, and calls notify: in order, once
 // for each change, and never on a request's goroutine. down has room for the one
 // failure that each period can end with, so fail never blocks.
 
@@ -27,7 +29,8 @@ const (
 // health is the state of Redis and the probe that finds it up again.
 type health struct {
 	state    atomic.Uint64
-	failures atomic.Int64 // in a row
+	reads    atomic.Int64 // that failed in a row
+	writes   atomic.Int64 // that failed since a read or a write has succeeded
 	limit    atomic.Int64
 	recovery atomic.Int64 // nanoseconds; the longest time between pings
 
@@ -51,20 +54,32 @@ func (h *health) period() (uint64, bool) {
 	return s, s%2 == 1
 }
 
-// succeed notes that Redis answered.
-func (h *health) succeed() {
-	if h.failures.Load() != 0 {
-		h.failures.Store(0)
+// failures is how many operations have failed in a row.
+func (h *health) failures() int64 { return h.reads.Load() + h.writes.Load() }
+
+// succeed notes that Redis answered a read or a write of the period.
+func (h *health) succeed(period uint64, read bool) {
+	if h.failures() == 0 || h.state.Load() != period {
+		return
+	}
+	h.writes.Store(0)
+	if read {
+		h.reads.Store(0)
 	}
 }
 
-// fail notes that Redis did not answer an operation of the period, which must be
-// one in which Redis was up, and ends the period if that was once too often.
-func (h *health) fail(period uint64, err error) {
-	if h.state.Load() != period || h.failures.Add(1) < h.limit.Load() {
+// fail notes that Redis did not answer a read or a write of the period, which must
+// be one in which Redis was up, and ends the period if that was once too often.
+func (h *health) fail(period uint64, err error, read bool) {
+	if h.state.Load() != period {
 		return
 	}
-	if h.state.CompareAndSwap(period, period+1) {
+	failed := &h.writes
+	if read {
+		failed = &h.reads
+	}
+	failed.Add(1)
+	if h.failures() >= h.limit.Load() && h.state.CompareAndSwap(period, period+1) {
 		h.down <- err
 	}
 }
@@ -115,7 +130,8 @@ func (h *health) try(ctx context.Context) error {
 
 // stayUp marks Redis up until it fails, and returns false if ctx ended first.
 func (h *health) stayUp(ctx context.Context) bool {
-	h.failures.Store(0)
+	h.reads.Store(0)
+	h.writes.Store(0)
 	period := h.state.Add(1)
 	h.notify(true, nil)
 	select {

@@ -113,15 +113,21 @@ func TestHealthFailuresInARow(t *testing.T) {
 		period, _ := p.period()
 		for range 10 {
 			for range 4 {
-				p.fail(period, errRefused)
+				p.fail(period, errRefused, true)
 			}
-			p.succeed()
+			p.succeed(period, true)
 		}
+		for range 4 {
+			p.fail(period, errRefused, false)
+			p.succeed(period, false)
+		}
+		p.fail(period, errRefused, false)
+		p.succeed(period, true)
 		p.want(t, true, "true <nil>")
 		p.tune(2, time.Minute)
-		p.fail(period, errRefused)
+		p.fail(period, errRefused, true)
 		p.want(t, true, "true <nil>")
-		p.fail(period, errRefused)
+		p.fail(period, errRefused, true)
 		p.want(t, true, "true <nil>", "false refused", "true <nil>")
 	})
 }
@@ -135,10 +141,10 @@ func TestHealthFailures(t *testing.T) {
 
 		var wg sync.WaitGroup
 		for range 100 {
-			wg.Go(func() { p.fail(period, errRefused) })
+			wg.Go(func() { p.fail(period, errRefused, true) })
 		}
 		wg.Wait()
-		p.fail(period, errRefused) // late
+		p.fail(period, errRefused, true) // late
 		p.want(t, false, "true <nil>", "false refused")
 		if n := p.pings.Load(); n != 2 {
 			t.Errorf("%d pings, want one at once after the failure", n)
@@ -147,9 +153,14 @@ func TestHealthFailures(t *testing.T) {
 		p.set(nil)
 		time.Sleep(time.Second)
 		for range 10 {
-			p.fail(period, errRefused) // of operations that began before the outage
+			p.fail(period, errRefused, true) // of operations that began before the outage
 		}
 		p.want(t, true, "true <nil>", "false refused", "true <nil>")
+		p.fail(period+2, errRefused, true)
+		p.succeed(period, true)
+		if n := p.failures(); n != 1 {
+			t.Errorf("%d failures, want 1: what began before the outage says nothing about now", n)
+		}
 	})
 }
 
@@ -161,7 +172,7 @@ func TestHealthFlapping(t *testing.T) {
 		for range 1000 { // 10 s
 			for range 5 {
 				if period, up := p.period(); up {
-					p.fail(period, errRefused)
+					p.fail(period, errRefused, true)
 				}
 			}
 			time.Sleep(10 * time.Millisecond)
@@ -190,6 +201,6 @@ func TestHealthIsDownAfterTheEnd(t *testing.T) {
 		if _, up := h.period(); up {
 			t.Error("up after the end")
 		}
-		h.fail(period, errRefused) // must not block
+		h.fail(period, errRefused, true) // must not block
 	})
 }

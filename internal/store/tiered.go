@@ -188,7 +188,7 @@ func (t *Tiered) Up() bool {
 
 // Answers is Up, and that Redis has answered the last operation: where it has not,
 // a request that has waited for it once need not wait again.
-func (t *Tiered) Answers() bool { return t.Up() && t.health.failures.Load() == 0 }
+func (t *Tiered) Answers() bool { return t.Up() && t.health.failures() == 0 }
 
 // Lookup returns the record of key that has not expired at now and that no purge
 // covers, and the tier it came from. It reports whether a soft purge made it
@@ -387,10 +387,10 @@ func (t *Tiered) refused(err error) {
 	}
 }
 
-// note tells the breaker how an operation of a period ended.
+// note tells the breaker how a read or a write of a period ended.
 func (t *Tiered) note(period uint64, err error, read bool) {
 	if err == nil {
-		t.health.succeed()
+		t.health.succeed(period, read)
 		return
 	}
 	if errors.Is(err, ErrForeignKey) || errors.Is(err, ErrTooLarge) {
@@ -398,7 +398,7 @@ func (t *Tiered) note(period uint64, err error, read bool) {
 	}
 	t.redisErrors.Add(1)
 	if broken(err, read) {
-		t.health.fail(period, err)
+		t.health.fail(period, err, read)
 	}
 }
 

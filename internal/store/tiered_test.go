@@ -178,6 +178,25 @@ func TestTieredErrorReplies(t *testing.T) {
 	}
 }
 
+// Writes that succeed say nothing about reads.
+func TestTieredReadsRefusedWhileWritesSucceed(t *testing.T) {
+	fake := newFake(map[string]string{"GET": null, "SET": ok})
+	inBubble(t, fake, store.Options{}, func(t *testing.T, s *store.Tiered, d *diary) {
+		time.Sleep(time.Minute)
+		fake.set("GET", "-NOPERM User default has no permissions to run the 'get' command\r\n")
+		for i := range 5 {
+			if !s.Up() {
+				t.Errorf("down after %d reads", i)
+			}
+			rec := storetest.Response("shop", fmt.Sprint(i))
+			wantTier(t, s, rec.Key, store.TierNone)
+			s.Put(rec)
+			synctest.Wait()
+		}
+		d.want(t, "true", "false NOPERM")
+	})
+}
+
 // A client that leaves says nothing about Redis.
 func TestTieredCanceledRequest(t *testing.T) {
 	rec := storetest.Response("shop", "1")
