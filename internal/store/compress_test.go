@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -268,7 +269,7 @@ func TestDictionaryIsPutAgain(t *testing.T) {
 
 	t.Run("not used while it cannot be", func(t *testing.T) {
 		client := newClient(t, server.Addr())
-		client.AddHook(refuse{"set " + fmt.Sprintf("cache::dict:%x", hash)})
+		client.AddHook(&refuse{command: fmt.Sprintf("set cache::dict:%x", hash)})
 		failing := store.NewRedis(client, storetest.Prefix)
 		for i := range 2 {
 			rec := document(rand.New(rand.NewPCG(5, 6)), "shop", i, 800)
@@ -284,17 +285,56 @@ func TestDictionaryIsPutAgain(t *testing.T) {
 	})
 }
 
-// refuse makes the commands fail that begin so.
-type refuse struct{ command string }
+// A dictionary that Redis did not take costs a minute, not what was collected for it.
+func TestDictionaryIsPublishedLater(t *testing.T) {
+	server := miniredis.RunT(t)
+	client := newClient(t, server.Addr())
+	hook := &refuse{command: "set cache::dict"}
+	client.AddHook(hook)
+	r := store.NewRedis(client, storetest.Prefix)
+	random := rand.New(rand.NewPCG(3, 4))
+	put := func() string {
+		rec := document(random, "shop", random.IntN(1e6), 800)
+		putAndGet(t, r, rec)
+		r.Train(t.Context())
+		return value(t, server, rec.Key.Name)
+	}
+	for range 2 * store.TrainSamples {
+		if data := put(); data[3] != 1 {
+			t.Fatal("compressed with a dictionary that Redis does not have")
+		}
+	}
+	asked := hook.refused.Load()
+	for range 3 {
+		put()
+	}
+	if n := hook.refused.Load(); asked == 0 || n != asked {
+		t.Errorf("asked %d times in vain, and %d more at once", asked, n-asked)
+	}
+	hook.off.Store(true)
+	r.Later()
+	put()
+	if data := put(); data[3] != 2 {
+		t.Errorf("version %d, want 2", data[3])
+	}
+}
 
-func (h refuse) DialHook(next redis.DialHook) redis.DialHook { return next }
-func (h refuse) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+// refuse makes the commands fail that begin so.
+type refuse struct {
+	command string
+	off     atomic.Bool
+	refused atomic.Int32
+}
+
+func (h *refuse) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (h *refuse) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return next
 }
 
-func (h refuse) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (h *refuse) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if strings.HasPrefix(cmd.String(), h.command) {
+		if !h.off.Load() && strings.HasPrefix(cmd.String(), h.command) {
+			h.refused.Add(1)
 			cmd.SetErr(errors.New("refused"))
 			return cmd.Err()
 		}

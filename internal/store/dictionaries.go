@@ -45,6 +45,8 @@ const (
 	// A dictionary is trained anew after so many responses, and so long.
 	retrainAfter = 100_000
 	retrainEvery = time.Hour
+	// publishAgain is when to try anew with a dictionary that Redis did not take.
+	publishAgain = time.Minute
 	// paysShare is the share of the size without it, in percent, that what a new
 	// dictionary compresses may have at most.
 	paysShare = 90
@@ -148,7 +150,9 @@ func (ds *dictionaries) sample(r *Record, content []byte) {
 	case time.Now().Before(v.notBefore):
 		return
 	}
-	v.samples = append(v.samples, slices.Clone(content))
+	if len(v.samples) < trainSamples { // or they are those of a dictionary that Redis did not take
+		v.samples = append(v.samples, slices.Clone(content))
+	}
 	if len(v.samples) >= trainSamples {
 		ds.enqueue(v)
 	}
@@ -173,17 +177,23 @@ func (ds *dictionaries) run(ctx context.Context) {
 }
 
 // train looks for the dictionary that another node uses, and otherwise makes
-// one. It becomes the one in use if it pays.
+// one. It becomes the one in use if it pays. If Redis does not take it, the
+// samples are kept for another time.
 func (ds *dictionaries) train(ctx context.Context, v *vocabulary) {
 	old, samples := ds.used(v)
 	chosen := ds.choose(ctx, v.namespace, samples, old)
 	kept := time.Now()
-	if chosen != nil && ds.publish(ctx, v.namespace, chosen) != nil {
-		chosen = nil
+	var err error
+	if chosen != nil {
+		err = ds.publish(ctx, v.namespace, chosen)
 	}
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
 	v.training = false
+	if err != nil {
+		v.notBefore = kept.Add(publishAgain)
+		return
+	}
 	if chosen != nil {
 		v.inUse, v.kept, v.prolonged = chosen, kept, kept
 		ds.loaded[chosen.hash] = loadedNow(chosen, kept)

@@ -36,12 +36,13 @@ func (r *Redis) Train(ctx context.Context) {
 	}
 }
 
-// Later lets the time pass after which dictionaries are prolonged.
+// Later lets the time pass after which dictionaries are prolonged, or published
+// again.
 func (r *Redis) Later() {
 	r.dictionaries.mu.Lock()
 	defer r.dictionaries.mu.Unlock()
 	for _, v := range r.dictionaries.vocabularies {
-		v.prolonged = v.prolonged.Add(-prolongEvery)
+		v.prolonged, v.notBefore = v.prolonged.Add(-prolongEvery), v.notBefore.Add(-publishAgain)
 	}
 }
 
