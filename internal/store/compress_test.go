@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
@@ -250,6 +251,60 @@ func TestDictionaryMissing(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// A dictionary that could not be read is not missing: nobody waits to ask again, and
+// a reader that gives up takes nobody along.
+func TestDictionaryReadFails(t *testing.T) {
+	server := miniredis.RunT(t)
+	newTrained(t, server)
+	replies := make(map[string]string)
+	var key store.Key
+	var dictionary string
+	for _, name := range server.Keys() {
+		replies["GET "+name] = bulk([]byte(value(t, server, name)))
+		if strings.Contains(name, "company:200:") {
+			key = store.Key{Full: name, Name: name}
+			dictionary = fmt.Sprintf("GET cache::dict:%x", dictionaryOf(t, value(t, server, name)))
+		}
+	}
+	fake := newFake(replies)
+	content := replies[dictionary]
+	get := func(r *store.Redis, patience time.Duration) (bool, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		rec, err := r.Get(ctx, key)
+		return rec != nil, err
+	}
+	t.Run("refused once", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r := fake.tier(t)
+			fake.set(dictionary, "-LOADING Redis is loading the dataset in memory\r\n")
+			if found, err := get(r, time.Second); found || err == nil {
+				t.Errorf("found %v, %v", found, err)
+			}
+			fake.set(dictionary, content)
+			if found, err := get(r, time.Second); !found || err != nil {
+				t.Errorf("found %v, %v right after", found, err)
+			}
+		})
+	})
+	t.Run("given up", func(t *testing.T) {
+		fake.before = func(args []string) string {
+			if len(args) > 1 && "GET "+args[1] == dictionary {
+				time.Sleep(70 * time.Millisecond)
+			}
+			return ""
+		}
+		synctest.Test(t, func(t *testing.T) {
+			r := fake.tier(t)
+			go func() { _, _ = get(r, 50*time.Millisecond) }()
+			time.Sleep(40 * time.Millisecond)
+			if found, err := get(r, 50*time.Millisecond); !found || err != nil {
+				t.Errorf("found %v, %v", found, err)
+			}
+		})
+	})
 }
 
 // Whatever Redis lost is put again before the next record needs it.

@@ -87,8 +87,9 @@ type vocabulary struct {
 
 // loading is a dictionary that is being read, was read, or is missing.
 type loading struct {
-	done       chan struct{} // closed when dictionary is known
-	dictionary *dictionary   // nil: missing, or could not be read
+	done       chan struct{} // closed when dictionary and err are known
+	dictionary *dictionary   // nil: missing
+	err        error         // of the read; whoever comes later reads again
 
 	// Guarded by mu of dictionaries:
 	used time.Time
@@ -348,8 +349,9 @@ func (ds *dictionaries) find(hash uint64) *dictionary {
 	return l.dictionary
 }
 
-// load returns the dictionary of a hash, which one of those who ask for it at
-// the same time reads from Redis; nil if it is missing.
+// load returns the dictionary of a hash, which those who ask for it at the same
+// time read once from Redis; nil if it is missing. The read does not end with ctx:
+// the next record needs the dictionary as well.
 func (ds *dictionaries) load(ctx context.Context, hash uint64) (*dictionary, error) {
 	now := time.Now()
 	ds.mu.Lock()
@@ -357,27 +359,34 @@ func (ds *dictionaries) load(ctx context.Context, hash uint64) (*dictionary, err
 	if l != nil && l.dictionary == nil && !l.read.IsZero() && now.Sub(l.read) >= missingFor {
 		l = nil // it may be there by now
 	}
-	if l != nil {
-		l.used = now
-		ds.mu.Unlock()
-		select {
-		case <-l.done:
-			return l.dictionary, nil
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
+	if l == nil {
+		l = &loading{done: make(chan struct{})}
+		ds.loaded[hash] = l
+		ds.evict()
+		go ds.fill(context.WithoutCancel(ctx), hash, l)
 	}
-	l = &loading{done: make(chan struct{}), used: now}
-	ds.loaded[hash] = l
-	ds.evict()
+	l.used = now
 	ds.mu.Unlock()
+	select {
+	case <-l.done:
+		return l.dictionary, l.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
 
+// fill reads a dictionary. An error is not remembered.
+func (ds *dictionaries) fill(ctx context.Context, hash uint64, l *loading) {
+	ctx, cancel := context.WithTimeout(ctx, dictionaryTimeout)
+	defer cancel()
 	d, err := ds.read(ctx, hash)
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
-	l.dictionary, l.read = d, time.Now()
+	l.dictionary, l.err, l.read = d, err, time.Now()
+	if err != nil && ds.loaded[hash] == l {
+		delete(ds.loaded, hash)
+	}
 	close(l.done)
-	return d, err
 }
 
 func (ds *dictionaries) read(ctx context.Context, hash uint64) (*dictionary, error) {

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -24,6 +26,7 @@ const (
 	null  = "$-1\r\n"
 	empty = "*2\r\n$1\r\n0\r\n*0\r\n" // SCAN that found nothing
 	hang  = ""
+	keep  = "keep" // to SET: takes the value, which GET then returns
 )
 
 func bulk(b []byte) string { return fmt.Sprintf("$%d\r\n%s\r\n", len(b), b) }
@@ -33,8 +36,13 @@ func bulk(b []byte) string { return fmt.Sprintf("$%d\r\n%s\r\n", len(b), b) }
 type fakeRedis struct {
 	dials atomic.Int32
 
+	// before may let a command take its time, and answer it; nil, or empty: as replies say.
+	before func(args []string) string
+	// readTimeout is that of the client; 500 ms.
+	readTimeout time.Duration
+
 	mu      sync.Mutex
-	replies map[string]string // by command in upper case; without one, it hangs
+	replies map[string]string // by command in upper case, alone or with its key; without one, it hangs
 }
 
 func newFake(replies map[string]string) *fakeRedis { return &fakeRedis{replies: replies} }
@@ -45,10 +53,24 @@ func (f *fakeRedis) set(command, reply string) {
 	f.replies[command] = reply
 }
 
-func (f *fakeRedis) reply(command string) string {
-	command = strings.ToUpper(command)
+func (f *fakeRedis) reply(args []string) string {
+	if f.before != nil {
+		if reply := f.before(args); reply != "" {
+			return reply
+		}
+	}
+	command := strings.ToUpper(args[0])
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if len(args) > 1 {
+		if reply, found := f.replies[command+" "+args[1]]; found {
+			return reply
+		}
+	}
+	if f.replies[command] == keep {
+		f.replies["GET "+args[1]] = bulk([]byte(args[2]))
+		return ok
+	}
 	return f.replies[command]
 }
 
@@ -60,6 +82,10 @@ func (f *fakeRedis) tier(t *testing.T) *store.Redis {
 		DisableIdentity:       true,
 		MaxRetries:            -1,
 		ContextTimeoutEnabled: true,
+		DialTimeout:           500 * time.Millisecond,
+		DialerRetries:         1,
+		ReadTimeout:           cmp.Or(f.readTimeout, 500*time.Millisecond),
+		WriteTimeout:          500 * time.Millisecond,
 		Dialer: func(context.Context, string, string) (net.Conn, error) {
 			f.dials.Add(1)
 			client, server := net.Pipe()
@@ -75,12 +101,12 @@ func (f *fakeRedis) serve(conn net.Conn) {
 	defer conn.Close()
 	r := bufio.NewReader(conn)
 	for {
-		command, err := readCommand(r)
+		args, err := readCommand(r)
 		if err != nil {
 			return
 		}
-		reply := f.reply(command)
-		if strings.EqualFold(command, "hello") {
+		reply := f.reply(args)
+		if strings.EqualFold(args[0], "hello") {
 			reply = "-ERR unknown command\r\n"
 		}
 		if reply == hang {
@@ -93,8 +119,8 @@ func (f *fakeRedis) serve(conn net.Conn) {
 	}
 }
 
-// readCommand reads a command and returns its name.
-func readCommand(r *bufio.Reader) (name string, err error) {
+// readCommand reads a command with its arguments.
+func readCommand(r *bufio.Reader) (args []string, err error) {
 	n, err := readInt(r)
 	for i := 0; err == nil && i < n; i++ {
 		var size int
@@ -102,11 +128,10 @@ func readCommand(r *bufio.Reader) (name string, err error) {
 			break
 		}
 		arg := make([]byte, size+2)
-		if _, err = io.ReadFull(r, arg); i == 0 {
-			name = string(arg[:size])
-		}
+		_, err = io.ReadFull(r, arg)
+		args = append(args, string(arg[:size]))
 	}
-	return name, err
+	return args, err
 }
 
 // readInt reads a line like "*3" or "$11".
