@@ -7,7 +7,8 @@ import (
 )
 
 func queued(id int) *job {
-	return &job{[]*Record{{Identifier: fmt.Sprint(id), Status: 200}}, func() {}}
+	name := fmt.Sprint(id)
+	return &job{[]*Record{{Key: Key{Full: name, Name: name}, Identifier: name, Status: 200}}, func() {}}
 }
 
 func TestQueueBounds(t *testing.T) {
@@ -26,16 +27,19 @@ func TestQueueBounds(t *testing.T) {
 				t.Errorf("%s: push %d = %v, want %v", c.name, i, got, want)
 			}
 		}
-		j := q.next()
+		busy := q.batch()
 		if q.push(queued(5)) {
 			t.Errorf("%s: a busy job has given up its room", c.name)
 		}
-		q.finish(j)
+		q.finish(busy[0])
 		if !q.push(queued(6)) {
 			t.Errorf("%s: a finished job still has its room", c.name)
 		}
-		if n := q.close(); n != 3 || q.push(queued(7)) || q.next() != nil {
-			t.Errorf("%s: closed with %d records, want 3, and usable after it", c.name, n)
+		if n := q.close(); n != 1 || q.push(queued(7)) || q.batch() != nil {
+			t.Errorf("%s: closed with %d records, want 1, and usable after it", c.name, n)
+		}
+		for _, j := range busy[1:] {
+			q.finish(j)
 		}
 		if n, b := q.size(); n != 0 || b != 0 {
 			t.Errorf("%s: %d records of %d bytes left", c.name, n, b)
@@ -49,7 +53,7 @@ func TestQueueBatches(t *testing.T) {
 	huge.records[0].Body = make([]byte, 2*batchBytes)
 	q.push(huge)
 	for i := range 100 {
-		q.push(queued(i))
+		q.push(queued(i + 1))
 	}
 	var sizes []int
 	for range 3 {
@@ -68,5 +72,33 @@ func TestQueueBatches(t *testing.T) {
 	q.close()
 	if q.batch() != nil {
 		t.Error("a closed queue has jobs")
+	}
+}
+
+// Jobs of one key are busy one after the other, and only the latest counts.
+func TestQueueOrder(t *testing.T) {
+	q := newQueue(1000, 1<<30)
+	first, second, third, other := queued(1), queued(1), queued(1), queued(2)
+	for _, j := range []*job{first, second, other, third} {
+		q.push(j)
+	}
+	for i, want := range [][]*job{{first, other}, {second}, {third}} {
+		jobs := q.batch()
+		if !slices.Equal(jobs, want) {
+			t.Fatalf("batch %d is of %d jobs, want %d", i, len(jobs), len(want))
+		}
+		current := q.current(jobs...)
+		if latest := i != 1; (len(current) == 1) != latest || (latest && current[0] != jobs[len(jobs)-1].records[0]) {
+			t.Errorf("batch %d: %d records are the latest", i, len(current))
+		}
+		if found := q.find("1"); found != third.records[0] {
+			t.Errorf("batch %d: found is not what was pushed last", i)
+		}
+		for _, j := range jobs {
+			q.finish(j)
+		}
+	}
+	if len(q.busy)+len(q.latest) > 0 {
+		t.Errorf("left: %v, %v", q.busy, q.latest)
 	}
 }

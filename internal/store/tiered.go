@@ -332,7 +332,7 @@ func (t *Tiered) PutThen(done func(), records ...*Record) {
 
 func (t *Tiered) write(ctx context.Context) {
 	for jobs := t.queue.batch(); jobs != nil; jobs = t.queue.batch() {
-		if err := t.writeJobs(ctx, jobs); err != nil {
+		if err := t.writeRecords(ctx, t.queue.current(jobs...)); err != nil {
 			t.writeAgain(ctx, jobs, err)
 		}
 		for _, j := range jobs {
@@ -348,8 +348,9 @@ func (t *Tiered) write(ctx context.Context) {
 func (t *Tiered) writeAgain(ctx context.Context, jobs []*job, err error) {
 	_, refused := errors.AsType[redis.Error](err)
 	for _, j := range jobs {
-		if (len(jobs) == 1 && refused) || t.writeJobs(ctx, []*job{j}) != nil {
-			t.droppedWrites.Add(uint64(len(j.records)))
+		records := t.queue.current(j)
+		if (len(jobs) == 1 && refused) || t.writeRecords(ctx, records) != nil {
+			t.droppedWrites.Add(uint64(len(records)))
 		}
 	}
 }
@@ -357,14 +358,13 @@ func (t *Tiered) writeAgain(ctx context.Context, jobs []*job, err error) {
 // errDown is the error of a write while Redis is left out.
 var errDown = errors.New("store: redis is down")
 
-func (t *Tiered) writeJobs(ctx context.Context, jobs []*job) error {
+func (t *Tiered) writeRecords(ctx context.Context, records []*Record) error {
+	if len(records) == 0 {
+		return nil
+	}
 	period, up := t.health.period()
 	if !up {
 		return errDown
-	}
-	var records []*Record
-	for _, j := range jobs {
-		records = append(records, j.records...)
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.opts.WriteTimeout)
 	defer cancel()

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -195,6 +196,43 @@ func TestTieredReadsRefusedWhileWritesSucceed(t *testing.T) {
 		}
 		d.want(t, "true", "false NOPERM")
 	})
+}
+
+// Whichever writer is slow or fails: what was put last is what Redis has.
+func TestTieredWritesInOrder(t *testing.T) {
+	for name, reply := range map[string]string{"slow": "", "refused": "-ERR try again\r\n", "broken": "garbage\r\n"} {
+		t.Run(name, func(t *testing.T) {
+			fake := newFake(map[string]string{"GET": null, "SET": keep})
+			var calls atomic.Int32
+			fake.before = func(args []string) string {
+				if !strings.EqualFold(args[0], "set") || calls.Add(1) > 1 {
+					return ""
+				}
+				time.Sleep(300 * time.Millisecond)
+				return reply
+			}
+			inBubble(t, fake, store.Options{}, func(t *testing.T, s *store.Tiered, _ *diary) {
+				older, newer := storetest.Response("shop", "1"), storetest.Response("shop", "1")
+				newer.Status = 201
+				other := storetest.Response("shop", "2")
+				s.Put(older)
+				time.Sleep(100 * time.Millisecond)
+				s.Put(newer)
+				s.Put(older, other)
+				s.Put(newer)
+				time.Sleep(time.Second)
+				for _, want := range []*store.Record{newer, other} {
+					_, got, err := s.Inspect(t.Context(), want.Key, time.Now())
+					if err != nil || got == nil || got.Status != want.Status {
+						t.Errorf("Redis has %v, %v; want status %d", got != nil, err, want.Status)
+					}
+				}
+				if stats := s.Stats(); stats.QueuedRecords != 0 || stats.QueuedBytes != 0 || stats.DroppedWrites != 0 {
+					t.Errorf("%+v", stats)
+				}
+			})
+		})
+	}
 }
 
 // A client that leaves says nothing about Redis.
