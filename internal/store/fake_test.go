@@ -100,6 +100,13 @@ func (f *fakeRedis) tier(t *testing.T) *store.Redis {
 func (f *fakeRedis) serve(conn net.Conn) {
 	defer conn.Close()
 	r := bufio.NewReader(conn)
+	replies := make(chan string, 1024) // a pipeline is read to its end before its replies are
+	defer close(replies)
+	go func() {
+		for reply := range replies {
+			_, _ = io.WriteString(conn, reply)
+		}
+	}()
 	for {
 		args, err := readCommand(r)
 		if err != nil {
@@ -113,9 +120,7 @@ func (f *fakeRedis) serve(conn net.Conn) {
 			_, _ = io.Copy(io.Discard, r)
 			return
 		}
-		if _, err := io.WriteString(conn, reply); err != nil {
-			return
-		}
+		replies <- reply
 	}
 }
 

@@ -30,6 +30,12 @@ const (
 	inlineSize = 256 << 10
 	// partSize is how much of it each further key holds.
 	partSize = 512 << 10
+	// partsTogether is how many of them share a round trip: few, because the
+	// timeouts of the client hold for all of it.
+	partsTogether = 2
+	// partsRate is what a link should carry in a second. Who waits for parts waits
+	// no longer than that takes, and a read timeout.
+	partsRate = 64 << 20
 	// partHead is what a part begins with.
 	partHead = 8
 )
@@ -66,38 +72,57 @@ func (r *Redis) split(ctx context.Context, name string, data []byte, ttl time.Du
 		part := binary.LittleEndian.AppendUint64(make([]byte, 0, partHead+n), h.metaSum)
 		pipe.Set(ctx, r.partName(name, number), append(part, rest[:n]...), ttl)
 		rest = rest[n:]
+		if pipe.Len() < partsTogether && len(rest) > 0 {
+			continue
+		}
+		if _, err := pipe.Exec(ctx); err != nil {
+			return nil, err
+		}
 	}
-	if pipe.Len() > 0 {
-		_, err = pipe.Exec(ctx)
+	return data[:h.inline()], nil
+}
+
+// missing is how many bytes of the record are in parts; zero, if data is not the
+// beginning of one.
+func missing(data []byte) int {
+	h, err := decodeHead(data)
+	if err != nil || len(data) != h.inline() {
+		return 0 // to decode it tells what is wrong
 	}
-	return data[:h.inline()], err
+	return h.size() - len(data)
 }
 
 // join reads the parts of a record of which its key held the beginning. It
 // returns nil if they are not all there.
 func (r *Redis) join(ctx context.Context, name string, data []byte) ([]byte, error) {
+	size := len(data) + missing(data)
+	if size == len(data) {
+		return data, nil
+	}
 	h, err := decodeHead(data)
-	if err != nil || len(data) == h.size() || len(data) != h.inline() {
-		return data, nil //nolint:nilerr // to decode it tells what is wrong
-	}
-	pipe := r.client.Pipeline()
-	missing := h.size() - len(data)
-	for number := range (missing + partSize - 1) / partSize {
-		pipe.Get(ctx, r.partName(name, number))
-	}
-	cmds, err := pipe.Exec(ctx)
-	if err != nil && !errors.Is(err, redis.Nil) {
+	if err != nil {
 		return nil, err
 	}
-	whole := append(make([]byte, 0, h.size()), data...)
-	for _, cmd := range cmds {
-		part, err := cmd.(*redis.StringCmd).Bytes()
-		if err != nil || len(part) < partHead || binary.LittleEndian.Uint64(part) != h.metaSum {
-			return nil, nil //nolint:nilerr // it is absent
+	whole := append(make([]byte, 0, size), data...)
+	pipe := r.client.Pipeline()
+	for number := 0; len(whole) < size; {
+		for missing := size - len(whole); missing > 0 && pipe.Len() < partsTogether; missing -= partSize {
+			pipe.Get(ctx, r.partName(name, number))
+			number++
 		}
-		whole = append(whole, part[partHead:]...)
+		cmds, err := pipe.Exec(ctx)
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return nil, err
+		}
+		for _, cmd := range cmds {
+			part, err := cmd.(*redis.StringCmd).Bytes()
+			if err != nil || len(part) <= partHead || binary.LittleEndian.Uint64(part) != h.metaSum {
+				return nil, nil //nolint:nilerr // it is absent
+			}
+			whole = append(whole, part[partHead:]...)
+		}
 	}
-	if len(whole) != h.size() {
+	if len(whole) != size {
 		return nil, nil
 	}
 	return whole, nil

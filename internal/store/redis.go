@@ -27,6 +27,10 @@ var ErrForeignKey = errors.New("store: key outside the prefix")
 // ErrTooLarge is a record that a string in Redis cannot hold.
 var ErrTooLarge = errors.New("store: record too large for Redis")
 
+// errIncomplete is the error of a read whose key was answered, and not what else the
+// record needs: its parts or its dictionary.
+var errIncomplete = errors.New("store: redis did not answer what the record needs")
+
 // Redis is the tier in Redis: one string for each record, under "<prefix>:".
 // Keys under "<prefix>::" are not stored responses and are left alone, as is
 // every other key. It holds no state but counters and dictionaries, and is safe
@@ -133,28 +137,38 @@ func (r *Redis) read(ctx context.Context, name string) ([]byte, error) {
 
 // Get returns the record of key. What cannot be decoded is absent and counted.
 func (r *Redis) Get(ctx context.Context, key Key) (*Record, error) {
-	rec, _, err := r.get(ctx, key)
+	rec, _, err := r.get(ctx, key, maxRead)
 	return rec, err
 }
 
-// get is Get, with the record as memory keeps it.
-func (r *Redis) get(ctx context.Context, key Key) (*Record, packed, error) {
+// maxRead bounds a read whose context has no deadline.
+const maxRead = time.Minute
+
+// get is Get, with the record as memory keeps it. It waits for an answer as long as
+// timeout, and for parts, once there is one, as long again and as their size allows.
+func (r *Redis) get(ctx context.Context, key Key, timeout time.Duration) (*Record, packed, error) {
 	if !r.owns(key.Name) {
 		return nil, packed{}, ErrForeignKey
 	}
-	data, err := r.read(ctx, key.Name)
+	first, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	data, err := r.read(first, key.Name)
 	if errors.Is(err, redis.Nil) {
 		return nil, packed{}, nil
 	}
 	if err != nil {
 		return nil, packed{}, err
 	}
-	if data, err = r.join(ctx, key.Name, data); data == nil {
-		return nil, packed{}, err
+	if n := missing(data); n > 0 {
+		ctx, cancel := context.WithTimeout(ctx, timeout+time.Duration(n)*time.Second/partsRate)
+		defer cancel()
+		if data, err = r.join(ctx, key.Name, data); data == nil {
+			return nil, packed{}, incomplete(err)
+		}
 	}
-	find, err := r.finderFor(ctx, data)
+	find, err := r.finderFor(first, data)
 	if err != nil {
-		return nil, packed{}, err
+		return nil, packed{}, incomplete(err)
 	}
 	rec, p, err := decode(data, find)
 	if err != nil {
@@ -165,6 +179,13 @@ func (r *Redis) get(ctx context.Context, key Key) (*Record, packed, error) {
 		return nil, packed{}, nil
 	}
 	return rec, p, nil
+}
+
+func incomplete(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", errIncomplete, err)
 }
 
 // finderFor returns what finds the dictionary of a record, which is read if it

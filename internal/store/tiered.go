@@ -46,7 +46,7 @@ func (t TierName) String() string {
 
 // Options of a Tiered. A zero value means the default.
 type Options struct {
-	ReadTimeout   time.Duration // longest wait of a request for Redis; 50 ms
+	ReadTimeout   time.Duration // longest wait of a request for an answer of Redis; 50 ms
 	WriteTimeout  time.Duration // longest write; 1 s
 	Failures      int           // in a row, after which Redis counts as down; 5
 	Recovery      time.Duration // longest time between pings while Redis is down; 30 s
@@ -301,9 +301,7 @@ func (t *Tiered) lookupRedis(ctx context.Context, key Key, now time.Time, than *
 }
 
 func (t *Tiered) read(ctx context.Context, key Key) (*Record, packed, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), t.opts.ReadTimeout)
-	defer cancel()
-	return t.redis.get(ctx, key)
+	return t.redis.get(context.WithoutCancel(ctx), key, t.opts.ReadTimeout)
 }
 
 // Put stores the records in memory at once and in Redis soon, in one round
@@ -397,6 +395,10 @@ func (t *Tiered) note(period uint64, err error, read bool) {
 		return // Redis was not asked
 	}
 	t.redisErrors.Add(1)
+	if errors.Is(err, errIncomplete) {
+		t.health.succeed(period, read) // large bodies take long on a slow link
+		return
+	}
 	if broken(err, read) {
 		t.health.fail(period, err, read)
 	}

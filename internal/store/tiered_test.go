@@ -455,3 +455,82 @@ func TestTieredFindsQueuedWrites(t *testing.T) {
 		wantTier(t, s, rec.Key, store.TierRedis)
 	}
 }
+
+// slowParts is a fake that keeps what it is given, and takes a time for each part.
+func slowParts(each time.Duration) *fakeRedis {
+	fake := newFake(map[string]string{"GET": null, "SET": keep})
+	fake.readTimeout = 50 * time.Millisecond // as it is by default in production
+	fake.before = func(args []string) string {
+		if len(args) == 2 && strings.Contains(args[1], "::part:") {
+			time.Sleep(each)
+		}
+		return ""
+	}
+	return fake
+}
+
+// A large body takes longer than a read timeout on a link of 1 Gbit/s.
+func TestTieredLargeBody(t *testing.T) {
+	fake := slowParts(4200 * time.Microsecond) // 512 KiB
+	synctest.Test(t, func(t *testing.T) {
+		s := store.NewTiered(nil, fake.tier(t), store.Options{})
+		s.Start()
+		t.Cleanup(s.Close)
+		synctest.Wait()
+		rec := large("1", 8<<20, 1)
+		s.Put(rec)
+		time.Sleep(time.Second)
+		for range 6 {
+			wantTier(t, s, rec.Key, store.TierRedis)
+		}
+		if stats := s.Stats(); stats.RedisErrors != 0 || !s.Up() {
+			t.Errorf("up %v, %+v", s.Up(), stats)
+		}
+	})
+}
+
+// A link that is too slow for large bodies is no outage, and nobody waits for long.
+func TestTieredPartsTakeTooLong(t *testing.T) {
+	fake := slowParts(time.Second)
+	synctest.Test(t, func(t *testing.T) {
+		s := store.NewTiered(nil, fake.tier(t), store.Options{})
+		s.Start()
+		t.Cleanup(s.Close)
+		synctest.Wait()
+		rec, small := large("1", 8<<20, 1), storetest.Response("shop", "2")
+		s.Put(rec, small)
+		time.Sleep(time.Second)
+		for range 10 {
+			start := time.Now()
+			wantTier(t, s, rec.Key, store.TierNone)
+			if waited := time.Since(start); waited > 2*50*time.Millisecond {
+				t.Errorf("waited %v", waited)
+			}
+		}
+		wantTier(t, s, small.Key, store.TierRedis)
+		if stats := s.Stats(); stats.RedisErrors != 10 || !s.Up() || !s.Answers() {
+			t.Errorf("up %v, %+v", s.Up(), stats)
+		}
+		time.Sleep(time.Minute) // what the server still does
+	})
+}
+
+// A link on which each round trip is in time, but not the whole.
+func TestTieredPartsAreBoundedTogether(t *testing.T) {
+	fake := slowParts(20 * time.Millisecond)
+	synctest.Test(t, func(t *testing.T) {
+		s := store.NewTiered(nil, fake.tier(t), store.Options{})
+		s.Start()
+		t.Cleanup(s.Close)
+		synctest.Wait()
+		rec := large("1", 8<<20, 1)
+		s.Put(rec)
+		time.Sleep(time.Second)
+		start := time.Now()
+		wantTier(t, s, rec.Key, store.TierNone)
+		if waited := time.Since(start); waited < 150*time.Millisecond || waited > 200*time.Millisecond {
+			t.Errorf("waited %v, want 50 ms and a second for each 64 MiB", waited)
+		}
+		time.Sleep(time.Minute) // what the server still does
+	})
+}
