@@ -62,6 +62,7 @@ const (
 type dictionaries struct {
 	client redis.UniversalClient
 	prefix string // with the colon
+	reads  *reads
 	misses atomic.Uint64
 	ready  chan *vocabulary // those that wait for training; there is room for all
 
@@ -96,9 +97,9 @@ type loading struct {
 	read time.Time // zero while it is being read
 }
 
-func newDictionaries(client redis.UniversalClient, prefix string) *dictionaries {
+func newDictionaries(client redis.UniversalClient, prefix string, rs *reads) *dictionaries {
 	return &dictionaries{
-		client: client, prefix: prefix,
+		client: client, prefix: prefix, reads: rs,
 		ready:        make(chan *vocabulary, maxVocabularies),
 		vocabularies: make(map[string]*vocabulary),
 		loaded:       make(map[uint64]*loading),
@@ -361,9 +362,12 @@ func (ds *dictionaries) load(ctx context.Context, hash uint64) (*dictionary, err
 	}
 	if l == nil {
 		l = &loading{done: make(chan struct{})}
+		if err := ds.reads.start(func() { ds.fill(context.WithoutCancel(ctx), hash, l) }); err != nil {
+			ds.mu.Unlock()
+			return nil, err
+		}
 		ds.loaded[hash] = l
 		ds.evict()
-		go ds.fill(context.WithoutCancel(ctx), hash, l)
 	}
 	l.used = now
 	ds.mu.Unlock()

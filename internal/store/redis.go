@@ -47,6 +47,34 @@ type Redis struct {
 
 	// Set by start: puts reads of different requests into one round trip.
 	pipeline *redis.AutoPipeliner
+	reads    *reads
+}
+
+// reads are those that may outlive the request that began them. They end by the
+// timeouts of the client.
+type reads struct {
+	mu      sync.Mutex // guards closed, and keeps running from growing after it
+	closed  bool
+	running sync.WaitGroup
+}
+
+// start launches a read, unless the tier is closed.
+func (rs *reads) start(read func()) error {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if rs.closed {
+		return redis.ErrClosed
+	}
+	rs.running.Go(read)
+	return nil
+}
+
+// close waits for the reads that go on, and lets none begin.
+func (rs *reads) close() {
+	rs.mu.Lock()
+	rs.closed = true
+	rs.mu.Unlock()
+	rs.running.Wait()
 }
 
 // NewRedis returns the tier of all keys that begin with prefix and a colon. The
@@ -54,7 +82,8 @@ type Redis struct {
 // it no deadline holds.
 func NewRedis(client redis.UniversalClient, prefix string) *Redis {
 	prefix += ":"
-	return &Redis{client: client, walker: client, prefix: prefix, dictionaries: newDictionaries(client, prefix)}
+	rs := new(reads)
+	return &Redis{client: client, walker: client, prefix: prefix, dictionaries: newDictionaries(client, prefix, rs), reads: rs}
 }
 
 // WalkWith has walks, pages and sweeps use a client that waits longer than requests
@@ -112,6 +141,15 @@ func (r *Redis) start() {
 	}
 }
 
+// close ends what start began and the reads that nobody waits for any more. On a
+// Redis that hangs it takes as long as the timeouts of the client.
+func (r *Redis) close() {
+	if r.pipeline != nil {
+		_ = r.pipeline.Close() // reads that it could not end have errors
+	}
+	r.reads.close()
+}
+
 // read reads a value. The pipeline knows no deadlines, so that nobody waits for
 // it beyond that of ctx; it gives up by the timeouts of the client.
 func (r *Redis) read(ctx context.Context, name string) ([]byte, error) {
@@ -123,10 +161,13 @@ func (r *Redis) read(ctx context.Context, name string) ([]byte, error) {
 		err  error
 	}
 	answered := make(chan answer, 1)
-	go func() {
+	err := r.reads.start(func() {
 		data, err := r.pipeline.Get(ctx, name).Bytes()
 		answered <- answer{data, err}
-	}()
+	})
+	if err != nil {
+		return nil, err
+	}
 	select {
 	case a := <-answered:
 		return a.data, a.err

@@ -169,12 +169,16 @@ func (t *Tiered) Start() {
 	}
 }
 
-// Close stops what Start launched, waits for it, and empties memory. Writes
-// that are still queued are dropped.
+// Close stops what Start and reads launched, waits for it, and empties memory.
+// Writes that are still queued are dropped. On a Redis that hangs it takes as long
+// as the timeouts of the client.
 func (t *Tiered) Close() {
 	t.stop()
 	t.droppedWrites.Add(uint64(t.queue.close()))
 	t.running.Wait()
+	if t.redis != nil {
+		t.redis.close()
+	}
 	if t.memory != nil {
 		t.memory.Close()
 	}

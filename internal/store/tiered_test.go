@@ -469,6 +469,32 @@ func slowParts(each time.Duration) *fakeRedis {
 	return fake
 }
 
+// What Start and requests have launched ends with Close, also what a request did not
+// wait for; the client stays open.
+func TestTieredCloseWaits(t *testing.T) {
+	fake := newFake(map[string]string{"GET": null, "SET": ok})
+	synctest.Test(t, func(t *testing.T) {
+		r := fake.tier(t)
+		s := store.NewTiered(nil, r, store.Options{})
+		s.Start()
+		synctest.Wait()
+		key := storetest.Response("shop", "1").Key
+		wantTier(t, s, key, store.TierNone)
+		fake.set("GET", hang)
+		wantTier(t, s, key, store.TierNone)
+		start := time.Now()
+		s.Close()
+		if waited := time.Since(start); waited < 400*time.Millisecond || waited > time.Second {
+			t.Errorf("waited %v, want what is left of the client's timeout of 500 ms", waited)
+		}
+		wantTier(t, s, key, store.TierNone) // a request that outlives the store
+		if _, err := r.Get(t.Context(), key); err == nil {
+			t.Error("a tier that is closed reads")
+		}
+		s.Close()
+	})
+}
+
 // A large body takes longer than a read timeout on a link of 1 Gbit/s.
 func TestTieredLargeBody(t *testing.T) {
 	fake := slowParts(4200 * time.Microsecond) // 512 KiB
