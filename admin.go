@@ -255,7 +255,7 @@ func (n *node) dryRun(w http.ResponseWriter, r *http.Request, p journal.Purge, w
 	answer := struct {
 		Selectors []journal.Selector `json:"selectors"`
 		Matched   int                `json:"matched"`
-		Partial   bool               `json:"partial,omitempty"` // the wait was too short to look at everything
+		Partial   bool               `json:"partial,omitempty"` // the wait was too short, or Redis was away
 	}{Selectors: p.Selectors}
 	ctx, cancel := context.WithTimeout(r.Context(), wait)
 	defer cancel()
@@ -269,7 +269,7 @@ func (n *node) dryRun(w http.ResponseWriter, r *http.Request, p journal.Purge, w
 		}
 		return ctx.Err() == nil
 	})
-	answer.Partial = err != nil || ctx.Err() != nil
+	answer.Partial = err != nil || ctx.Err() != nil || (n.redis != nil && !n.store.Up())
 	return writeJSON(w, http.StatusOK, answer)
 }
 

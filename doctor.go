@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -81,7 +82,7 @@ func (n *node) examine(ctx context.Context) []check {
 		}
 		checks = append(checks, worst(infos, c.check))
 	}
-	return append(checks, n.checkClock(ctx), n.checkTTL(ctx), n.checkForeign(ctx))
+	return append(checks, n.checkJournal(), n.checkClock(ctx), n.checkTTL(ctx), n.checkForeign(ctx))
 }
 
 // infoCheck is a check of what INFO says about a server.
@@ -175,6 +176,18 @@ func checkVersion(info map[string]string) check {
 		return check{"version", statusFail, "redis has version " + version, "the cache needs version 7.0 or later"}
 	}
 	return check{"version", statusOK, version, ""}
+}
+
+// checkJournal looks for an entry behind which none can be appended: by a client
+// that has chosen its ID.
+func (n *node) checkJournal() check {
+	if n.journal.Position().ID.Ms == math.MaxUint64 {
+		return check{
+			"journal", statusFail, "its last entry has the last possible ID, so that no purge can be recorded",
+			"DEL " + n.prefix + "::journal: every node drops what it stored, and a new journal begins",
+		}
+	}
+	return check{"journal", statusOK, "entries can be appended", ""}
 }
 
 // checkEviction looks for policies that may evict the journal, which has no

@@ -211,6 +211,9 @@ func (f *fleet) testLastID(t *testing.T) {
 			t.Errorf("node %d does not answer any more: %d", i, r.status)
 		}
 	}
+	if _, checks := f.nodes[0].askDoctor(t); !strings.HasPrefix(checks["journal"], "fail ") || !strings.Contains(checks["journal"], "DEL "+journalKey) {
+		t.Errorf("the doctor says %q of the journal", checks["journal"])
+	}
 	f.redis.do(t, "DEL", journalKey)
 	f.purge(t, f.nodes[1], `{"namespace":"pickup"}`)
 	f.check(t, paths[2], f.nodes...)

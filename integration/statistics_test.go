@@ -135,6 +135,9 @@ func TestFleetStatistics(t *testing.T) {
 	tallies[0] = make(tally)
 	want(0, "MISS", "pickup", "/api/v1/pickups/99")
 	stats = nodes[0].json(t, http.StatusOK, http.MethodGet, "/redis_cache/stats", "")
+	if r := nodes[0].json(t, http.StatusOK, http.MethodPost, "/redis_cache/purge", `{"all":true,"dry_run":true}`); r["partial"] != true {
+		t.Errorf("a dry run without Redis: %v", r)
+	}
 	if what := tallies[0].differs(t, stats); what != "" || stats["alone"] != true {
 		t.Errorf("without Redis: %s, alone is %v", what, stats["alone"])
 	}

@@ -47,11 +47,11 @@ func TestSharedMissLifetime(t *testing.T) {
 		m := NewMisses()
 		defer m.memo.StopAllGoroutines()
 		m.AddShared(someID, Miss{}, time.Now())
-		time.Sleep(sharedMissLifetime - 1)
+		time.Sleep(sharedMissLifetime - time.Nanosecond)
 		if _, known := m.Get(someID, time.Now()); !known {
 			t.Error("forgotten too early")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if _, known := m.Get(someID, time.Now()); known {
 			t.Error("remembered for too long")
 		}

@@ -335,5 +335,5 @@ var (
 	ErrInvalid = errors.New("invalid purge")
 	// ErrExhausted is wrapped along with ErrNotRecorded when an entry with the
 	// last possible ID has ended the stream. Deleting its key mends it.
-	ErrExhausted = errors.New("the journal has come to the last possible ID")
+	ErrExhausted = errors.New("the journal has come to the last possible ID: delete its key, and every node begins anew")
 )
