@@ -221,7 +221,7 @@ func TestMutantPositionAfterLookup(t *testing.T) {
 // A node joins just before a purge, and is slow to read it.
 func TestMutantRegistryReadBeforeXADD(t *testing.T) {
 	// Here the joiner must act within its lease.
-	long := func(o *Options) { o.Lease = 2 * testLease }
+	long := func(o *Options) { o.Lease = 4 * testLease }
 	caught(t, func(w *cacheWorld, mutant bool) {
 		a := w.running(long)
 		peers := a.peersNow(t)
