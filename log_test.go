@@ -320,3 +320,27 @@ func TestTrace(t *testing.T) {
 		}
 	}
 }
+
+// What an event purges is logged like every purge.
+func TestPurgesOfEventsAreLogged(t *testing.T) {
+	s := newSite(t, `{}`, answer("body"))
+	core, logged := observer.New(zap.InfoLevel)
+	app := s.handler.app
+	app.logger = zap.New(core)
+	app.On = map[string][]*EventRule{"changed": {
+		{Selectors: Selectors{"key", []string{"general:{event.user}"}}},
+		{Selectors: Selectors{"tag", []string{"t"}}, Soft: true},
+	}}
+	s.handler.node.onEntry(journal.Entry{ID: journal.ID{Ms: 1}, Op: journal.OpEvent, Event: "changed", Data: json.RawMessage(`{"user":7}`)})
+	if n := logged.FilterMessage("cache_event").Len(); n != 1 {
+		t.Errorf("%d events are logged", n)
+	}
+	var got []string
+	for _, line := range logged.FilterMessage("cache_invalidate").All() {
+		fields := line.ContextMap()
+		got = append(got, fmt.Sprintf("%v %v %v", fields["selectors"], fields["soft"], fields["by"]))
+	}
+	if want := "[key general:7] false event changed, [tag t] true event changed"; strings.Join(got, ", ") != want {
+		t.Errorf("%q, want %s", got, want)
+	}
+}
