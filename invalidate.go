@@ -200,13 +200,14 @@ func (x *exchange) invalidateBefore(p journal.Purge) bool {
 	}
 	before := stats.Applied
 	unchanged := log.Position() == x.position
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), 2*invalidateWait)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), journalTimeout)
 	defer cancel()
 	result, err := log.Append(ctx, p, invalidateWait)
-	if err != nil || !slices.Contains(result.Confirmed, log.NodeID()) {
+	position := log.Position()
+	if err != nil || position.ID.Before(result.ID) {
 		return false // this node, too, has yet to apply it
 	}
-	if position := log.Position(); unchanged && position.ID == result.ID && log.Stats().Applied == before+1 {
+	if unchanged && position.ID == result.ID && log.Stats().Applied == before+1 {
 		x.position = position
 	}
 	return true

@@ -84,6 +84,7 @@ func (j *Journal) standing() Standing {
 // counts as away until the tail has heard of it; where this node is what takes the
 // time, it has yet to prove what it holds.
 func (j *Journal) catchUp(ctx context.Context) {
+	since := time.Now()
 	timer := time.NewTimer(j.opts.ReadTimeout)
 	defer timer.Stop()
 	select {
@@ -91,7 +92,7 @@ func (j *Journal) catchUp(ctx context.Context) {
 	case <-ctx.Done():
 	case <-timer.C:
 		next := phaseProving
-		if j.silent() {
+		if j.silent(since) {
 			next = phaseAway
 		}
 		j.phase.CompareAndSwap(phaseProved, next)

@@ -167,11 +167,11 @@ func (j *Journal) overslept() bool {
 	return elapsed(t.sent, time.Now()) > t.limit+t.limit/4
 }
 
-// silent reports whether Redis has been asked, and has not answered for as long as a
-// request would wait.
-func (j *Journal) silent() bool {
+// silent reports whether Redis has left a call unanswered while a request has waited
+// since then, or for most of that time.
+func (j *Journal) silent(since time.Time) bool {
 	asked := j.asked.Load()
-	return asked != nil && elapsed(*asked, time.Now()) >= j.opts.ReadTimeout
+	return asked != nil && asked.Before(since.Add(j.opts.ReadTimeout/4))
 }
 
 func (j *Journal) advance(ctx context.Context) error {
