@@ -270,6 +270,7 @@ func (j *Journal) leave(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	j.tail.limit = callTimeout // not that of the last cycle, which may have been a request's
 	_ = j.drain(ctx)
 	_ = j.client.HSet(ctx, j.keys.nodes, j.opts.NodeID, j.nextLine(stateLeft)).Err()
 }
