@@ -144,14 +144,16 @@ func (n *node) restart(t *testing.T) {
 
 var probes atomic.Int64
 
-// attached waits until responses reach Redis. No request waits for a connection,
-// so the first ones of a node pass without.
+// attached waits until responses reach Redis and are answered from. No request
+// waits for a connection, so the first ones of a node pass without.
 func (n *node) attached(t *testing.T) {
 	t.Helper()
 	eventually(t, "the node stores in Redis", func() bool {
 		path := fmt.Sprintf("/attached/%d", probes.Add(1))
 		n.get(t, path)
-		return within(patience/50, func() bool { return len(n.layout.redis.keys(t, "*"+path+":*")) > 0 })
+		return within(patience/50, func() bool {
+			return len(n.layout.redis.keys(t, "*"+path+":*")) > 0 && n.get(t, path).outcome() == "HIT"
+		})
 	})
 }
 

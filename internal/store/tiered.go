@@ -309,8 +309,9 @@ func (t *Tiered) read(ctx context.Context, key Key) (*Record, packed, error) {
 }
 
 // Put stores the records in memory at once and in Redis soon, in one round
-// trip. What a purge covers by now is not stored. Where Redis is down or behind,
-// that write is dropped and counted.
+// trip. What a purge covers by now is not stored. Where Redis is down or behind, or
+// the node has yet to find the journal, that write is dropped and counted: no node
+// could ever answer from a record without an epoch, and it could replace a good one.
 func (t *Tiered) Put(records ...*Record) { t.PutThen(func() {}, records...) }
 
 // PutThen is Put, and calls done once the records are in Redis or will not be.
@@ -326,7 +327,7 @@ func (t *Tiered) PutThen(done func(), records ...*Record) {
 		done()
 		return
 	}
-	if !t.Up() || !t.queue.push(&job{records, done}) {
+	if !t.Up() || records[0].Position.Epoch == 0 || !t.queue.push(&job{records, done}) {
 		t.droppedWrites.Add(uint64(len(records)))
 		done()
 	}

@@ -92,6 +92,26 @@ func TestTieredDoesNothingBeforeStart(t *testing.T) {
 	s.Close()
 }
 
+// Nobody could answer from a record that is written before the node has found the
+// journal, and the good one of another node would be lost.
+func TestTieredWithoutEpoch(t *testing.T) {
+	r, _ := newRedis(t)
+	s := newTiered(t, store.NewMemory(ample, nil), r, store.Options{})
+	rec := storetest.Response("shop", "1")
+	rec.Position = journal.Position{}
+	s.Put(rec)
+	if err := s.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantTier(t, s, rec.Key, store.TierMemory)
+	if got, err := r.Get(t.Context(), rec.Key); got != nil || err != nil {
+		t.Errorf("in Redis: %+v, %v", got, err)
+	}
+	if stats := s.Stats(); stats.DroppedWrites != 1 {
+		t.Errorf("%+v", stats)
+	}
+}
+
 // A hanging Redis costs one read timeout, an absent one nothing.
 func TestTieredHangingRedis(t *testing.T) {
 	fake := newFake(map[string]string{"GET": null})

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
@@ -27,6 +28,7 @@ func Response(namespace, id string) *store.Record {
 		Identifier: id,
 		URL:        "https://www.example.com/" + namespace + "/" + id + "?page=1",
 		Tags:       []string{"all-" + namespace, id},
+		Position:   journal.Position{Epoch: 1},
 		Freshness: rfc9111.Freshness{
 			ResponseTime:         now,
 			InitialAge:           3 * time.Second,
