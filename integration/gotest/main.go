@@ -2,8 +2,9 @@
 // go test would not: when a test is skipped that nobody agreed to skip. A suite
 // that skips itself because something is missing looks green otherwise.
 //
-// It prints one line per package, the whole output of what failed, and the
-// counts of passed and failed tests as the last line.
+// It prints one line per package and the whole output of what failed. The last
+// lines name each failed test with what it complained of, which logs of processes
+// may separate by pages, and the very last one counts passed and failed tests.
 package main
 
 import (
@@ -13,6 +14,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -34,6 +36,7 @@ type event struct {
 type result struct {
 	passed, failed int
 	skipped        []string            // skipped without leave
+	complaints     []string            // of failed tests, in short
 	output         map[string][]string // by test, until it is known to have passed
 }
 
@@ -51,6 +54,9 @@ func main() {
 	failed := cmd.Wait() != nil
 	if failed && res.failed == 0 {
 		res.failed = 1 // a build or vet failure has no test of its own
+	}
+	for _, line := range res.complaints {
+		fmt.Println(line)
 	}
 	for _, name := range res.skipped {
 		fmt.Printf("SKIPPED %s: a skipped test proves nothing\n", name)
@@ -96,6 +102,12 @@ func (res *result) take(e event, w io.Writer) {
 	case "fail":
 		if e.Test != "" {
 			res.failed++
+			res.complaints = append(res.complaints, "FAILED "+name)
+		}
+		for _, line := range res.output[name] {
+			if complaint.MatchString(line) {
+				res.complaints = append(res.complaints, shorten(strings.TrimRight(line, "\n")))
+			}
 		}
 		fmt.Fprint(w, strings.Join(res.output[name], ""))
 		delete(res.output, name)
@@ -106,6 +118,18 @@ func (res *result) take(e event, w io.Writer) {
 		}
 		delete(res.output, name)
 	}
+}
+
+// complaint is the first line of a failure: of t.Error, of a panic or of the race detector.
+var complaint = regexp.MustCompile(`^\s+\w+_test\.go:\d+: |^panic: |^WARNING: DATA RACE`)
+
+// shorten keeps the summary of a run readable.
+func shorten(line string) string {
+	const most = 400
+	if len(line) > most {
+		return line[:most] + "…"
+	}
+	return line
 }
 
 // isVerdict reports whether a line is the one that go test prints per package.
