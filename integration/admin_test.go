@@ -85,6 +85,10 @@ func TestStats(t *testing.T) {
 	for name, rds := range map[string]*redisServer{"memory": nil, "redis": startRedis(t)} {
 		t.Run(name, func(t *testing.T) {
 			node := startCaddy(t, layout{redis: rds, origin: newOrigin(t), cache: guide, site: guideSite})
+			hits := 12.0
+			if rds != nil {
+				hits++ // by which the harness knew that the node is attached
+			}
 			var keys []string
 			for i := range 4 {
 				path := fmt.Sprintf("/api/v1/pickups/%d", i)
@@ -117,7 +121,7 @@ func TestStats(t *testing.T) {
 				{"namespaces user requests MISS", 1},
 				{"namespaces user requests BYPASS", 1},
 				{"namespaces user keys", 1},
-				{"requests HIT", 12},
+				{"requests HIT", hits},
 				{"requests BYPASS", 1},
 			} {
 				if got := number(t, stats, strings.Fields(tt.path)...); got != tt.want {

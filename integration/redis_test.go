@@ -28,7 +28,7 @@ type redisServer struct {
 func reserveRedis(t *testing.T, args ...string) *redisServer {
 	t.Helper()
 	r := &redisServer{addr: fmt.Sprintf("127.0.0.1:%d", freePort(t)), args: args}
-	r.client = redis.NewClient(&redis.Options{Addr: r.addr, MaxRetries: -1, ContextTimeoutEnabled: true})
+	r.client = redis.NewClient(&redis.Options{Addr: r.addr, MaxRetries: -1, ContextTimeoutEnabled: true, ReadTimeout: patience, WriteTimeout: patience})
 	t.Cleanup(func() { r.client.Close() })
 	return r
 }
@@ -123,7 +123,7 @@ func (r *redisServer) ttl(t *testing.T, key string) time.Duration {
 // other returns a client for another database of the server, or with a password.
 func (r *redisServer) other(t *testing.T, db int, password string) *redis.Client {
 	t.Helper()
-	c := redis.NewClient(&redis.Options{Addr: r.addr, DB: db, Password: password, MaxRetries: -1})
+	c := redis.NewClient(&redis.Options{Addr: r.addr, DB: db, Password: password, MaxRetries: -1, ReadTimeout: patience, WriteTimeout: patience})
 	t.Cleanup(func() { c.Close() })
 	return c
 }

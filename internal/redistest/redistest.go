@@ -59,7 +59,7 @@ func (s *Server) Start() {
 		s.t.Fatal(err)
 	}
 	client := s.Client()
-	for deadline := time.Now().Add(10 * time.Second); client.Ping(s.t.Context()).Err() != nil; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); client.Ping(s.t.Context()).Err() != nil; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			s.t.Fatal("redis-server does not answer")
 		}
@@ -78,11 +78,14 @@ func (s *Server) Kill() {
 // Signal sends a signal to the server, such as one that stops or continues it.
 func (s *Server) Signal(sig os.Signal) error { return s.cmd.Process.Signal(sig) }
 
+// patience is how long a busy machine may take for what takes no time.
+const patience = 10 * time.Second
+
 // Client returns a client as a node would have one.
 func (s *Server) Client() *redis.Client {
 	client := redis.NewClient(&redis.Options{
-		Addr: s.Addr, ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1, DialTimeout: 500 * time.Millisecond,
-		ReadTimeout: time.Second, WriteTimeout: time.Second, DisableIdentity: true,
+		Addr: s.Addr, ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1, DialTimeout: patience,
+		ReadTimeout: patience, WriteTimeout: patience, DisableIdentity: true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
 	s.t.Cleanup(func() { client.Close() })

@@ -48,7 +48,7 @@ func newCluster(t *testing.T) *redis.ClusterClient {
 
 func newClient(t *testing.T, addr string) *redis.Client {
 	client := redis.NewClient(&redis.Options{
-		Addr: addr, ContextTimeoutEnabled: true, MaxRetries: -1, DialTimeout: 500 * time.Millisecond, DialerRetries: 1,
+		Addr: addr, ContextTimeoutEnabled: true, MaxRetries: -1, DialTimeout: 10 * time.Second, DialerRetries: 1,
 	})
 	t.Cleanup(func() { _ = client.Close() })
 	return client
