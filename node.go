@@ -162,13 +162,15 @@ func (n *node) start(app *App) {
 		n.leases.Start()
 		n.running.Go(n.keepSwitches)
 		late := time.After(readyTimeout)
-		for _, ready := range []<-chan struct{}{n.journal.Ready(), n.switches.merged} {
-			select {
-			case <-ready:
-			case <-n.refused:
-			case <-late:
-				return
-			}
+		select {
+		case <-n.journal.Ready(): // also where Redis does not answer; until then nothing is answered from the store
+		case <-late:
+			return
+		}
+		select {
+		case <-n.switches.merged:
+		case <-n.refused:
+		case <-late:
 		}
 	})
 }
