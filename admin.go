@@ -188,6 +188,11 @@ func handlePurge(app *App, w http.ResponseWriter, r *http.Request) error {
 	}
 	p := journal.Purge{Soft: request.Soft, By: request.By, Reason: request.Reason}
 	for _, s := range request.Selectors() {
+		if s.Kind == journal.KindNamespace && s.Value != "" {
+			if err := isNamespace(s.Value); err != nil {
+				return apiError(http.StatusBadRequest, err)
+			}
+		}
 		normal, err := s.Normalize(app.Prefix)
 		if err != nil {
 			return apiError(http.StatusBadRequest, err)
@@ -201,7 +206,7 @@ func handlePurge(app *App, w http.ResponseWriter, r *http.Request) error {
 	if request.DryRun {
 		return app.node.dryRun(w, r, p, wait)
 	}
-	return app.appendPurge(w, r, p, wait)
+	return app.appendPurge(w, r, p, p.Selectors, wait)
 }
 
 // purgeResult is the answer to a purge.
@@ -217,12 +222,12 @@ type purgeResult struct {
 
 // appendPurge answers 200 when the purge is final, 202 when it is recorded and
 // not everybody has confirmed it, and 503 when it is not known to be recorded.
-func (a *App) appendPurge(w http.ResponseWriter, r *http.Request, p journal.Purge, wait time.Duration) error {
+func (a *App) appendPurge(w http.ResponseWriter, r *http.Request, p journal.Purge, selectors []journal.Selector, wait time.Duration) error {
 	result, err := a.node.journal.Append(r.Context(), p, wait)
 	if err == nil && result.Complete() {
 		a.node.metrics.confirm.Observe(result.Duration.Seconds())
 	}
-	return answerPurge(w, &result, p.Selectors, err)
+	return answerPurge(w, &result, selectors, err)
 }
 
 func answerPurge(w http.ResponseWriter, result *journal.Result, selectors []journal.Selector, err error) error {
@@ -284,13 +289,18 @@ type entry struct {
 	By        string             `json:"by,omitempty"`
 	Reason    string             `json:"reason,omitempty"`
 	Removed   *int64             `json:"removed,omitempty"` // stored responses, once it is known
+	Error     string             `json:"error,omitempty"`   // why it was skipped: it is malformed
 }
 
 func lineOf(e *journal.Entry) entry {
-	return entry{
+	line := entry{
 		ID: e.ID.String(), Time: time.UnixMilli(int64(e.ID.Ms)).UTC(), Op: e.Op, Selectors: e.Selectors,
 		Event: e.Event, Data: e.Data, By: e.By, Reason: e.Reason, Removed: e.Removed,
 	}
+	if e.Malformed != nil {
+		line.Error = e.Malformed.Error()
+	}
+	return line
 }
 
 const (
@@ -358,17 +368,25 @@ func handleEvent(app *App, w http.ResponseWriter, r *http.Request) error {
 	if len(app.On[request.Event]) == 0 {
 		return apiError(http.StatusNotFound, fmt.Errorf("there is no rule for the event %q", request.Event))
 	}
-	purges := app.eventPurges(request.Event, data)
-	switch len(purges) {
-	case 0:
+	purges, missing := app.eventPurges(request.Event, data)
+	switch {
+	case len(missing) > 0:
+		return apiError(http.StatusBadRequest, fmt.Errorf("the rules read %q, which data lacks", missing))
+	case len(purges) == 0:
 		return apiError(http.StatusBadRequest, errors.New("every selector of the rules is empty with this data"))
-	case 2:
-		// Hard and soft purges are entries of their own; the answer is about the last.
-		purges[1].By = "event " + request.Event
-		if _, err := app.node.journal.Append(r.Context(), purges[1], wait); err != nil {
+	}
+	// Hard and soft purges are entries of their own. The answer names the last one:
+	// who has applied that has applied the other.
+	var selectors []journal.Selector
+	for i := range purges {
+		purges[i].By = "event " + request.Event
+		selectors = append(selectors, purges[i].Selectors...)
+	}
+	last := len(purges) - 1
+	for _, p := range purges[:last] {
+		if _, err := app.node.journal.Append(r.Context(), p, 0); err != nil {
 			return apiError(http.StatusServiceUnavailable, err)
 		}
 	}
-	purges[0].By = "event " + request.Event
-	return app.appendPurge(w, r, purges[0], wait)
+	return app.appendPurge(w, r, purges[last], selectors, wait)
 }

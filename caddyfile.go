@@ -129,7 +129,9 @@ func (a *App) parseOption(d *caddyfile.Dispenser, option string) error {
 		a.Memory = size
 		return err
 	case "secret":
-		a.Secret = value
+		if a.Secret = value; value == "" {
+			return d.Err("secret: an empty one keeps no secret")
+		}
 	case "consistency":
 		a.Consistency = value
 		if err := oneOf(option, value, consistencyModes); err != nil {
@@ -185,6 +187,9 @@ func (a *App) parseOn(d *caddyfile.Dispenser) error {
 		}
 		for i, value := range rule.Values {
 			rule.Values[i] = expandShorthands(value)
+		}
+		if err := rule.validate(); err != nil {
+			return d.WrapErr(err)
 		}
 		if a.On == nil {
 			a.On = make(map[string][]*EventRule)

@@ -1,6 +1,7 @@
 package rediscache
 
 import (
+	"cmp"
 	"net/http"
 	"strconv"
 	"strings"
@@ -42,11 +43,11 @@ func (o *policyParser) parse() error {
 	}
 	switch option {
 	case "vary_header":
-		return o.appendArgs(&p.VaryHeader)
+		return cmp.Or(o.appendArgs(&p.VaryHeader), o.wrap((&Policy{VaryHeader: p.VaryHeader}).validate()))
 	case "vary_cookie":
 		return o.appendArgs(&p.VaryCookie)
 	case "targets":
-		return o.appendArgs(&p.Targets)
+		return cmp.Or(o.appendArgs(&p.Targets), o.wrap((&Policy{Targets: p.Targets}).validate()))
 	case "methods":
 		return o.parseMethods()
 	case "tag_header":

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
@@ -72,17 +73,27 @@ func (c *RedisConfig) parseOption(d *caddyfile.Dispenser, option string) (err er
 		c.DB = &db
 		return err
 	case "dial_timeout":
-		c.DialTimeout, err = parseDuration(d, option, value)
+		c.DialTimeout, err = parseTimeout(d, option, value)
 	case "read_timeout":
-		c.ReadTimeout, err = parseDuration(d, option, value)
+		c.ReadTimeout, err = parseTimeout(d, option, value)
 	case "write_timeout":
-		c.WriteTimeout, err = parseDuration(d, option, value)
+		c.WriteTimeout, err = parseTimeout(d, option, value)
 	case "pool_size":
-		c.PoolSize, err = parseNumber(d, option, value)
+		if c.PoolSize, err = parseNumber(d, option, value); err == nil && c.PoolSize == 0 {
+			err = d.Err("pool_size: want a number above 0")
+		}
 	default:
 		return d.Errf("unrecognized option of redis: %s", option)
 	}
 	return err
+}
+
+func parseTimeout(d *caddyfile.Dispenser, option, value string) (caddy.Duration, error) {
+	timeout, err := parseDuration(d, option, value)
+	if err == nil && timeout == 0 {
+		err = d.Errf("%s: want a duration above 0", option)
+	}
+	return timeout, err
 }
 
 func (s *RedisSentinel) parse(d *caddyfile.Dispenser) error {

@@ -345,8 +345,8 @@ func switchCommand(name, short string) *cobra.Command {
 		RunE: onConsole(func(c *console, cmd *cobra.Command, _ []string) error {
 			body := make(map[string]any)
 			for _, flag := range []string{"namespace", "wait", "by", "reason"} {
-				if value, _ := cmd.Flags().GetString(flag); value != "" {
-					body[flag] = value
+				if cmd.Flags().Changed(flag) {
+					body[flag], _ = cmd.Flags().GetString(flag)
 				}
 			}
 			status, text, err := c.call(http.MethodPost, "/"+name, nil, body)

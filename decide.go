@@ -28,6 +28,7 @@ func (c *captureWriter) decide() {
 	response := rfc9111.Response{Status: c.status, Header: header, RequestTime: c.began, ResponseTime: x.now}
 	rules, mismatch := c.rulesFor(c.status, header)
 	decision := rfc9111.Decide(response, rules)
+	bound(&decision.Freshness)
 	if !decision.Store {
 		x.refuse(refused(decision.Refusal))
 		if mismatch {

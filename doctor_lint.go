@@ -40,6 +40,9 @@ func (a *App) lint() []check {
 			l.walkServer(name, servers[name])
 		}
 	}
+	if !a.enabled {
+		l.add(statusWarn, "this node caches nothing: the configuration switches it off", "remove enabled false, or REDIS_CACHE_ENABLED from the environment")
+	}
 	a.mu.Lock()
 	for _, name := range slices.Sorted(maps.Keys(a.Namespaces)) {
 		if !a.used[name] {

@@ -1,12 +1,15 @@
 package rediscache
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"mime"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -178,24 +181,51 @@ func (n *node) entry(ctx context.Context, full string) (l *listed, rec *store.Re
 	return l, rec, nil
 }
 
-// entryKey reads the parameter key.
-func entryKey(app *App, r *http.Request) (string, error) {
-	key := r.URL.Query().Get("key")
-	if key == "" {
-		return "", apiError(http.StatusBadRequest, errors.New("key is missing"))
+// entryKeys reads the parameter key. One that stands there as X-Cache-Key shows it,
+// with colons that an encoder would have escaped, may have been pasted: then what
+// looks like an escape in it may be part of the key, or may not.
+func entryKeys(app *App, r *http.Request) (keys []string, err error) {
+	add := func(key string) {
+		if !strings.HasPrefix(key, app.Prefix+":") {
+			key = app.Prefix + ":" + key
+		}
+		if !slices.Contains(keys, key) {
+			keys = append(keys, key)
+		}
 	}
-	if !strings.HasPrefix(key, app.Prefix+":") {
-		key = app.Prefix + ":" + key
+	for pair := range strings.SplitSeq(r.URL.RawQuery, "&") {
+		if raw, ok := strings.CutPrefix(pair, "key="); ok && strings.Contains(raw, ":") {
+			add(raw)
+			break
+		}
 	}
-	return key, nil
+	if key := r.URL.Query().Get("key"); key != "" {
+		add(key)
+	}
+	if len(keys) == 0 {
+		return nil, apiError(http.StatusBadRequest, errors.New("key is missing"))
+	}
+	return keys, nil
 }
 
 func handleEntry(app *App, w http.ResponseWriter, r *http.Request) error {
-	key, err := entryKey(app, r)
+	keys, err := entryKeys(app, r)
 	if err != nil {
 		return err
 	}
-	l, rec, err := app.node.entry(r.Context(), key)
+	withBody, err := strconv.ParseBool(cmp.Or(r.URL.Query().Get("body"), "0"))
+	if err != nil {
+		return apiError(http.StatusBadRequest, fmt.Errorf("body: %q is neither 1 nor 0", r.URL.Query().Get("body")))
+	}
+	var (
+		l   *listed
+		rec *store.Record
+	)
+	for _, key := range keys {
+		if l, rec, err = app.node.entry(r.Context(), key); l != nil {
+			break
+		}
+	}
 	switch {
 	case l == nil && err != nil:
 		return apiError(http.StatusServiceUnavailable, err)
@@ -203,7 +233,7 @@ func handleEntry(app *App, w http.ResponseWriter, r *http.Request) error {
 		return apiError(http.StatusNotFound, errors.New("nothing is stored under this key"))
 	}
 	l.Header = rec.Header()
-	if r.URL.Query().Get("body") == "1" {
+	if withBody {
 		body, how := bodyText(rec.Body, l.ContentType)
 		l.Body, l.BodyEncoding = &body, how
 	}
@@ -222,7 +252,7 @@ func bodyText(body []byte, contentType string) (text, encoding string) {
 }
 
 func handleDeleteEntry(app *App, w http.ResponseWriter, r *http.Request) error {
-	key, err := entryKey(app, r)
+	keys, err := entryKeys(app, r)
 	if err != nil {
 		return err
 	}
@@ -230,9 +260,13 @@ func handleDeleteEntry(app *App, w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	selector, err := journal.Selector{Kind: journal.KindKey, Value: key}.Normalize(app.Prefix)
-	if err != nil {
-		return apiError(http.StatusBadRequest, err)
+	p := journal.Purge{By: "entry"}
+	for _, key := range keys {
+		selector, err := journal.Selector{Kind: journal.KindKey, Value: key}.Normalize(app.Prefix)
+		if err != nil {
+			return apiError(http.StatusBadRequest, err)
+		}
+		p.Selectors = append(p.Selectors, selector)
 	}
-	return app.appendPurge(w, r, journal.Purge{Selectors: []journal.Selector{selector}, By: "entry"}, wait)
+	return app.appendPurge(w, r, p, p.Selectors, wait)
 }

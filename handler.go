@@ -3,6 +3,7 @@ package rediscache
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"slices"
@@ -239,9 +240,15 @@ func (x *exchange) buildKey() Reason {
 		q.user = x.user
 	}
 	if p.Key != nil {
-		// An unbalanced brace is the only error, and the template is fixed.
-		identifier, err := x.repl.ReplaceFunc(p.Key.Template, escapeValue)
-		if err != nil {
+		replace := escapeValue
+		if p.Key.Exact {
+			replace = x.escapeExact
+		}
+		identifier, err := x.repl.ReplaceFunc(p.Key.Template, replace)
+		if err == errNoValue { //nolint:errorlint // it comes back as it was given
+			return ReasonNoIdentity
+		}
+		if err != nil { // an unbalanced brace, which validate has not let pass
 			return ReasonKeyTooLong
 		}
 		q.templated, q.exact, q.identifier = true, p.Key.Exact, identifier
@@ -266,6 +273,19 @@ func (x *exchange) buildKey() Reason {
 
 func escapeValue(_ string, value any) (any, error) {
 	return escape(caddy.ToString(value)), nil
+}
+
+var errNoValue = errors.New("a placeholder of an exact key has no value")
+
+// escapeExact is escapeValue for keys that are nothing but their template: without
+// one of its values, requests would share a key that have nothing in common.
+func (x *exchange) escapeExact(name string, value any) (any, error) {
+	text := caddy.ToString(value)
+	if text == "" {
+		x.detail = name
+		return nil, errNoValue
+	}
+	return escape(text), nil
 }
 
 // keyRequest collects what the key is made of.

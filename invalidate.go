@@ -49,6 +49,32 @@ type EventRule struct {
 	Soft bool `json:"soft,omitempty"`
 }
 
+// validate also refuses placeholders that no event has a value for.
+func (r *EventRule) validate() error {
+	if err := r.Selectors.validate(); err != nil {
+		return err
+	}
+	known := caddy.NewReplacer()
+	for _, template := range r.Values {
+		_, err := known.ReplaceFunc(template, func(name string, _ any) (any, error) {
+			if field, ok := strings.CutPrefix(name, "event."); ok {
+				if slices.Contains(caddyEventFields, field) {
+					return nil, fmt.Errorf("{%s} is Caddy's own: write {event.data.%s}", name, field)
+				}
+				return "", nil
+			}
+			if _, ok := known.Get(name); !ok {
+				return nil, fmt.Errorf("{%s} has no value here: events have {event.<name>}", name)
+			}
+			return "", nil
+		})
+		if err != nil {
+			return fmt.Errorf("%s: %w", r.Selector, err)
+		}
+	}
+	return nil
+}
+
 // selectorKinds are the selectors by name.
 var selectorKinds = func() map[string]journal.Kind {
 	kinds := make(map[string]journal.Kind)
@@ -63,8 +89,10 @@ func (s *Selectors) validate() error {
 	switch {
 	case !known:
 		return fmt.Errorf("unknown selector %q", s.Selector)
-	case (kind == journal.KindAll) != (len(s.Values) == 0):
-		return fmt.Errorf("%s: %d values", s.Selector, len(s.Values))
+	case kind == journal.KindAll && len(s.Values) > 0:
+		return fmt.Errorf("%s takes no value", s.Selector)
+	case kind != journal.KindAll && len(s.Values) == 0:
+		return fmt.Errorf("%s needs a value", s.Selector)
 	case slices.Contains(s.Values, ""):
 		return fmt.Errorf("%s: an empty value", s.Selector)
 	}
@@ -247,22 +275,44 @@ func (x *exchange) forget(rec *store.Record) {
 	}
 }
 
-// eventPurges expands the rules for an event, hard and soft ones apart.
-func (a *App) eventPurges(event string, data map[string]any) []journal.Purge {
+// eventPurges expands the rules for an event, hard and soft ones apart. What the
+// rules read and the data lack is missing; a selector that needs it is left out.
+func (a *App) eventPurges(event string, data map[string]any) (purges []journal.Purge, missing []string) {
 	repl := eventReplacer(data)
-	var purges [2]journal.Purge
-	purges[1].Soft = true
+	both := [2]journal.Purge{1: {Soft: true}}
 	for _, rule := range a.On[event] {
 		kind := 0
 		if rule.Soft {
 			kind = 1
 		}
-		purges[kind].Selectors = append(purges[kind].Selectors, rule.expand(repl, a.secret)...)
+		complete := Selectors{Selector: rule.Selector}
+		for _, template := range rule.Values {
+			if lacks := lacking(repl, template); len(lacks) > 0 {
+				missing = append(missing, lacks...)
+				continue
+			}
+			complete.Values = append(complete.Values, template)
+		}
+		both[kind].Selectors = append(both[kind].Selectors, complete.expand(repl, a.secret)...)
 	}
-	for i := range purges {
-		purges[i].Selectors = valid(purges[i].Selectors, a.Prefix)
+	for i := range both {
+		both[i].Selectors = valid(both[i].Selectors, a.Prefix)
 	}
-	return slices.DeleteFunc(purges[:], func(p journal.Purge) bool { return len(p.Selectors) == 0 })
+	slices.Sort(missing)
+	return slices.DeleteFunc(both[:], func(p journal.Purge) bool { return len(p.Selectors) == 0 }), slices.Compact(missing)
+}
+
+// lacking names the data of the event that a template reads and that are not there.
+func lacking(repl *caddy.Replacer, template string) (names []string) {
+	_, _ = repl.ReplaceFunc(template, func(name string, value any) (any, error) {
+		if field, ok := strings.CutPrefix(name, "event."); ok {
+			if _, known := repl.Get(name); !known {
+				names = append(names, strings.TrimPrefix(field, "data."))
+			}
+		}
+		return value, nil
+	})
+	return names
 }
 
 // eventReplacer knows {event.data.X}, and {event.X} for names that Caddy does
@@ -311,7 +361,16 @@ func (n *node) expandEvent(event string, raw json.RawMessage) []journal.Purge {
 		n.logger().Warn("an event in the journal is skipped", zap.String("event", event), zap.Error(err))
 		return nil
 	}
-	return n.app.Load().eventPurges(event, data)
+	purges, missing := n.app.Load().eventPurges(event, data)
+	n.warnLacking(event, missing)
+	return purges
+}
+
+// warnLacking tells that an event did not purge all that its rules say.
+func (n *node) warnLacking(event string, missing []string) {
+	if len(missing) > 0 {
+		n.logger().Warn("an event lacks data that its rules read", zap.String("event", event), zap.Strings("missing", missing))
+	}
 }
 
 // eventHandler purges on the Caddy events for which there are rules. It is a type
@@ -320,7 +379,9 @@ type eventHandler struct{ app *App }
 
 // Handle purges.
 func (h eventHandler) Handle(_ context.Context, event caddy.Event) error {
-	for _, p := range h.app.eventPurges(event.Name(), event.Data) {
+	purges, missing := h.app.eventPurges(event.Name(), event.Data)
+	h.app.node.warnLacking(event.Name(), missing)
+	for _, p := range purges {
 		p.By = "event " + event.Name()
 		if err := h.app.node.journal.AppendAsync(p); err != nil {
 			h.app.logger.Error("an event could not purge", zap.String("event", event.Name()), zap.Error(err))

@@ -181,7 +181,7 @@ func TestEventRules(t *testing.T) {
 		want map[string]Outcome
 	}{
 		{`{"user":"one","id":2}`, map[string]Outcome{"/one": OutcomeMiss, "/2": OutcomeMiss, "/other": OutcomeHit, "/softone": OutcomeMiss}},
-		{`{"user":"*"}`, map[string]Outcome{"/one": OutcomeHit, "/2": OutcomeHit, "/softone": OutcomeHit}},
+		{`{"user":"*","id":"-"}`, map[string]Outcome{"/one": OutcomeHit, "/2": OutcomeHit, "/softone": OutcomeHit}},
 	} {
 		for path := range c.want {
 			s.get(path)
@@ -197,6 +197,13 @@ func TestEventRules(t *testing.T) {
 			}
 		}
 	}
+	// Nothing is purged when the data lack something, so that nobody takes it for done.
+	s.get("/one")
+	w := call(t, app, handleEvent, http.MethodPost, `{"event":"changed","data":{"user":"one"}}`)
+	if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), `["id"]`) {
+		t.Errorf("without id: %d %s", w.Code, w.Body)
+	}
+	expect(t, s.get("/one"), OutcomeHit, "")
 	if w := call(t, app, handleEvent, http.MethodPost, `{"event":"unknown"}`); w.Code != http.StatusNotFound {
 		t.Errorf("an event without rules: %d", w.Code)
 	}

@@ -110,7 +110,7 @@ func newNode(conn *connection, app *App) *node {
 		Client: n.log, Prefix: app.Prefix, Version: moduleVersion(), ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
 		MaxAge: maxLifetime, Replicated: n.replicated,
 		URLForms: n.urlForms, Expand: n.expandEvent,
-		Empty: n.emptyMemory, OnEntry: n.onEntry, OnMalformed: n.onMalformed, OnGap: n.onGap, OnReach: n.onReach,
+		Empty: n.emptyMemory, OnEntry: n.onEntry, OnMalformed: n.onMalformed, OnGap: n.onGap, OnReach: n.onReach, OnNode: n.onNode,
 	})
 	if app.Memory != memoryOff {
 		n.memory = store.NewMemory(app.Memory, n.check)
@@ -234,6 +234,18 @@ func (n *node) onReach(up bool, err error) {
 		n.store.Probe()
 	} else {
 		n.logger().Warn("the journal cannot be followed until redis answers again", zap.Error(err))
+	}
+}
+
+func (n *node) onNode(c journal.NodeChange) {
+	node := zap.String("node", c.ID)
+	switch c.State {
+	case "live":
+		n.logger().Info("another node is live", node, zap.String("version", c.Version))
+	case "lapsed":
+		n.logger().Warn("another node is silent: purges do not wait for it", node)
+	case "left":
+		n.logger().Info("another node has left", node)
 	}
 }
 

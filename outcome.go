@@ -37,7 +37,7 @@ const (
 	ReasonUpgrade                 // the request asks for another protocol
 	ReasonOverrideField           // the request carries a field by which an origin may change method or URL
 	ReasonMatcher                 // the option bypass matched
-	ReasonNoIdentity              // by_user gave no identity
+	ReasonNoIdentity              // by_user, or a placeholder of an exact key, has no value
 	ReasonKeyTooLong              // the identifier is larger than maxIdentifier
 	ReasonCredentials             // the response may not be shared and the request carried credentials
 	ReasonIdentityBelow           // an authentication handler below the cache gave the request an identity

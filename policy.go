@@ -306,10 +306,12 @@ func (m *MatcherRule) provision(ctx caddy.Context) error {
 	if len(m.MatcherSetsRaw) == 0 {
 		return nil
 	}
+	raw := m.MatcherSetsRaw
 	loaded, err := ctx.LoadModule(m, "MatcherSetsRaw")
 	if err != nil {
 		return err
 	}
+	m.MatcherSetsRaw = raw // explain shows it
 	return m.matchers.FromInterface(loaded)
 }
 
@@ -335,6 +337,13 @@ func (p *Policy) validate() error {
 	}
 	if p.ByUser != "" && !strings.Contains(p.ByUser, "{") {
 		return fmt.Errorf("by_user: %q has no placeholder, so that every user would be the same", p.ByUser)
+	}
+	for option, names := range map[string][]string{"vary_header": p.VaryHeader, "targets": p.Targets} {
+		for _, name := range names {
+			if !isToken(name) {
+				return fmt.Errorf("%s: %q is not the name of a field", option, name)
+			}
+		}
 	}
 	if p.Key != nil {
 		if err := p.Key.validate(); err != nil {

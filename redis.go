@@ -67,7 +67,7 @@ type RedisConfig struct {
 	// How long a write to Redis may take. Default: 50ms.
 	WriteTimeout caddy.Duration `json:"write_timeout,omitempty"`
 
-	// The most connections to keep. Default: ten per CPU.
+	// The most connections to keep, up to 10,000. Default: ten per CPU.
 	PoolSize int `json:"pool_size,omitempty"`
 }
 
@@ -102,6 +102,7 @@ type RedisTLS struct {
 const (
 	defaultDialTimeout = 500 * time.Millisecond
 	defaultIOTimeout   = 50 * time.Millisecond
+	maxPoolSize        = 10_000
 )
 
 // connection is a resolved RedisConfig.
@@ -313,8 +314,8 @@ func (c *RedisConfig) tune(opts *redis.Options) error {
 	if min(c.DialTimeout, c.ReadTimeout, c.WriteTimeout) < 0 {
 		return errors.New("a timeout is negative")
 	}
-	if c.PoolSize < 0 {
-		return fmt.Errorf("pool_size %d is negative", c.PoolSize)
+	if c.PoolSize < 0 || c.PoolSize > maxPoolSize {
+		return fmt.Errorf("pool_size %d is not between 1 and %d", c.PoolSize, maxPoolSize)
 	}
 	opts.DialTimeout = cmp.Or(time.Duration(c.DialTimeout), opts.DialTimeout, defaultDialTimeout)
 	opts.ReadTimeout = cmp.Or(time.Duration(c.ReadTimeout), opts.ReadTimeout, defaultIOTimeout)
@@ -351,8 +352,8 @@ func connectionOf(rawURL string) (*redis.Options, error) {
 		Password: os.Getenv("REDIS_PASSWORD"),
 	}
 	if port := os.Getenv("REDIS_PORT"); port != "" {
-		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-			return nil, fmt.Errorf("environment variable REDIS_PORT: %q is not a port", port)
+		if err := checkPort(port); err != nil {
+			return nil, fmt.Errorf("environment variable REDIS_PORT: %w", err)
 		}
 	}
 	if db := os.Getenv("REDIS_DB"); db != "" {
@@ -365,10 +366,20 @@ func connectionOf(rawURL string) (*redis.Options, error) {
 	return opts, nil
 }
 
+func checkPort(port string) error {
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("%q is not a port", port)
+	}
+	return nil
+}
+
 // parseRedisURL never shows the URL in an error: it may hold a password.
 func parseRedisURL(rawURL string) (*redis.Options, error) {
 	if !strings.Contains(rawURL, "://") {
 		host, port, err := net.SplitHostPort(rawURL)
+		if err == nil {
+			err = checkPort(port)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("the address of Redis is neither a URL nor host:port: %w", err)
 		}
@@ -382,6 +393,11 @@ func parseRedisURL(rawURL string) (*redis.Options, error) {
 			return nil, fmt.Errorf("the %s:// URL of Redis is malformed", scheme)
 		}
 		return nil, fmt.Errorf("%q is not a URL scheme of Redis: want redis, rediss or unix", scheme)
+	}
+	if _, port, err := net.SplitHostPort(opts.Addr); err == nil && opts.Network != "unix" {
+		if err := checkPort(port); err != nil {
+			return nil, fmt.Errorf("the URL of Redis: %w", err)
+		}
 	}
 	return opts, nil
 }

@@ -29,8 +29,14 @@ func expires(f *rfc9111.Freshness, header http.Header) time.Time {
 		retention := min(max(f.Lifetime, time.Minute), maxRetention)
 		end = latest(end, f.ResponseTime.Add(f.Lifetime-f.InitialAge+retention))
 	}
+	if limit := f.ResponseTime.Add(maxLifetime); end.After(limit) {
+		return limit
+	}
 	return end
 }
+
+// bound shortens a lifetime to the time for which purges are remembered.
+func bound(f *rfc9111.Freshness) { f.Lifetime = min(f.Lifetime, f.InitialAge+maxLifetime) }
 
 // mayServeOnError reports whether the stored response may stand in for an
 // upstream that fails, RFC 5861 section 4.
@@ -216,6 +222,7 @@ func (x *exchange) freshened(w *captureWriter, header http.Header) (rec *store.R
 	if !decision.Store {
 		return nil, true
 	}
+	bound(&decision.Freshness)
 	tags, ok := x.tags(header)
 	if !ok || !x.credentials.allowed(&decision.Freshness) ||
 		w.unwanted(old.Status, fresh) != ReasonNone || w.address(decision.Vary, fresh) != ReasonNone {

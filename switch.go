@@ -253,11 +253,19 @@ func (n *node) mergeSwitches() error {
 // switchRequest is the body of POST /redis_cache/enable and /disable: everything,
 // or one namespace.
 type switchRequest struct {
-	Namespace string `json:"namespace"`
-	All       *bool  `json:"all"`
-	Wait      string `json:"wait"` // for the other nodes; default 1s
-	By        string `json:"by"`   // for the listing
-	Reason    string `json:"reason"`
+	Namespace *string `json:"namespace"`
+	All       *bool   `json:"all"`
+	Wait      string  `json:"wait"` // for the other nodes; default 1s
+	By        string  `json:"by"`   // for the listing
+	Reason    string  `json:"reason"`
+}
+
+// isNamespace refuses what cannot be the name of a namespace.
+func isNamespace(name string) error {
+	if !namespaceFormat.MatchString(name) {
+		return fmt.Errorf("%q is no name of a namespace", name)
+	}
+	return nil
 }
 
 func handleEnable(app *App, w http.ResponseWriter, r *http.Request) error {
@@ -279,17 +287,17 @@ func (a *App) turnSwitch(w http.ResponseWriter, r *http.Request, enable bool) er
 	}
 	target := journal.Selector{Kind: journal.KindAll}
 	switch {
-	case request.All != nil && *request.All == (request.Namespace != ""):
+	case request.All != nil && *request.All == (request.Namespace != nil):
 		return apiError(http.StatusBadRequest, errors.New("want all, or one namespace"))
-	case request.Namespace != "":
-		if !namespaceFormat.MatchString(request.Namespace) {
-			return apiError(http.StatusBadRequest, fmt.Errorf("%q is no name of a namespace", request.Namespace))
+	case request.Namespace != nil:
+		target = journal.Selector{Kind: journal.KindNamespace, Value: *request.Namespace}
+		if err := isNamespace(target.Value); err != nil {
+			return apiError(http.StatusBadRequest, err)
 		}
-		target = journal.Selector{Kind: journal.KindNamespace, Value: request.Namespace}
 	}
 	if enable && !a.enabled {
 		return apiError(http.StatusBadRequest, errors.New("the configuration switches this node off, by the global option enabled or REDIS_CACHE_ENABLED"))
 	}
-	result, err := a.node.journal.Switch(r.Context(), enable, request.Namespace, request.By, request.Reason, wait)
+	result, err := a.node.journal.Switch(r.Context(), enable, target.Value, request.By, request.Reason, wait)
 	return answerPurge(w, &result, []journal.Selector{target}, err)
 }

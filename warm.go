@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
@@ -92,10 +94,10 @@ func handleWarm(app *App, w http.ResponseWriter, r *http.Request) error {
 		return apiError(http.StatusServiceUnavailable, fmt.Errorf("%d warm jobs are running already", maxWarmJobs))
 	}
 	if request.Wait {
-		job.run(r.Context(), request.Concurrency)
+		job.run(r.Context(), app.node, request.Concurrency)
 		return writeJSON(w, http.StatusOK, job.snapshot(true))
 	}
-	go job.run(app.ctx, request.Concurrency)
+	go job.run(app.ctx, app.node, request.Concurrency)
 	return writeJSON(w, http.StatusAccepted, job.snapshot(false))
 }
 
@@ -253,8 +255,8 @@ func isWarm(r *http.Request) bool {
 	return warming.Load() > 0 && r.Context().Value(warmMark{}) != nil
 }
 
-// run works through the job with a few requests at a time.
-func (j *warmJob) run(ctx context.Context, concurrency int) {
+// run works through the job with a few requests at a time, and tells of its end.
+func (j *warmJob) run(ctx context.Context, n *node, concurrency int) {
 	todo := make(chan warmTask)
 	var workers sync.WaitGroup
 	for range min(concurrency, len(j.tasks)) {
@@ -271,7 +273,10 @@ func (j *warmJob) run(ctx context.Context, concurrency int) {
 	workers.Wait()
 	j.mu.Lock()
 	j.progress.Running = false
+	end := j.progress
 	j.mu.Unlock()
+	n.logger().Info("cache_warmed", zap.String("id", end.ID), zap.Int("total", end.Total), zap.Int("failed", end.Failed))
+	n.emit("warm_finished", map[string]any{"id": end.ID, "total": end.Total, "failed": end.Failed})
 }
 
 func (j *warmJob) add(result warmResult) {

@@ -60,6 +60,8 @@ type Entry struct {
 	// Removed is how many stored responses were removed because of the entry: in
 	// a listing, once it is known.
 	Removed *int64
+	// Malformed says, in a listing, why nobody applied the entry.
+	Malformed error
 
 	epoch uint64
 	token string

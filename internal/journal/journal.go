@@ -74,6 +74,7 @@ type Options struct {
 	OnMalformed func(Malformed)          // at most one in ten seconds
 	OnGap       func(Gap)                // continuity could not be proved, older records are absent
 	OnReach     func(up bool, err error) // Redis answers, or does not; for each change
+	OnNode      func(NodeChange)         // another node is live, has lapsed or has left
 }
 
 func (o Options) withDefaults() Options {
@@ -109,6 +110,9 @@ func (o Options) withFuncs() Options {
 	}
 	if o.OnReach == nil {
 		o.OnReach = func(bool, error) {}
+	}
+	if o.OnNode == nil {
+		o.OnNode = func(NodeChange) {}
 	}
 	return o
 }

@@ -26,6 +26,8 @@ const (
 	stateJoining = "joining" // has not answered from its store yet
 	stateLive    = "live"
 	stateLeft    = "left" // will not answer from its store again
+	// stateLapsed is what others see: it has been silent for a lease.
+	stateLapsed = "lapsed"
 )
 
 // line is what a node publishes of itself.
@@ -66,6 +68,7 @@ type peer struct {
 	changed time.Time // when a read was received that first showed this counter
 	read    time.Time // when the last read was sent
 	present bool      // the last read showed it
+	told    string    // the state that changes has told last
 	raw     string    // as it stands in Redis
 }
 
@@ -83,8 +86,9 @@ type registry struct {
 
 	mu    sync.Mutex
 	peers map[string]*peer
-	since time.Time // reads have followed each other closely since then
-	last  time.Time // when the last read was sent
+	gone  []NodeChange // for changes: lapsed and removed at once
+	since time.Time    // reads have followed each other closely since then
+	last  time.Time    // when the last read was sent
 
 	current, next *registryRead
 	running       sync.WaitGroup // of run
@@ -170,6 +174,9 @@ func (r *registry) observe(sent, received time.Time, lines map[string]string) {
 	for id, p := range r.peers {
 		p.present, p.read = false, sent
 		if _, ok := lines[id]; !ok && p.lapsed(r.lease) {
+			if p.told == stateLive {
+				r.gone = append(r.gone, NodeChange{id, p.version, stateLapsed})
+			}
 			delete(r.peers, id)
 		}
 	}
@@ -247,10 +254,40 @@ func (r *registry) remains() map[string]string {
 type NodeInfo struct {
 	ID       string
 	Self     bool
-	State    string // live, joining or lapsed
+	State    string // live, joining, or lapsed: silent for a lease
 	Version  string
 	Position Position
 	Lag      time.Duration // by which its newest entry is older than the newest applied here
+}
+
+// NodeChange tells what has become of another node.
+type NodeChange struct {
+	ID, Version string
+	State       string // live, lapsed or left
+}
+
+// changes returns what has become of the peers since the last call. A node that
+// had lapsed or left before it was first seen has not changed.
+func (r *registry) changes() []NodeChange {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := r.gone
+	r.gone = nil
+	for id, p := range r.peers {
+		state := p.state
+		if state != stateLeft && p.lapsed(r.lease) {
+			state = stateLapsed
+		}
+		if state == p.told || state == stateJoining {
+			continue
+		}
+		if p.told != "" || state == stateLive {
+			list = append(list, NodeChange{id, p.version, state})
+		}
+		p.told = state
+	}
+	slices.SortFunc(list, func(a, b NodeChange) int { return cmp.Compare(a.ID, b.ID) })
+	return list
 }
 
 // hasOthers reports whether the last read showed a peer that has not left.
@@ -276,7 +313,7 @@ func (r *registry) nodes(own Position) []NodeInfo {
 		}
 		info := NodeInfo{ID: id, State: p.state, Version: p.version, Position: p.position}
 		if p.lapsed(r.lease) {
-			info.State = "lapsed"
+			info.State = stateLapsed
 		}
 		if p.position.ID.Ms < own.ID.Ms {
 			info.Lag = time.Duration(own.ID.Ms-p.position.ID.Ms) * time.Millisecond

@@ -54,7 +54,7 @@ func (j *Journal) AddRemoved(ctx context.Context, counts map[ID]int64) error {
 }
 
 func (j *Journal) addChunk(ctx context.Context, ids []ID, counts map[ID]int64) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, 10*callTimeout) // there is no hurry, and an answer that is lost counts twice
 	defer cancel()
 	var size *redis.IntCmd
 	_, err := j.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {

@@ -86,7 +86,8 @@ func (j *Journal) Entries(ctx context.Context, limit int) ([]Entry, error) {
 	entries := make([]Entry, 0, len(messages))
 	for _, message := range messages {
 		if id, err := ParseID(message.ID); err == nil {
-			e, _ := decode(id, message.Values, j.opts.Prefix)
+			e, err := decode(id, message.Values, j.opts.Prefix)
+			e.Malformed = err
 			entries = append(entries, e)
 		}
 	}

@@ -471,6 +471,9 @@ func (j *Journal) sendLine(ctx context.Context, state string, now time.Time) err
 	}
 	t.fullSent = now
 	j.registry.observe(now, time.Now(), lines.Val())
+	for _, c := range j.registry.changes() {
+		j.opts.OnNode(c)
+	}
 	return nil
 }
 

@@ -47,7 +47,7 @@ func (t TierName) String() string {
 // Options of a Tiered. A zero value means the default.
 type Options struct {
 	ReadTimeout   time.Duration // longest wait of a request for an answer of Redis; 50 ms
-	WriteTimeout  time.Duration // longest write; 1 s
+	WriteTimeout  time.Duration // longest write, and as long again as the size of bodies allows; 1 s
 	Failures      int           // in a row, after which Redis counts as down; 5
 	Recovery      time.Duration // longest time between pings while Redis is down; 30 s
 	ProbeInterval time.Duration // between the first of these pings; 1 s
@@ -358,6 +358,10 @@ func (t *Tiered) writeAgain(ctx context.Context, jobs []*job, err error) {
 	}
 }
 
+// writeRate is how many bytes a second a slow link, or a busy machine that
+// compresses them, should manage. No request waits for that.
+const writeRate = 4 << 20
+
 // errDown is the error of a write while Redis is left out.
 var errDown = errors.New("store: redis is down")
 
@@ -369,7 +373,11 @@ func (t *Tiered) writeRecords(ctx context.Context, records []*Record) error {
 	if !up {
 		return errDown
 	}
-	ctx, cancel := context.WithTimeout(ctx, t.opts.WriteTimeout)
+	size := 0
+	for _, rec := range records {
+		size += len(rec.Body)
+	}
+	ctx, cancel := context.WithTimeout(ctx, t.opts.WriteTimeout+time.Duration(size)*time.Second/writeRate)
 	defer cancel()
 	err := t.redis.Put(ctx, records...)
 	t.note(period, err, false)
