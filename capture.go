@@ -52,6 +52,7 @@ type captureWriter struct {
 	notModified http.Header // the 304 confirms the stored response
 	retry       bool        // the 304 speaks of another response
 	failed      bool        // a stale response stands in
+	abort       func()      // ends the fetch; nil where no response can stand in
 
 	head           bool        // an answer to HEAD, to be compared with the stored response
 	upstreamHeader http.Header // of that answer
@@ -137,7 +138,9 @@ func (c *captureWriter) passTrailers() {
 // first counts, as everywhere in Caddy.
 func (c *captureWriter) WriteHeader(status int) {
 	if status >= 100 && status < 200 && status != http.StatusSwitchingProtocols {
-		c.passInterim(status)
+		if c.status == 0 { // later ones are nobody's any more
+			c.passInterim(status)
+		}
 		return
 	}
 	if c.status != 0 {
@@ -213,6 +216,9 @@ func (c *captureWriter) withhold() bool {
 		}
 	case c.status >= http.StatusInternalServerError && c.x.mayServeOnError():
 		c.failed = true
+		if c.abort != nil {
+			time.AfterFunc(failureLimit, c.abort)
+		}
 	default:
 		return false
 	}
@@ -322,12 +328,21 @@ func (c *captureWriter) capture(p []byte, err error) {
 }
 
 // maxHeld is how much the bodies that a node keeps for slow clients take together:
-// 128 MiB, or a few of the largest that the route stores.
-func (c *captureWriter) maxHeld() int64 { return max(128<<20, 4*c.x.h.policy.maxBody()) }
+// 128 MiB, or a few of the largest that the route stores. A quarter more is kept for
+// small bodies, so that large ones on slow links do not end all caching.
+func (c *captureWriter) maxHeld(size int) int64 {
+	limit := max(128<<20, 4*c.x.h.policy.maxBody())
+	if size <= smallBody {
+		limit += limit / 4
+	}
+	return limit
+}
+
+const smallBody = 64 << 10
 
 // room takes memory for n more bytes of the copy, which release gives back.
 func (c *captureWriter) room(n int64) bool {
-	if n > 0 && !c.x.h.node.flights.Take(n, c.maxHeld()) {
+	if n > 0 && !c.x.h.node.flights.Take(n, c.maxHeld(int(c.taken+n))) {
 		return false
 	}
 	c.taken += max(n, 0)

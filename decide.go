@@ -73,7 +73,7 @@ func (c *captureWriter) unstorable(header http.Header) Reason {
 	if reason := x.neverStored(c.revalidating); reason != ReasonNone {
 		return reason
 	}
-	if x.asGet && !x.answersGet(c.status, header) {
+	if x.asGet && (x.overtaken || !x.answersGet(c.status, header)) {
 		return ReasonMethod
 	}
 	switch {
@@ -101,6 +101,9 @@ func (x *exchange) neverStored(revalidating bool) Reason {
 		return ReasonMethod
 	case len(x.reqHead["Range"]) > 0 && !revalidating:
 		return ReasonRange
+	case !revalidating && x.conditional():
+		// Whatever a handler behind makes its response of may have got the conditions, too.
+		return ReasonPrecondition
 	}
 	return ReasonNone
 }

@@ -39,8 +39,10 @@ const (
 	maxJoins = 2
 	// followLimit is how long a follower waits for a header.
 	followLimit = 10 * time.Second
-	// strayLimit is how long a fetch goes on for nobody but the store.
+	// strayLimit is how long a fetch goes on for nobody but the store, and
+	// strayWait how long one that has yet to bring a header.
 	strayLimit = time.Minute
+	strayWait  = 10 * time.Second
 	// statusClientGone is the status that Caddy notes for a client that has left.
 	statusClientGone = 499
 )
@@ -84,7 +86,8 @@ func (x *exchange) fetchFor(f *flight) error {
 		defer x.detach(f)()
 		defer func() { w.land(coalesce.Broken) }() // if it has not landed yet, the upstream panics
 	}
-	restore := x.addConditions(w, stored)
+	conditions, abort := x.addConditions(w, stored), x.abortable(w)
+	restore := func() { abort(); conditions() }
 	err := x.callNext(w, x.r)
 	if w.pump == nil {
 		restore()
@@ -92,7 +95,9 @@ func (x *exchange) fetchFor(f *flight) error {
 		defer restore() // until then whoever writes to the client may read the request
 	}
 	if w.retry {
-		// The 304 speaks of a response that is not the stored one.
+		// The 304 speaks of a response that is not the stored one. The next answer may be
+		// about the conditions of the client, and tells nothing of other requests then.
+		x.shares = x.shares && !x.conditional()
 		w = newCaptureWriter(x, nil)
 		w.flight = f
 		err = x.callNext(w, x.again(x.r.Context(), w, x.repl))
@@ -117,7 +122,12 @@ func (x *exchange) mayLead() bool {
 	if x.stored != nil && rfc9111.HasValidator(x.storedHeader()) {
 		return true // the conditions will be the cache's
 	}
-	return !slices.ContainsFunc(conditionFields, func(name string) bool { return len(x.reqHead[name]) > 0 })
+	return !x.conditional()
+}
+
+// conditional reports whether the client asks for less than the whole response.
+func (x *exchange) conditional() bool {
+	return slices.ContainsFunc(conditionFields, func(name string) bool { return len(x.reqHead[name]) > 0 })
 }
 
 // holds reports whether a key that could not be shared still cannot, as far as
@@ -310,14 +320,14 @@ func (x *exchange) detach(f *flight) (restore func()) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(client))
 	*x.r = *x.r.WithContext(ctx)
 	unwatch := context.AfterFunc(client, func() {
-		for {
-			timer := time.NewTimer(strayLimit)
+		for wait := strayWait; ; wait = strayLimit - strayWait {
+			timer := time.NewTimer(wait)
 			select {
 			case <-ctx.Done():
 				timer.Stop()
 				return
 			case <-timer.C:
-				if f.Followers() == 0 {
+				if f.Followers() == 0 && (wait != strayWait || !f.Shared()) {
 					cancel()
 					return
 				}
@@ -394,7 +404,7 @@ func (c *captureWriter) takeOff() {
 	rec.Fields = slices.Clip(rec.Fields)
 	x.identify(&rec)
 	size := c.declared
-	if size > 0 && !c.flight.Room(int(size), c.maxHeld()) {
+	if size > 0 && !c.flight.Room(int(size), c.maxHeld(int(size))) {
 		size = 0
 	}
 	c.flight.Share(&share{rec: &rec, names: c.varyNames, length: c.declared, outcome: OutcomeMiss}, size)
@@ -418,7 +428,7 @@ func (c *captureWriter) fly(p []byte) (int, error) {
 	switch {
 	case int64(c.flight.Len()+len(p)) > c.x.h.policy.maxBody():
 		c.drop(ReasonTooLarge)
-	case !c.flight.Room(len(p), c.maxHeld()):
+	case !c.flight.Room(len(p), c.maxHeld(c.flight.Len()+len(p))):
 		c.drop(ReasonOverload)
 	default:
 		c.flight.Write(p)

@@ -138,6 +138,7 @@ type exchange struct {
 	onlyIfCached bool                // RFC 9111 section 5.2.1.7
 	noStore      bool                // the request forbids to store, section 5.2.1.5
 	asGet        bool                // a POST whose response may answer GET
+	overtaken    bool                // its own purge covers its response, too
 
 	// See flight.go.
 	ended      uint64          // flights before the lookup
@@ -192,10 +193,12 @@ func (x *exchange) bypassReason() Reason {
 	switch {
 	case !x.h.app.enabled || x.h.node.switches.off(x.h.Namespace):
 		return ReasonDisabled
-	case cached && r.ContentLength != 0 && !isBodyMethod(r.Method):
-		return ReasonRequestBody
 	case len(r.Header["Upgrade"]) > 0:
 		return ReasonUpgrade
+	case cached && !isBodyMethod(r.Method) && hasContent(r):
+		return ReasonRequestBody
+	case dropsFields(r):
+		return ReasonOverrideField
 	}
 	for _, name := range overrideFields {
 		if len(r.Header[name]) > 0 {
@@ -212,6 +215,42 @@ func (x *exchange) bypassReason() Reason {
 		return ReasonMethod // last: a POST may answer GET, but for these reasons
 	}
 	return ReasonNone
+}
+
+// hasContent reports whether a request has content. A GET over HTTP/3 never states
+// that it has none, and one over HTTP/2 need not: only its end tells.
+func hasContent(r *http.Request) bool {
+	if r.ContentLength >= 0 || r.ProtoMajor < 2 {
+		return r.ContentLength != 0
+	}
+	var first [1]byte
+	n, err := io.ReadFull(r.Body, first[:])
+	if n == 0 && err == io.EOF { //nolint:errorlint // ReadFull returns it as it is
+		r.Body, r.ContentLength = http.NoBody, 0
+		return false
+	}
+	rest := r.Body
+	r.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(first[:n]), rest), rest}
+	return true
+}
+
+// dropsFields reports whether the client names fields in Connection, which proxies
+// then leave out, RFC 9110 section 7.6.1: the origin would not see what the key and
+// handlers in front have seen.
+func dropsFields(r *http.Request) bool {
+	for _, line := range r.Header["Connection"] {
+		for option := range strings.SplitSeq(line, ",") {
+			switch strings.ToLower(strings.TrimSpace(option)) {
+			case "", "close", "keep-alive", "te", "upgrade", "http2-settings", "proxy-connection", "trailer", "transfer-encoding":
+			default:
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // overrideFields make some origins read another method or URL than the request

@@ -200,8 +200,11 @@ func (x *exchange) invalidate(status int, header http.Header) {
 		return
 	}
 	p := journal.Purge{Selectors: selectors, By: by}
-	if x.asGet && x.answersGet(status, header) && x.invalidateBefore(p) {
-		return
+	if x.asGet && x.answersGet(status, header) {
+		x.overtaken = true // unless the response can be placed behind its purge
+		if x.invalidateBefore(p) {
+			return
+		}
 	}
 	if err := x.h.node.journal.AppendAsync(p); err != nil {
 		x.h.logger.Error("a request could not invalidate", zap.Error(err))
@@ -236,7 +239,7 @@ func (x *exchange) invalidateBefore(p journal.Purge) bool {
 		return false // this node, too, has yet to apply it
 	}
 	if unchanged && position.ID == result.ID && log.Stats().Applied == before+1 {
-		x.position = position
+		x.position, x.overtaken = position, false
 	}
 	return true
 }

@@ -182,6 +182,23 @@ func (q *keyRequest) appendHash(dst []byte) []byte {
 			}
 		}
 	}
+	for _, line := range q.header["Forwarded"] {
+		for pair := range strings.FieldsFuncSeq(line, func(c rune) bool { return c == ',' || c == ';' }) {
+			name, value, _ := strings.Cut(strings.TrimSpace(pair), "=")
+			switch strings.ToLower(name) {
+			case "host":
+				name = "X-Forwarded-Host"
+			case "proto":
+				name = "X-Forwarded-Proto"
+			default:
+				continue // for and by differ from client to client
+			}
+			if value = strings.Trim(value, `"`); !q.confirms(name, value) {
+				h.add(partForwarded, "Forwarded "+name)
+				h.add(partValue, value)
+			}
+		}
+	}
 	if q.method != "" {
 		body := sha256.Sum256(q.body)
 		h.addField("Content-Type", q.header)
@@ -196,13 +213,28 @@ func (q *keyRequest) appendHash(dst []byte) []byte {
 }
 
 // forwardedFields are read by origins in place of the request's own host and
-// scheme, whether or not Caddy trusts the client that sent them.
-var forwardedFields = []string{"X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Scheme"}
+// scheme, whether or not Caddy trusts the client that sent them. Forwarded is read
+// apart.
+var forwardedFields = []string{
+	"X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Scheme", "X-Forwarded-Port", "X-Forwarded-Prefix",
+	"X-Forwarded-Server", "X-Forwarded-Ssl", "Front-End-Https", "X-Host",
+}
 
 // confirms reports whether a forwarded field says what the request says itself.
 func (q *keyRequest) confirms(name, value string) bool {
-	if name == "X-Forwarded-Host" {
+	switch name {
+	case "X-Forwarded-Host", "X-Host", "X-Forwarded-Server":
 		return strings.EqualFold(value, q.host)
+	case "X-Forwarded-Port":
+		_, port, found := strings.Cut(q.host[strings.LastIndexByte(q.host, ']')+1:], ":")
+		if !found {
+			port = map[string]string{"http": "80", "https": "443"}[q.scheme]
+		}
+		return value == port
+	case "X-Forwarded-Prefix":
+		return value == "" || value == "/"
+	case "X-Forwarded-Ssl", "Front-End-Https":
+		return strings.EqualFold(value, map[string]string{"http": "off", "https": "on"}[q.scheme])
 	}
 	return strings.EqualFold(value, q.scheme)
 }
@@ -318,10 +350,23 @@ func paramName(pair string) string {
 	return name
 }
 
+// folded is what some origins make of the name of a parameter: PHP reads user.id and
+// user_id[] as user_id, ASP.NET does not tell upper case from lower.
+func folded(name string) string {
+	name = strings.TrimLeft(name, " ")
+	if i := strings.IndexAny(name, "[\x00"); i > 0 {
+		name = name[:i]
+	}
+	return strings.ToLower(foldedChars.Replace(name))
+}
+
+var foldedChars = strings.NewReplacer(".", "_", " ", "_")
+
 func (v *VaryQuery) keeps(name string) bool {
 	switch v.Mode {
 	case queryOnly:
-		return slices.Contains(v.Names, name)
+		name = folded(name)
+		return slices.ContainsFunc(v.Names, func(kept string) bool { return folded(kept) == name })
 	case queryExcept:
 		return !slices.ContainsFunc(v.Names, func(pattern string) bool {
 			if pattern == queryTracking {

@@ -87,6 +87,14 @@ func TestKeysDiffer(t *testing.T) {
 		"two cookies":        func(q *keyRequest) { q.varyCookie, q.header = []string{"a", "b"}, http.Header{"Cookie": {"a=x; a=b"}} },
 		"forwarded host":     func(q *keyRequest) { q.header = http.Header{"X-Forwarded-Host": {"evil.example"}} },
 		"forwarded proto":    func(q *keyRequest) { q.header = http.Header{"X-Forwarded-Proto": {"https"}} },
+		"forwarded port":     func(q *keyRequest) { q.header = http.Header{"X-Forwarded-Port": {"666"}} },
+		"forwarded prefix":   func(q *keyRequest) { q.header = http.Header{"X-Forwarded-Prefix": {"/evil"}} },
+		"forwarded server":   func(q *keyRequest) { q.header = http.Header{"X-Forwarded-Server": {"evil.example"}} },
+		"forwarded TLS":      func(q *keyRequest) { q.header = http.Header{"X-Forwarded-Ssl": {"on"}} },
+		"front end TLS":      func(q *keyRequest) { q.header = http.Header{"Front-End-Https": {"on"}} },
+		"other host":         func(q *keyRequest) { q.header = http.Header{"X-Host": {"evil.example"}} },
+		"Forwarded host":     func(q *keyRequest) { q.header = http.Header{"Forwarded": {`for=1.2.3.4; Host="evil.example"`}} },
+		"Forwarded proto":    func(q *keyRequest) { q.header = http.Header{"Forwarded": {"for=1.2.3.4, for=5.6.7.8;proto=https"}} },
 		"forwarded scheme":   func(q *keyRequest) { q.header = http.Header{"X-Forwarded-Scheme": {"https"}} },
 		"user":               func(q *keyRequest) { q.user = userHash([]byte("secret"), "1") },
 		"other user":         func(q *keyRequest) { q.user = userHash([]byte("secret"), "2") },
@@ -104,6 +112,11 @@ func TestKeysDiffer(t *testing.T) {
 // Every row is a request that has the key of the plain one.
 func TestKeysAgree(t *testing.T) {
 	for name, change := range map[string]func(*keyRequest){
+		"Forwarded agrees": func(q *keyRequest) {
+			q.header = http.Header{"Forwarded": {`for=1.2.3.4;host="Example.com";proto=http`}}
+		},
+		"forwarded port agrees":  func(q *keyRequest) { q.header = http.Header{"X-Forwarded-Port": {"80"}} },
+		"forwarded TLS agrees":   func(q *keyRequest) { q.header = http.Header{"X-Forwarded-Ssl": {"off"}} },
 		"forwarded host agrees":  func(q *keyRequest) { q.header = http.Header{"X-Forwarded-Host": {"Example.com"}} },
 		"forwarded proto agrees": func(q *keyRequest) { q.header = http.Header{"X-Forwarded-Proto": {"http"}} },
 		"other header":           func(q *keyRequest) { q.header = http.Header{"Accept": {"text/html"}, "Cookie": {"a=b"}} },
@@ -139,6 +152,7 @@ func TestVaryQuery(t *testing.T) {
 		{&VaryQuery{Mode: queryAll}, "a=1&b=2&utm_id=3"},
 		{&VaryQuery{Mode: queryNone}, ""},
 		{&VaryQuery{Mode: queryOnly, Names: []string{"b"}}, "b=2"},
+		{&VaryQuery{Mode: queryOnly, Names: []string{"B"}}, "b=2"},
 		{&VaryQuery{Mode: queryExcept, Names: []string{queryTracking, "a*"}}, "b=2"},
 	} {
 		if got := strings.Join(c.rule.kept("b=2&utm_id=3&a=1"), "&"); got != c.want {

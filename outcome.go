@@ -83,10 +83,14 @@ func (r Reason) String() string {
 	return reasonNames[r]
 }
 
-// byRule reports whether the origin or the route says that responses like this
-// one are not to be stored, whoever asks.
-func (r Reason) byRule() bool {
-	return r == ReasonNoStoreRule || r == refused(rfc9111.RefusalNoStore) || r == refused(rfc9111.RefusalPrivate)
+// ofResponse reports whether the reason lies in the response and the rules of the
+// route, so that it holds whoever asks.
+func (r Reason) ofResponse() bool {
+	return r >= firstRefusal || slices.Contains(responseReasons, r)
+}
+
+var responseReasons = []Reason{
+	ReasonNoStoreRule, ReasonTypeMismatch, ReasonSetCookie, ReasonTooLarge, ReasonStreaming, ReasonTrailers, ReasonTagLimit,
 }
 
 // unshared reports whether the reason tells that other requests could not have

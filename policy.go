@@ -177,7 +177,9 @@ type TTLRule struct {
 type TTLStatus struct {
 	TTL
 
-	// Status codes; one digit stands for a class, such as 4 for every 4xx.
+	// Status codes; one digit stands for a class, such as 4 for every 4xx but those
+	// that are about one client or request: 400, 401, 407, 408, 411, 413, 417, 421,
+	// 425, 426, 429 and 431.
 	Status []int `json:"status"`
 }
 
@@ -507,6 +509,9 @@ func (p *Policy) requestTTL(r *http.Request) (*TTL, error) {
 func (p *Policy) statusTTL(status int, requestTTL *TTL) *TTL {
 	for _, rule := range p.TTLStatus {
 		for _, s := range rule.Status {
+			if s < 100 && slices.Contains(clientStatuses, status) {
+				continue
+			}
 			if caddyhttp.StatusCodeMatches(status, s) {
 				return &rule.TTL
 			}
@@ -516,6 +521,14 @@ func (p *Policy) statusTTL(status int, requestTTL *TTL) *TTL {
 		return requestTTL
 	}
 	return nil
+}
+
+// clientStatuses are about the client, its connection or this one request. A class
+// does not mean them.
+var clientStatuses = []int{
+	http.StatusBadRequest, http.StatusUnauthorized, http.StatusProxyAuthRequired, http.StatusRequestTimeout,
+	http.StatusLengthRequired, http.StatusRequestEntityTooLarge, http.StatusExpectationFailed, http.StatusMisdirectedRequest,
+	http.StatusTooEarly, http.StatusUpgradeRequired, http.StatusTooManyRequests, http.StatusRequestHeaderFieldsTooLarge,
 }
 
 // jittered takes a random share off a configured lifetime.

@@ -2,6 +2,7 @@ package rediscache
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"math/rand/v2"
 	"net/http"
@@ -44,6 +45,26 @@ func (x *exchange) mayServeOnError() bool {
 	return x.stored != nil && x.stored.Status < http.StatusInternalServerError && x.stored.Freshness.ServeOnError(x.now)
 }
 
+// failureLimit is how long the rest of a failure may take that a stored response
+// stands in for. The client waits for it: handlers cannot be told to return.
+const failureLimit = time.Second
+
+// abortable lets such a failure be ended. The result puts the request back.
+func (x *exchange) abortable(w *captureWriter) (restore func()) {
+	if x.stored == nil {
+		return func() {}
+	}
+	before := x.r.Context()
+	ctx, cancel := context.WithCancel(before)
+	*x.r = *x.r.WithContext(ctx)
+	w.abort = cancel
+	return func() {
+		w.abort = nil
+		cancel()
+		*x.r = *x.r.WithContext(before)
+	}
+}
+
 // finish does what is left when the upstream is through.
 func (x *exchange) finish(w *captureWriter, err error) error {
 	n := x.h.node
@@ -79,11 +100,17 @@ func (x *exchange) finish(w *captureWriter, err error) error {
 		if w.rec = nil; rec.Freshness.Fresh(x.now) {
 			n.misses.Remove(x.id)
 		}
-	case x.stored != nil && x.forward == ReasonExpired && w.status == http.StatusOK && cmp.Or(w.dropped, x.reason).byRule():
-		// The upstream no longer wants its answer to be stored.
+	case x.stored != nil && x.forward == ReasonExpired && replaces(w.status) && cmp.Or(w.dropped, x.reason).ofResponse():
 		x.forget(x.stored)
 	}
 	return x.close(w, err)
+}
+
+// replaces reports whether an answer with this status says what has become of what
+// was stored, RFC 9111 section 4.3.3. Other statuses may be about the client that
+// asked.
+func replaces(status int) bool {
+	return status == http.StatusOK || status == http.StatusNotFound || status == http.StatusGone
 }
 
 // yield lets others go on before the client is served, which may take its time.

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
 
@@ -22,9 +23,16 @@ const (
 	maxVariants   = 64 // of one URL
 )
 
+// proxyFields are set by proxies behind the cache, for each client or hop. A
+// response that varies on one of them varies on what the cache cannot see.
+var proxyFields = []string{"Forwarded", "Via", "X-Forwarded-For", "X-Real-Ip"}
+
 // address finds the key under which the response will be stored.
 func (c *captureWriter) address(vary []string, header http.Header) Reason {
 	x := c.x
+	if slices.ContainsFunc(vary, func(name string) bool { return slices.Contains(proxyFields, name) }) {
+		return refused(rfc9111.RefusalVaryAny)
+	}
 	names := c.selecting(vary, header)
 	if len(names) == 0 {
 		x.answered = x.key.Key

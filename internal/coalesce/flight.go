@@ -239,6 +239,13 @@ func (f *Flight[H]) End(how Ending) {
 // ErrTooSlow is returned to a follower that has waited long enough.
 var ErrTooSlow = errors.New("coalesce: the leader is too slow")
 
+// Shared reports whether the header has arrived.
+func (f *Flight[H]) Shared() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.header != nil
+}
+
 // Header waits for the header, or for the end of a flight without one: header is
 // nil then. The error is ErrTooSlow after limit, or that of ctx.
 func (f *Flight[H]) Header(ctx context.Context, limit time.Duration) (header *H, how Ending, err error) {

@@ -60,6 +60,32 @@ func TestLapse(t *testing.T) {
 	want("an overtaken read", true, []string{"a"}, nil, nil)
 }
 
+// What becomes of a peer is told once. One that had gone before it was first seen
+// is not news.
+func TestChanges(t *testing.T) {
+	r := newRegistry(nil)
+	start := time.Now()
+	want := func(s float64, lines map[string]string, changes ...NodeChange) {
+		t.Helper()
+		at := start.Add(time.Duration(s * float64(time.Second)))
+		r.observe(at, at, lines)
+		if got := r.changes(); !slices.Equal(got, changes) {
+			t.Errorf("after %v s: %v, want %v", s, got, changes)
+		}
+		if got := r.changes(); len(got) > 0 {
+			t.Errorf("after %v s once more: %v", s, got)
+		}
+	}
+	live := func(counter uint64) string { return lineOf(counter, 1, stateLive) }
+	want(0, map[string]string{"me": live(1), "a": live(1), "b": lineOf(1, 1, stateJoining), "c": lineOf(1, 1, stateLeft)}, NodeChange{"a", "v1", stateLive})
+	want(1, map[string]string{"a": live(2), "b": live(2)}, NodeChange{"b", "v1", stateLive})
+	want(4, map[string]string{"a": live(2), "b": lineOf(3, 1, stateLeft)}, NodeChange{"a", "v1", stateLapsed}, NodeChange{"b", "v1", stateLeft})
+	want(5, map[string]string{"a": live(3), "d": live(1)}, NodeChange{"a", "v1", stateLive}, NodeChange{"d", "v1", stateLive})
+	want(6, nil)
+	want(9, nil, NodeChange{"a", "v1", stateLapsed}, NodeChange{"d", "v1", stateLapsed})
+	want(13, nil)
+}
+
 func TestRemains(t *testing.T) {
 	r := newRegistry(nil)
 	start := time.Now()

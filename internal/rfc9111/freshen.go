@@ -13,18 +13,26 @@ import (
 //
 // It is more lenient than the section in two cases that are common and
 // harmless, as the 304 answers the stored validators: a 304 without any
-// validator matches, and so does a strong entity-tag whose weak form is
-// stored. Servers weaken the tag of a 200 when they compress it, but have
-// nothing to compress in a 304.
+// validator matches, and so does an entity-tag whose weak form, or one with the
+// content coding behind it, is stored. Servers change the tag of a 200 when they
+// compress it, but have nothing to compress in a 304.
 func Matches304(h, stored http.Header) bool {
 	tag, modified := trimmed(h, "Etag"), trimmed(h, "Last-Modified")
 	if ours := trimmed(stored, "Etag"); tag != "" && ours != "" {
-		return weaklyEqual(tag, ours)
+		return weaklyEqual(tag, ours) || coded(tag, ours, stored)
 	}
 	if modified != "" {
 		return modified == trimmed(stored, "Last-Modified")
 	}
 	return tag == ""
+}
+
+// coded reports whether the stored entity-tag is the other one with the coding of
+// the stored response, such as "v1-gzip".
+func coded(tag, ours string, stored http.Header) bool {
+	coding := trimmed(stored, "Content-Encoding")
+	plain, ok := strings.CutSuffix(ours, "-"+coding+`"`)
+	return ok && coding != "" && weaklyEqual(tag, plain+`"`)
 }
 
 // Freshen returns the stored header updated with the fields of a 304, or of a
@@ -51,7 +59,8 @@ func Freshen(stored, notModified http.Header) http.Header {
 			fresh[name] = slices.Clone(values)
 		}
 	}
-	if tag := trimmed(stored, "Etag"); strings.HasPrefix(tag, "W/") && weaklyEqual(tag, trimmed(fresh, "Etag")) {
+	tag, received := trimmed(stored, "Etag"), trimmed(fresh, "Etag")
+	if strings.HasPrefix(tag, "W/") && weaklyEqual(tag, received) || coded(received, tag, stored) {
 		fresh["Etag"] = []string{tag}
 	}
 	return fresh

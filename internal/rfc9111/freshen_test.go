@@ -24,6 +24,10 @@ func TestMatches304(t *testing.T) {
 		{"9111 4.3.4", "other weak tag", newHeader("ETag", `W/"b"`), newHeader("ETag", `W/"a"`), false},
 		{"9111 4.3.4", "weak of the strong one stored", newHeader("ETag", `W/"a"`), both, true},
 		{"9111 4.3.4", "strong of the weak one stored, lenient", newHeader("ETag", `"a"`), newHeader("ETag", `W/"a"`), true},
+		{"9111 4.3.4", "coded one stored, lenient", newHeader("ETag", `"a"`), newHeader("ETag", `"a-gzip"`, "Content-Encoding", "gzip"), true},
+		{"9111 4.3.4", "other coding stored", newHeader("ETag", `"a"`), newHeader("ETag", `"a-gzip"`, "Content-Encoding", "br"), false},
+		{"9111 4.3.4", "no coding stored", newHeader("ETag", `"a"`), newHeader("ETag", `"a-gzip"`), false},
+		{"9111 4.3.4", "another coded one stored", newHeader("ETag", `"b"`), newHeader("ETag", `"a-gzip"`, "Content-Encoding", "gzip"), false},
 		{"9111 4.3.4", "same date", newHeader("Last-Modified", sunday), both, true},
 		{"9111 4.3.4", "other date", newHeader("Last-Modified", sundayLater), both, false},
 		{"9111 4.3.4", "date, none stored", newHeader("Last-Modified", sunday), newHeader("ETag", `"a"`), false},
@@ -52,6 +56,12 @@ func TestFreshen(t *testing.T) {
 			newHeader("Content-Length", "5", "Content-Encoding", "gzip", "Content-Type", "text/html"),
 			newHeader("Content-Length", "0", "Content-Encoding", "br", "Content-Type", "text/plain", "Content-Range", "bytes 0-1/5", "Content-Language", "de"),
 			newHeader("Content-Length", "5", "Content-Encoding", "gzip", "Content-Type", "text/html", "Content-Language", "de"),
+		},
+		{
+			"9111 3.2", "keeps the entity-tag of the coded representation",
+			newHeader("Content-Encoding", "gzip", "ETag", `"a-gzip"`),
+			newHeader("ETag", `"a"`),
+			newHeader("Content-Encoding", "gzip", "ETag", `"a-gzip"`),
 		},
 		{
 			"9111 3.1", "not what must not be stored",
