@@ -159,6 +159,9 @@ func (l *linter) order(handler any, path []caddyhttp.MatcherSets, before []passe
 	name, known := authenticates(handler, id)
 	for _, p := range before {
 		related := relation(p.path, path)
+		if related != disjoint {
+			l.unkeyed(handler, path, p)
+		}
 		switch {
 		case related == disjoint:
 		case name != "" && !known:
