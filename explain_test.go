@@ -4,14 +4,22 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 )
 
-// TestAdvice has a sentence for every reason, those of the HTTP rules included.
+// TestAdvice has a sentence for every reason, those of the HTTP rules included, and
+// a line in README.
 func TestAdvice(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(readme), "## Reasons")
 	seen := make(map[string]Reason)
 	check := func(r Reason) {
 		text := adviceFor(r)
@@ -22,6 +30,9 @@ func TestAdvice(t *testing.T) {
 			t.Errorf("%q and %q have the same advice", r, other)
 		}
 		seen[text] = r
+		if name := r.String(); name != "" && !strings.Contains(table, "`"+name+"`") {
+			t.Errorf("README does not name %q", name)
+		}
 	}
 	for r := range numReasons {
 		check(r)

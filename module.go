@@ -21,8 +21,8 @@ func init() {
 // tier in front. It is a shared cache in the sense of RFC 9111.
 //
 // Its policy is that of its namespace, with the options that are set here in
-// their place; `bypass`, `no_store` and `ignore_cookies` are added to those of
-// the namespace.
+// their place; `no_store`, `ignore_cookies`, `tag` and `invalidate` are added to
+// those of the namespace.
 //
 // A request belongs to the first such handler that it reaches; further ones
 // pass it through untouched.
