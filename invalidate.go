@@ -361,11 +361,9 @@ func eventData(raw json.RawMessage) (map[string]any, error) {
 func (n *node) expandEvent(event string, raw json.RawMessage) []journal.Purge {
 	data, err := eventData(raw)
 	if err != nil {
-		n.logger().Warn("an event in the journal is skipped", zap.String("event", event), zap.Error(err))
-		return nil
+		return nil // reportEvent tells
 	}
-	purges, missing := n.app.Load().eventPurges(event, data)
-	n.warnLacking(event, missing)
+	purges, _ := n.app.Load().eventPurges(event, data)
 	return purges
 }
 
@@ -423,7 +421,13 @@ func (n *node) onEntry(e journal.Entry) {
 
 // reportEvent reports what an event purges on this node.
 func (n *node) reportEvent(e journal.Entry) {
-	purges := n.expandEvent(e.Event, e.Data)
+	data, err := eventData(e.Data)
+	if err != nil {
+		n.logger().Warn("an event in the journal is skipped", zap.String("event", e.Event), zap.Error(err))
+		return
+	}
+	purges, missing := n.app.Load().eventPurges(e.Event, data)
+	n.warnLacking(e.Event, missing)
 	if len(purges) > 0 {
 		n.countPurge(e.ID)
 	}
