@@ -44,7 +44,7 @@ func startBenchNodes(b *testing.B, count int, site string) *benchNodes {
 		benchAwait(b, "the node serves what it has stored, and knows the others", func() bool {
 			path := fmt.Sprintf("/probe/%d/%d", i, probes.Add(1))
 			key := conn.get(b, path).key()
-			return within(patience/50, func() bool { return client.Exists(b.Context(), key).Val() == 1 }) &&
+			return within(300*time.Millisecond, func() bool { return client.Exists(b.Context(), key).Val() == 1 }) &&
 				conn.get(b, path).outcome() == "HIT" && n.peers(b) == count
 		})
 	}

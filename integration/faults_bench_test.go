@@ -162,7 +162,7 @@ func (w *faultWorld) recovered(b *testing.B) {
 				return false
 			}
 			resp.Body.Close()
-			return within(patience/50, func() bool {
+			return within(300*time.Millisecond, func() bool {
 				return inside.Exists(b.Context(), resp.Header.Get("X-Cache-Key")).Val() == 1
 			})
 		}) {

@@ -17,7 +17,7 @@ import (
 
 // patience bounds every wait of the suite. It is long because a busy machine
 // must not fail a test; nothing waits that long when all is well.
-const patience = 15 * time.Second
+const patience = time.Minute
 
 // eventually polls until ok, which stands for every sleep a test might want.
 func eventually(t *testing.T, what string, ok func() bool) {

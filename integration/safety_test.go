@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/bcrypt"
 )
@@ -193,7 +194,7 @@ func (s *safety) together(t *testing.T, path string, page http.HandlerFunc, asks
 		ask(i + 1)
 	}
 	// Those that wait for the first one's answer do not arrive.
-	within(patience/75, func() bool { return int(arrived.Load()) == len(asks) })
+	within(200*time.Millisecond, func() bool { return int(arrived.Load()) == len(asks) })
 	hold.open()
 	done.Wait()
 	for i, err := range errs {

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -395,7 +396,7 @@ func (top *topology) migrate(t *testing.T, key string) {
 			source.do(t, "MIGRATE", "127.0.0.1", target.port(), k, 0, 5000, "REPLACE")
 		}
 	}
-	within(patience/20, func() bool { return false }) // requests find the slot between two servers
+	within(750*time.Millisecond, func() bool { return false }) // requests find the slot between two servers
 	for _, r := range []*redisServer{target, source, masters[(from+2)%clusterMasters]} {
 		r.do(t, "CLUSTER", "SETSLOT", slot, "NODE", target.clusterID(t))
 	}

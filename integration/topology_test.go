@@ -191,7 +191,7 @@ func startSentinel(t *testing.T) *topology {
 		addr := fmt.Sprintf("127.0.0.1:%d", port)
 		conf := filepath.Join(t.TempDir(), "sentinel.conf")
 		text := fmt.Sprintf("port %d\nbind 127.0.0.1\nrequirepass watch\nsentinel sentinel-pass watch\n"+
-			"sentinel monitor main 127.0.0.1 %s 2\nsentinel down-after-milliseconds main 500\nsentinel failover-timeout main 2000\n",
+			"sentinel monitor main 127.0.0.1 %s 2\nsentinel down-after-milliseconds main 2000\nsentinel failover-timeout main 2000\n",
 			port, master.port())
 		if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -237,7 +237,7 @@ func startCluster(t *testing.T) *topology {
 	for range 2 * clusterMasters {
 		buses = append(buses, freePort(t))
 		top.servers = append(top.servers, startRedis(t, append([]string{
-			"--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(buses[len(buses)-1]), "--cluster-node-timeout", "1000",
+			"--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(buses[len(buses)-1]), "--cluster-node-timeout", "3000",
 			"--cluster-allow-replica-migration", "no", "--repl-diskless-sync-delay", "0", "--dir", t.TempDir(),
 		}, user...)...))
 	}
@@ -288,7 +288,7 @@ func (top *topology) masterOf(t *testing.T, key string) *redisServer {
 	var master *redisServer
 	eventually(t, "somebody is master of "+key, func() bool {
 		for _, r := range top.servers {
-			ctx, cancel := context.WithTimeout(t.Context(), patience/30) // it may hang
+			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond) // it may hang
 			err := r.client.Do(ctx, "PERSIST", key).Err()
 			cancel()
 			if err == nil { // a replica, and a master of other slots, refuses
