@@ -31,10 +31,10 @@ func freshnessConversations() []conversation {
 			> GET => MISS | Age: 50
 			> GET => HIT  | Age: 50..65 | X-Cache-TTL-Remaining: 35..50`},
 		{rule: "§4.2.3 resident time", script: `
-			< 200 | Cache-Control: max-age=100 | Age: 95
+			< 200 | Cache-Control: max-age=100 | Age: 90
 			> GET => MISS
 			> GET => HIT | = 1
-			~ GET => HIT | = 1 | Age: 96..99
+			~ GET => HIT | = 1 | Age: 91..99
 			~ GET => MISS`},
 		unstored("§4.2 as old as its lifetime", "200 | Cache-Control: max-age=100 | Age: 100"),
 		unstored("§1.2.2 Age above int64", "200 | Cache-Control: max-age=100 | Age: 92233720368547758080"),
