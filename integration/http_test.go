@@ -125,7 +125,6 @@ func TestBodies(t *testing.T) {
 
 	rds := startRedis(t)
 	node := startCaddy(t, layout{redis: rds, origin: web, site: `redis_cache`})
-	keys := make(map[string]string)
 	check := func(t *testing.T, r reply, path string) {
 		t.Helper()
 		if body := bodies[path]; sha256.Sum256([]byte(r.body)) != sha256.Sum256(body) {
@@ -143,14 +142,13 @@ func TestBodies(t *testing.T) {
 				return hit.outcome() == "HIT"
 			})
 			check(t, hit, path)
-			keys[path] = hit.key()
 			if hit.status != miss.status || hit.header.Get("Content-Type") != miss.header.Get("Content-Type") {
 				t.Errorf("hit %d %q, miss %d %q", hit.status, hit.header.Get("Content-Type"), miss.status, miss.header.Get("Content-Type"))
 			}
 		})
 	}
-	for _, key := range keys {
-		rds.await(t, key)
+	for path := range bodies {
+		node.keep(t, path)
 	}
 	node.restart(t)
 	for path := range bodies {

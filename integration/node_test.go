@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,7 +27,7 @@ type layout struct {
 	plain   bool         // leave the cache out altogether
 	more    string       // further site blocks
 	environ []string     // added to the process's environment
-	hasty   bool         // Redis has the default time to answer, or else time enough for a busy machine
+	hasty   bool         // Redis is given up soon, and else has time enough for any machine
 }
 
 // caddyfile writes the layout down for the given ports.
@@ -39,10 +40,11 @@ func (l layout) caddyfile(site, admin string) string {
 		case l.connect != "":
 			where = l.connect
 		case l.redis != nil:
-			where = l.redis.url()
-			if !l.hasty {
-				where += " {\n\tdial_timeout 5s\n\tread_timeout 5s\n\twrite_timeout 5s\n\t}"
+			timeout := "5s"
+			if l.hasty {
+				timeout = "500ms"
 			}
+			where = fmt.Sprintf("%s {\n\tdial_timeout %[2]s\n\tread_timeout %[2]s\n\twrite_timeout %[2]s\n\t}", l.redis.url(), timeout)
 		}
 		fmt.Fprintf(&b, "\tredis_cache {\n\tredis %s\n%s\n\t}\n", where, l.cache)
 	}
@@ -157,6 +159,23 @@ func (n *node) attached(t *testing.T) {
 	})
 }
 
+// keep stores a path in memory and in Redis. A write that a busy machine takes too long for is
+// dropped, and what memory alone has would never be written again.
+func (n *node) keep(t *testing.T, path string) {
+	t.Helper()
+	eventually(t, "Redis has "+path, func() bool {
+		hit := n.get(t, path)
+		if hit.outcome() != "HIT" {
+			return false
+		}
+		kept := within(patience/6, func() bool { return n.layout.redis.has(t, hit.key()) })
+		if !kept {
+			n.api(t, http.MethodDelete, "/redis_cache/entry?key="+url.QueryEscape(hit.key()), "")
+		}
+		return kept
+	})
+}
+
 // reload loads a layout into the running process and returns the admin API's answer.
 // When that is 200, the new configuration alone answers.
 func (n *node) reload(t *testing.T, l layout) reply {
@@ -201,7 +220,7 @@ func (n *node) load(t *testing.T, l layout) reply {
 func (n *node) api(t *testing.T, method, path, body string, fields ...string) (r reply) {
 	t.Helper()
 	// A reload changes the socket of the admin API, too, see try.
-	repeatable := n.reloaded.Load() && (method == http.MethodGet || path == "/load")
+	repeatable := n.reloaded.Load() && (method == http.MethodGet || path == "/load" || path == "/redis_cache/purge")
 	var err error
 	within(patience, func() bool {
 		r, err = n.callAPI(t, method, path, body, fields...)
