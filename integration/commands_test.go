@@ -53,7 +53,7 @@ var volatile = []struct {
 	{regexp.MustCompile(`\b\d{13}-\d+`), "ID"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d`), "TIME"},
 	{regexp.MustCompile(`\b\d\d:\d\d:\d\d\.\d{3}`), "TIME"},
-	{regexp.MustCompile(`version  7\.[\d.]+`), "version  7"},
+	{regexp.MustCompile(`version +7\.[\d.]+`), "version  7"},
 	{regexp.MustCompile(`[\d.]+[KM] used`), "SIZE used"},
 	{regexp.MustCompile(`\d+ keys looked at`), "N keys looked at"},
 	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "SITE"},
