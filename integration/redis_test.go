@@ -110,7 +110,7 @@ func (r *redisServer) await(t *testing.T, key string) {
 	eventually(t, "Redis has "+strconv.Quote(key), func() bool { return r.has(t, key) })
 }
 
-// ttl returns the time until Redis drops the key, negative when it never does.
+// ttl returns the time until Redis drops the key: -1 when it never does, -2 when it has.
 func (r *redisServer) ttl(t *testing.T, key string) time.Duration {
 	t.Helper()
 	d, err := r.client.PTTL(t.Context(), key).Result()

@@ -34,7 +34,7 @@ func TestReload(t *testing.T) {
 		changed.cache = strings.ReplaceAll(guide, "ttl 5m", "ttl 10m")
 		reload(t, changed, http.StatusOK)
 		node.want(t, "HIT", "/api/v1/pickups/1")
-		between(t, "lifetime", node.want(t, "MISS", "/api/v1/pickups/2").ttl(), 599, 600)
+		between(t, "lifetime", node.want(t, "MISS", "/api/v1/pickups/2").ttl(), 590, 600)
 	})
 	t.Run("a new route", func(t *testing.T) {
 		changed := l
