@@ -223,8 +223,25 @@ func TestProtocols(t *testing.T) {
 			})
 		}
 	}
+	web.with("/kept", "Cache-Control: max-age=600")
 	for _, protocol := range slices.Sorted(maps.Keys(clients[0])) {
 		t.Run(protocol, func(t *testing.T) {
+			for _, outcome := range []string{"MISS", "HIT"} {
+				req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "/kept?"+protocol, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				req.Host = siteHost
+				resp, err := clients[1][protocol](req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, _ = io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+				if got := resp.Header.Get("X-Cache"); got != outcome {
+					t.Errorf("%s, want %s (Cache-Status %q)", got, outcome, resp.Header.Get("Cache-Status"))
+				}
+			}
 			for _, tt := range talks {
 				if tt.on == "" || slices.Contains(strings.Fields(tt.on), protocol) {
 					t.Run(tt.name, func(t *testing.T) { tt.compare(t, protocol, clients[0][protocol], clients[1][protocol]) })
