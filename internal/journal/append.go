@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,9 +70,8 @@ func (j *Journal) Switch(ctx context.Context, enable bool, namespace, by, reason
 
 func (j *Journal) appendAndWait(ctx context.Context, items []*item, wait time.Duration) (r Result, err error) {
 	start := time.Now()
-	last := items[len(items)-1]
-	seen := j.sights.expect(last.token)
-	defer j.sights.forget(last.token)
+	seen := j.sights.expect(items)
+	defer j.sights.forget(items)
 	var conn *redis.Conn
 	if j.opts.Replicated {
 		if conn, r.ID, err = j.appendToMaster(ctx, items); conn != nil {
@@ -90,8 +90,11 @@ func (j *Journal) appendAndWait(ctx context.Context, items []*item, wait time.Du
 	if conn != nil {
 		replication.Go(func() { r.Replicated = replicated(ctx, conn, wait) })
 	}
-	c := j.confirm(ctx, r.ID, seen)
+	c, err := j.confirm(ctx, r.ID, seen)
 	replication.Wait()
+	if err != nil {
+		return Result{}, fmt.Errorf("%w: %w", ErrNotRecorded, err)
+	}
 	r.Confirmed, r.Pending, r.Lapsed = c.confirmed, c.pending, c.lapsed
 	r.Duration = time.Since(start)
 	return r, nil
@@ -217,14 +220,17 @@ const (
 
 // confirm returns who has applied an entry: first this node, which learns in
 // which epoch the entry lies, then those whom the registry shows after the entry
-// was appended.
-func (j *Journal) confirm(ctx context.Context, id ID, seen *sight) tally {
+// was appended. The error is that the nodes have skipped it.
+func (j *Journal) confirm(ctx context.Context, id ID, seen *sight) (tally, error) {
 	self := []string{j.opts.NodeID}
 	select {
 	case <-seen.done:
 	case <-ctx.Done():
 		t := j.registry.tally(Position{ID: maxID})
-		return tally{pending: append(self, t.pending...), lapsed: t.lapsed}
+		return tally{pending: append(self, t.pending...), lapsed: t.lapsed}, nil
+	}
+	if seen.err != nil {
+		return tally{}, seen.err
 	}
 	at := Position{Epoch: seen.epoch, ID: id}
 	for poll := firstPoll; ; poll = min(2*poll, lastPoll) {
@@ -233,14 +239,14 @@ func (j *Journal) confirm(ctx context.Context, id ID, seen *sight) tally {
 		if err == nil && !t.young && j.Position().Epoch == at.Epoch {
 			t.confirmed = append(self, t.confirmed...)
 			if len(t.pending) == 0 {
-				return t
+				return t, nil
 			}
 		} else {
 			// This node cannot tell yet who must confirm.
 			t.pending = append(self, t.pending...)
 		}
 		if pause(ctx, poll); ctx.Err() != nil {
-			return t
+			return t, nil
 		}
 	}
 }
@@ -252,33 +258,44 @@ type sights struct {
 	waiting map[string]*sight // by token
 }
 
-// sight is closed when an entry has been applied. epoch is set before.
+// sight is closed when all entries of a purge have been read: any of them may be
+// lost alone. What follows done is set before, under mu.
 type sight struct {
 	done  chan struct{}
+	left  int
 	epoch uint64
+	err   error // an entry was skipped
 }
 
-func (s *sights) expect(token string) *sight {
+func (s *sights) expect(items []*item) *sight {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	w := &sight{done: make(chan struct{})}
-	s.waiting[token] = w
+	w := &sight{done: make(chan struct{}), left: len(items)}
+	for _, it := range items {
+		s.waiting[it.token] = w
+	}
 	return w
 }
 
-func (s *sights) forget(token string) {
+func (s *sights) forget(items []*item) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.waiting, token)
+	for _, it := range items {
+		delete(s.waiting, it.token)
+	}
 }
 
-// see tells that an entry has been applied. It may be seen again in a replay.
-func (s *sights) see(token string, at Position) {
+// see tells that an entry has been read. It may be seen again in a replay.
+func (s *sights) see(e ownEntry, at Position) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if w := s.waiting[token]; w != nil {
-		w.epoch = at.Epoch
+	w := s.waiting[e.token]
+	if w == nil {
+		return
+	}
+	delete(s.waiting, e.token)
+	w.epoch, w.err = at.Epoch, cmp.Or(w.err, e.err)
+	if w.left--; w.left == 0 {
 		close(w.done)
-		delete(s.waiting, token)
 	}
 }

@@ -78,14 +78,17 @@ var (
 // fields are the fields of an entry, names and values in turn.
 type fields []any
 
-// encoded is an entry of a purge, and what it covers.
-type encoded struct {
-	fields    fields
-	selectors []Selector
+// values are the fields as Redis returns them.
+func (f fields) values() map[string]any {
+	values := make(map[string]any, len(f)/2)
+	for i := 0; i < len(f); i += 2 {
+		values[text(f[i])] = f[i+1]
+	}
+	return values
 }
 
 // encode returns the entries of a purge: one, unless its selectors are too many.
-func (p *Purge) encode(prefix string) ([]encoded, error) {
+func (p *Purge) encode(prefix string) ([]fields, error) {
 	selectors, err := normalizeAll(p.Selectors, prefix)
 	if err != nil {
 		return nil, err
@@ -97,11 +100,11 @@ func (p *Purge) encode(prefix string) ([]encoded, error) {
 	for i, s := range selectors {
 		selectors[i] = s.compact()
 	}
-	var entries []encoded
+	var entries []fields
 	for len(selectors) > 0 {
 		n, field, value := encodeSelectors(selectors)
 		entry := fields{fieldOp, string(op), field, value}
-		entries = append(entries, encoded{entry.note(p.By, p.Reason), selectors[:n]})
+		entries = append(entries, entry.note(p.By, p.Reason))
 		selectors = selectors[n:]
 	}
 	return entries, nil
@@ -162,7 +165,7 @@ func clip(s string) string {
 
 // decode reads an entry as Redis returned it. Anybody may have written it.
 func decode(id ID, values map[string]any, prefix string) (Entry, error) {
-	e := Entry{ID: id}
+	e := Entry{ID: id, token: text(values[fieldToken])}
 	size := 0
 	for name, value := range values {
 		size += len(name) + len(text(value))
@@ -171,7 +174,7 @@ func decode(id ID, values map[string]any, prefix string) (Entry, error) {
 		return e, errTooLarge
 	}
 	get := func(name string) string { return text(values[name]) }
-	e.By, e.Reason, e.token = clip(get(fieldBy)), clip(get(fieldReason)), get(fieldToken)
+	e.By, e.Reason = clip(get(fieldBy)), clip(get(fieldReason))
 	var err error
 	switch op := Op(get(fieldOp)); op {
 	case OpPurge, OpSoftPurge:

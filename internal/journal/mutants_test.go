@@ -264,9 +264,8 @@ func (n *cacheNode) confirmedBy(t *testing.T, p Purge, peers []string) bool {
 		t.Error(err)
 		return false
 	}
-	token := items[len(items)-1].token
-	seen := n.sights.expect(token)
-	defer n.sights.forget(token)
+	seen := n.sights.expect(items)
+	defer n.sights.forget(items)
 	id, err := n.appendOn(t.Context(), n.client, items, false)
 	if err != nil {
 		t.Error(err)

@@ -108,16 +108,16 @@ func (q *queue) publish(j *Journal) {
 }
 
 // remove drops the items that were read back.
-func (q *queue) remove(j *Journal, tokens []string) {
-	if len(tokens) == 0 {
+func (q *queue) remove(j *Journal, own []ownEntry) {
+	if len(own) == 0 {
 		return
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	before := len(q.items)
-	read := make(map[string]struct{}, len(tokens))
-	for _, token := range tokens {
-		read[token] = struct{}{}
+	read := make(map[string]struct{}, len(own))
+	for _, e := range own {
+		read[e.token] = struct{}{}
 	}
 	q.items = slices.DeleteFunc(q.items, func(it *item) bool {
 		_, done := read[it.token]
@@ -179,7 +179,8 @@ func (q *queue) size() int {
 	return len(q.items)
 }
 
-// newItems returns the entries of a purge.
+// newItems returns the entries of a purge. Each covers what those who read it
+// will understand, and no reader skips it.
 func (j *Journal) newItems(p Purge) ([]*item, error) {
 	entries, err := p.encode(j.opts.Prefix)
 	if err != nil {
@@ -188,7 +189,13 @@ func (j *Journal) newItems(p Purge) ([]*item, error) {
 	items := make([]*item, len(entries))
 	for i, e := range entries {
 		token := j.token()
-		items[i] = &item{fields: append(e.fields, fieldToken, token), selectors: e.selectors, soft: p.Soft, token: token}
+		it := &item{fields: append(e, fieldToken, token), soft: p.Soft, token: token}
+		read, err := decode(ID{}, it.fields.values(), j.opts.Prefix)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+		}
+		it.selectors = read.Selectors
+		items[i] = it
 	}
 	return items, nil
 }
@@ -219,9 +226,8 @@ func (j *Journal) AppendAsync(p Purge) error {
 	for _, it := range items {
 		it.state = itemInFlight
 	}
-	last := items[len(items)-1].token
-	seen := j.sights.expect(last)
-	defer j.sights.forget(last)
+	seen := j.sights.expect(items)
+	defer j.sights.forget(items)
 	resets := j.queue.add(j, items)
 	ctx, cancel := context.WithTimeout(context.Background(), j.opts.WriteTimeout)
 	defer cancel()
@@ -230,6 +236,7 @@ func (j *Journal) AppendAsync(p Purge) error {
 	if err == nil {
 		select {
 		case <-seen.done:
+			return seen.err
 		case <-ctx.Done():
 		}
 	}

@@ -2,7 +2,9 @@ package journal
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -115,5 +117,73 @@ func TestCloseAppendsTheQueue(t *testing.T) {
 	a.Close(context.Background())
 	if n := s.do("xlen", "cache::journal").(int64); n == 0 {
 		t.Error("the purge is lost")
+	}
+}
+
+// A client that makes its URL long must not escape the purge of it, nor keep this
+// node from storing it again.
+func TestLongURLIsPurgedEverywhere(t *testing.T) {
+	s := newServer(t)
+	a, b := startNode(t, s.Client(), named("a")), startNode(t, s.Client(), named("b"))
+	old := a.subject()
+	old.URL = "https://example.com/" + strings.Repeat("%D0%B0", 300)
+	if err := a.AppendAsync(Purge{Selectors: []Selector{{KindTag, "other"}, {KindURL, old.URL}}}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "b knows", func() bool { return b.verdict(old) == Covered })
+	eventually(t, "the queue is empty", func() bool { return a.Stats().Queue == 0 })
+	fresh := subjectAt(a.Position())
+	fresh.URL = old.URL
+	a.wantVerdict(t, fresh, Valid)
+}
+
+// An own entry that every node skips is not waited for.
+func TestOwnEntryThatIsSkipped(t *testing.T) {
+	s := newServer(t)
+	a := startNode(t, s.Client(), named("a"))
+	a.settled(t)
+	skipped := func() *item {
+		token := a.token()
+		return &item{fields: fields{fieldOp, "nonsense", fieldToken, token}, selectors: []Selector{all}, token: token}
+	}
+	good, err := a.newItems(Purge{Selectors: []Selector{{KindTag, "pickup-7"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := a.appendAndWait(t.Context(), append([]*item{skipped()}, good...), time.Second)
+	if !errors.Is(err, ErrNotRecorded) {
+		t.Errorf("%+v, %v: want it to be known that a part was skipped", r, err)
+	}
+	a.queue.add(a.Journal, []*item{skipped()})
+	eventually(t, "it is forgotten", func() bool { return a.Stats().Queue == 0 })
+	a.wantVerdict(t, a.subject(), Valid)
+}
+
+// A purge of several entries is final when each of them is.
+func TestEveryEntryIsWaitedFor(t *testing.T) {
+	s := newServer(t)
+	a := startNode(t, s.Client(), named("a"))
+	a.settled(t)
+	items := make([]*item, 0, 2)
+	for _, tag := range []string{"x", "y"} {
+		more, err := a.newItems(Purge{Selectors: []Selector{{KindTag, tag}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		items = append(items, more...)
+	}
+	seen := a.sights.expect(items)
+	if _, err := a.appendOn(t.Context(), a.client, items[1:], false); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the last one is read", func() bool {
+		a.sights.mu.Lock()
+		defer a.sights.mu.Unlock()
+		return seen.left == 1
+	})
+	select {
+	case <-seen.done:
+		t.Error("the first entry is lost, and nobody noticed")
+	default:
 	}
 }

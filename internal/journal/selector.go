@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"unicode/utf8"
 )
 
 // Kind says what a selector compares.
@@ -155,7 +156,8 @@ func bodyOf(selectors []Selector) *Body {
 }
 
 // Normalize checks a selector and brings it into the form in which records hold
-// what it is compared with. The identity of KindUser must be hashed already.
+// what it is compared with. That form is its own: readers of an entry normalize
+// again. The identity of KindUser must be hashed already.
 func (s Selector) Normalize(prefix string) (Selector, error) {
 	if int(s.Kind) >= numKinds {
 		return s, fmt.Errorf("unknown selector %s", s.Kind)
@@ -169,7 +171,9 @@ func (s Selector) Normalize(prefix string) (Selector, error) {
 	var err error
 	switch s.Kind {
 	case KindKey, KindPattern:
-		s.Value = strings.TrimPrefix(s.Value, prefix+":")
+		for strings.HasPrefix(s.Value, prefix+":") {
+			s.Value = s.Value[len(prefix)+1:]
+		}
 	case KindURL:
 		s.Value, err = normalURL(s.Value)
 	case KindPrefix:
@@ -205,12 +209,8 @@ func normalURLPrefix(raw string) (string, error) {
 	if scheme = strings.ToLower(scheme); !ok || (scheme != "http" && scheme != "https") {
 		return "", fmt.Errorf("prefix %q does not begin with http:// or https://", beforeQuery(raw))
 	}
-	if !strings.Contains(rest, "/") {
-		authority := strings.ToLower(rest[strings.LastIndexByte(rest, '@')+1:])
-		if host, port := splitPort(authority); port == defaultPort(scheme) {
-			authority = host
-		}
-		return scheme + "://" + authority, nil
+	if !strings.ContainsAny(rest, "/?#") {
+		return scheme + "://" + normalAuthority(scheme, rest), nil
 	}
 	scheme, authority, rest, err := splitURL(raw)
 	return scheme + "://" + authority + rest, err
@@ -223,17 +223,24 @@ func splitURL(raw string) (scheme, authority, rest string, err error) {
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" {
 		return "", "", "", fmt.Errorf("url %q is not an absolute http or https URL", beforeQuery(raw))
 	}
-	rest = raw[len(u.Scheme)+len("://"):]
-	if end := strings.IndexAny(rest, "/?#"); end >= 0 {
-		rest = rest[end:]
-	} else {
-		rest = ""
+	authority = raw[len(u.Scheme)+len("://"):]
+	if end := strings.IndexAny(authority, "/?#"); end >= 0 {
+		authority, rest = authority[:end], authority[end:]
 	}
-	authority = strings.ToLower(u.Host)
-	if host, port := splitPort(authority); port == defaultPort(u.Scheme) {
+	return u.Scheme, normalAuthority(u.Scheme, authority), rest, nil
+}
+
+// normalAuthority is an authority as records hold it: escapes stay, user
+// information and the default port of the scheme go.
+func normalAuthority(scheme, raw string) string {
+	authority := strings.ToLower(raw[strings.LastIndexByte(raw, '@')+1:])
+	for {
+		host, port := splitPort(authority)
+		if port != defaultPort(scheme) {
+			return authority
+		}
 		authority = host
 	}
-	return u.Scheme, authority, rest, nil
 }
 
 // beforeQuery is what of a URL may stand in an error, which may be logged.
@@ -306,14 +313,27 @@ func (s Selector) compact() Selector {
 		if path, _, _ := strings.Cut(s.Value, "?"); len(path) <= maxValue {
 			return Selector{KindURL, path}
 		}
-		return Selector{KindPrefix, s.Value[:maxValue]}
+		return Selector{KindPrefix, cutPrefix(s.Value)}
 	case KindPrefix:
-		return Selector{KindPrefix, s.Value[:maxValue]}
+		return Selector{KindPrefix, cutPrefix(s.Value)}
 	case KindPattern:
 		return Selector{KindPattern, cutPattern(s.Value)}
 	case KindNamespace, KindTag, KindKey, KindHost, KindUser, KindAll:
 	}
 	return Selector{s.Kind, digest(s.Value)}
+}
+
+// cutPrefix cuts a prefix in front of the character or escape that makes it too
+// long: a part of one is no URL.
+func cutPrefix(prefix string) string {
+	end := maxValue
+	for end > maxValue-utf8.UTFMax && !utf8.RuneStart(prefix[end]) {
+		end--
+	}
+	if percent := strings.LastIndexByte(prefix[:end], '%'); percent > end-len("%XX") {
+		end = percent
+	}
+	return prefix[:end]
 }
 
 // cutPattern cuts a pattern in front of the element that makes it too long, and

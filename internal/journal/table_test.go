@@ -53,6 +53,8 @@ func TestSelectors(t *testing.T) {
 		{Selector{KindPrefix, "https://example.com/pick"}, nil, true},
 		{Selector{KindPrefix, "https://Example"}, nil, true},
 		{Selector{KindPrefix, "https://example.com/other"}, nil, false},
+		{Selector{KindURL, "http://A%25b:80/x"}, func(s *Subject) { s.URL = "http://a%25b/x" }, true},
+		{Selector{KindURL, "http://[fe80::1%25en0]/x"}, func(s *Subject) { s.URL = "http://[fe80::1%25en0]/x" }, true},
 		{Selector{KindHost, "Example.com"}, nil, true},
 		{Selector{KindHost, "example.com:443"}, nil, true},
 		{Selector{KindHost, "example.com:80"}, nil, false},
@@ -80,11 +82,11 @@ func TestSelectors(t *testing.T) {
 }
 
 // checkAfterDecoding sends a purge through its entries.
-func checkAfterDecoding(t *testing.T, entries []encoded, s *Subject) bool {
+func checkAfterDecoding(t *testing.T, entries []fields, s *Subject) bool {
 	t.Helper()
 	table := newTable("cache", sortedForms, maxMarks)
-	for _, encoded := range entries {
-		e := mustDecode(t, encoded.fields)
+	for _, f := range entries {
+		e := mustDecode(t, f)
 		table.apply(e.Selectors, false, ID{1, 0})
 	}
 	return table.check(s, ID{}) == Covered
@@ -92,11 +94,7 @@ func checkAfterDecoding(t *testing.T, entries []encoded, s *Subject) bool {
 
 func mustDecode(t *testing.T, f fields) Entry {
 	t.Helper()
-	values := make(map[string]any)
-	for i := 0; i < len(f); i += 2 {
-		values[f[i].(string)] = f[i+1]
-	}
-	e, err := decode(ID{1, 0}, values, "cache")
+	e, err := decode(ID{1, 0}, f.values(), "cache")
 	if err != nil {
 		t.Fatalf("%v: %v", f, err)
 	}

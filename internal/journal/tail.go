@@ -35,7 +35,13 @@ type progress struct {
 	position Position
 	table    *table
 	anchor   redis.XMessage // the entry applied last
-	tokens   []string       // of own entries that were read, until they are sighted
+	own      []ownEntry     // that were read, until they are sighted
+}
+
+// ownEntry is an entry that this node may have appended.
+type ownEntry struct {
+	token string
+	err   error // it was skipped, here and by every other node
 }
 
 // tail is the state of the reader.
@@ -326,6 +332,9 @@ func (j *Journal) apply(p *progress, messages []redis.XMessage, replayed bool) [
 		}
 		p.anchor, p.position.ID = message, id
 		e, err := decode(id, message.Values, j.opts.Prefix)
+		if e.token != "" {
+			p.own = append(p.own, ownEntry{e.token, err})
+		}
 		if err != nil {
 			j.malformed(id, err)
 			continue
@@ -340,9 +349,6 @@ func (j *Journal) apply(p *progress, messages []redis.XMessage, replayed bool) [
 }
 
 func (j *Journal) applyEntry(p *progress, e *Entry) {
-	if e.token != "" {
-		p.tokens = append(p.tokens, e.token)
-	}
 	switch e.Op {
 	case OpPurge, OpSoftPurge:
 		p.table.apply(e.Selectors, e.Soft(), e.ID)
@@ -374,11 +380,11 @@ func (j *Journal) applyExpanded(p *progress, purge Purge, id ID) {
 func (j *Journal) settle(p *progress, entries []Entry) {
 	j.publish(func(s *state) { s.position, s.table = p.position, p.table })
 	j.deliver(entries)
-	for _, token := range p.tokens {
-		j.sights.see(token, p.position)
+	for _, e := range p.own {
+		j.sights.see(e, p.position)
 	}
-	j.queue.remove(j, p.tokens)
-	p.tokens = nil
+	j.queue.remove(j, p.own)
+	p.own = nil
 }
 
 func (j *Journal) deliver(entries []Entry) {
