@@ -10,9 +10,11 @@ package journal
 // another one. Everything in tail belongs to the holder of Journal.cycle.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -144,7 +146,7 @@ func (j *Journal) turn(ctx context.Context, limit time.Duration) bool {
 		return false
 	}
 	if err != nil {
-		j.phase.Store(phaseAway)
+		j.phase.Store(j.phaseAfter(err))
 		j.beReady()
 	}
 	if t := &j.tail; !t.reported || t.up != (err == nil) {
@@ -152,6 +154,27 @@ func (j *Journal) turn(ctx context.Context, limit time.Duration) bool {
 		j.opts.OnReach(t.up, err)
 	}
 	return err == nil
+}
+
+// phaseAfter is the phase of a node whose cycle has failed. One that Redis lets
+// read but not write must not answer: purges are confirmed without it. Who never
+// came to read has no part in them.
+func (j *Journal) phaseAfter(err error) uint32 {
+	if !j.tail.attached || unreadable(err) {
+		return phaseAway
+	}
+	return phaseProving
+}
+
+// unreadable reports whether an error tells that the master cannot even be read.
+func unreadable(err error) bool {
+	if _, answered := errors.AsType[redis.Error](err); !answered {
+		_, gap := errors.AsType[gapError](err)
+		return !gap
+	}
+	return slices.ContainsFunc([]string{
+		"LOADING", "MASTERDOWN", "CLUSTERDOWN", "READONLY", "NOAUTH", "WRONGPASS", "max number of clients",
+	}, func(prefix string) bool { return redis.HasErrorPrefix(err, prefix) })
 }
 
 // call notes that Redis is asked, and bounds how long; answered ends that.
@@ -187,8 +210,9 @@ func (j *Journal) advance(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := j.drain(ctx); err != nil {
-		return err
+	refused := j.drain(ctx)
+	if refused != nil && unreadable(refused) {
+		return refused
 	}
 	proof, err := time.Time{}, error(errJoined)
 	if t.attached {
@@ -202,7 +226,7 @@ func (j *Journal) advance(ctx context.Context) error {
 		return err
 	}
 	j.read.Store(&proof)
-	return j.beat(ctx, proof)
+	return cmp.Or(j.beat(ctx, proof), refused)
 }
 
 // register announces the node before it reads what it will vouch for: a purge

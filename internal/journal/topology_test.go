@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -155,7 +156,7 @@ func TestRedisRefusesWrites(t *testing.T) {
 	s := newServer(t)
 	a := startNode(t, s.Client(), named("a"))
 	s.do("config", "set", "maxmemory", "1")
-	a.waitFor(t, CutOff)
+	a.waitFor(t, Unproven)
 	if err := a.AppendAsync(Purge{Selectors: []Selector{all}}); err != nil {
 		t.Error(err)
 	}
@@ -163,4 +164,53 @@ func TestRedisRefusesWrites(t *testing.T) {
 	a.waitFor(t, Leased)
 	eventually(t, "the queue is empty", func() bool { return a.Stats().Queue == 0 })
 	a.Close(context.Background())
+}
+
+// refusable is a client that Redis can be told to refuse something.
+func (s *server) refusable() redis.UniversalClient {
+	s.do("acl", "setuser", "b", "on", "nopass", "~*", "&*", "+@all")
+	client := redis.NewClient(&redis.Options{
+		Addr: s.Addr, Username: "b", Password: "any", ReadTimeout: time.Second, ContextTimeoutEnabled: true, MaxRetries: -1,
+	})
+	s.t.Cleanup(func() { client.Close() })
+	return client
+}
+
+// A node whose purges Redis refuses goes on to read those of others.
+func TestRefusedPurgesKeepNoneFromReading(t *testing.T) {
+	s := newServer(t)
+	a, b := startNode(t, s.Client(), named("a")), startNode(t, s.refusable(), named("b"))
+	a.settled(t)
+	s.do("acl", "setuser", "b", "-xadd")
+	if err := b.AppendAsync(Purge{Selectors: []Selector{{KindTag, "other"}}}); err != nil {
+		t.Fatal(err)
+	}
+	old := a.subject()
+	r := a.purge(t, Selector{KindTag, "pickup-7"})
+	if !slices.Contains(r.Confirmed, "b") {
+		t.Errorf("%+v: want it confirmed by b", r)
+	}
+	b.wantVerdict(t, old, Covered)
+	s.do("acl", "setuser", "b", "+xadd")
+	eventually(t, "the queue is empty", func() bool { return b.Stats().Queue == 0 })
+}
+
+// A purge does not wait for a node that cannot publish what it has applied. It reads
+// Redis, and so must not answer as one that is cut off.
+func TestRefusedLineIsNotCutOff(t *testing.T) {
+	s := newServer(t)
+	a, b := startNode(t, s.Client(), named("a")), startNode(t, s.refusable(), named("b"))
+	a.settled(t)
+	s.do("acl", "setuser", "b", "-hset")
+	eventually(t, "b has no lease", func() bool { return b.Trust(t.Context()) != Leased })
+	for range 10 {
+		if r := a.purge(t, Selector{KindTag, "pickup-7"}); slices.Contains(r.Confirmed, "b") {
+			t.Fatalf("%+v", r)
+		}
+		if got := b.Trust(t.Context()); got != Unproven {
+			t.Fatalf("b is %s", got)
+		}
+	}
+	s.do("acl", "setuser", "b", "+hset")
+	b.waitFor(t, Leased)
 }
