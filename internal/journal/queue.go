@@ -5,8 +5,9 @@ package journal
 // matches, whatever its position: state.pending, which the queue publishes.
 //
 // An item is waiting (to be appended), in flight (one goroutine is appending it)
-// or appended (and will be read). Reading it back removes it. mu guards items
-// and the changes of state.pending.
+// or appended (and will be read). Reading it back removes it; one that a later
+// read lacks is lost, and waits again. mu guards items and the changes of
+// state.pending.
 
 import (
 	"context"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -33,23 +35,23 @@ type item struct {
 	soft      bool
 	token     string
 	state     itemState
+	appended  time.Time // when Redis had it
 }
 
 type queue struct {
-	mu     sync.Mutex
-	items  []*item
-	resets uint64 // how often the journal was read anew
+	mu    sync.Mutex
+	items []*item
 }
 
-// add lets purges cover records from now on. It returns the number of resets.
-func (q *queue) add(j *Journal, items []*item) uint64 {
+// add lets purges cover records from now on.
+func (q *queue) add(j *Journal, items []*item) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.items = append(q.items, items...)
 	if q.full(j.opts.MaxQueue) {
 		q.collapse(j)
 		q.publish(j)
-		return q.resets
+		return
 	}
 	pending := j.state.Load().pending
 	if pending == nil {
@@ -59,7 +61,6 @@ func (q *queue) add(j *Journal, items []*item) uint64 {
 		pending.apply(it.selectors, it.soft, maxID)
 	}
 	j.publish(func(s *state) { s.pending = pending })
-	return q.resets
 }
 
 // maxUnread is how many purges may have been appended but not read back, as a
@@ -128,20 +129,21 @@ func (q *queue) remove(j *Journal, own []ownEntry) {
 	}
 }
 
-// again makes everything wait that was appended to a stream which is gone.
-func (q *queue) again() {
+// again makes everything wait that Redis had when a read to the end of the
+// journal began, and that is not in it: the stream is gone, or another master
+// lacks what was appended last.
+func (q *queue) again(read time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.resets++
 	for _, it := range q.items {
-		if it.state == itemAppended {
+		if it.state == itemAppended && it.appended.Before(read) {
 			it.state = itemWaiting
 		}
 	}
 }
 
-// take puts up to max waiting items in flight.
-func (q *queue) take(limit int) (items []*item, resets uint64) {
+// take puts up to limit waiting items in flight.
+func (q *queue) take(limit int) (items []*item) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, it := range q.items {
@@ -150,16 +152,16 @@ func (q *queue) take(limit int) (items []*item, resets uint64) {
 			items = append(items, it)
 		}
 	}
-	return items, q.resets
+	return items
 }
 
-// land ends the flight of items that was begun after so many resets.
-func (q *queue) land(items []*item, resets uint64, appended bool) {
+// land ends the flight of items.
+func (q *queue) land(items []*item, appended bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, it := range items {
-		if appended && resets == q.resets {
-			it.state = itemAppended
+		if appended {
+			it.state, it.appended = itemAppended, time.Now()
 		} else {
 			it.state = itemWaiting
 		}
@@ -228,11 +230,11 @@ func (j *Journal) AppendAsync(p Purge) error {
 	}
 	seen := j.sights.expect(items)
 	defer j.sights.forget(items)
-	resets := j.queue.add(j, items)
+	j.queue.add(j, items)
 	ctx, cancel := context.WithTimeout(context.Background(), j.opts.WriteTimeout)
 	defer cancel()
 	err = j.appendItems(ctx, items)
-	j.queue.land(items, resets, err == nil)
+	j.queue.land(items, err == nil)
 	if err == nil {
 		select {
 		case <-seen.done:
@@ -249,14 +251,14 @@ const drainBatch = 256
 // drain appends what waits.
 func (j *Journal) drain(ctx context.Context) error {
 	for {
-		items, resets := j.queue.take(drainBatch)
+		items := j.queue.take(drainBatch)
 		if len(items) == 0 {
 			return nil
 		}
 		callCtx, answered := j.call(ctx)
 		err := j.appendItems(callCtx, items)
 		answered()
-		j.queue.land(items, resets, err == nil)
+		j.queue.land(items, err == nil)
 		if err != nil {
 			return err
 		}

@@ -104,6 +104,28 @@ func TestQueueOutlivesTheStream(t *testing.T) {
 	}
 }
 
+// What was appended may be lost without a gap for this node: a replica took over
+// that had all but the last entries.
+func TestLostEntryIsAppendedAgain(t *testing.T) {
+	s := newServer(t)
+	a := startNode(t, s.Client())
+	a.cycle.Lock()
+	if err := a.AppendAsync(Purge{Selectors: []Selector{{KindTag, "pickup-7"}}}); err != nil {
+		t.Error(err)
+	}
+	entries, err := a.Entries(t.Context(), 1)
+	if err != nil || entries[0].Op != OpPurge {
+		t.Errorf("%+v, %v", entries, err)
+	}
+	s.do("xdel", "cache::journal", entries[0].ID.String())
+	a.cycle.Unlock()
+	eventually(t, "the queue is empty", func() bool { return a.Stats().Queue == 0 })
+	entries, err = a.Entries(t.Context(), 1)
+	if err != nil || entries[0].Op != OpPurge || a.Stats().Gaps > 0 {
+		t.Errorf("%+v, %v", entries, err)
+	}
+}
+
 func TestCloseAppendsTheQueue(t *testing.T) {
 	s := newServer(t)
 	a := startNode(t, s.Client())

@@ -41,8 +41,6 @@ func (j *Journal) attach(p progress, reason gapError) {
 	t := &j.tail
 	t.progress, t.attached, t.strays = p, true, 0
 	j.settle(&t.progress, nil)
-	// What was appended but not read is lost with the stream it went to.
-	j.queue.again()
 	j.gap(reason)
 }
 

@@ -226,6 +226,7 @@ func (j *Journal) advance(ctx context.Context) error {
 		return err
 	}
 	j.read.Store(&proof)
+	j.queue.again(proof)
 	return cmp.Or(j.beat(ctx, proof), refused)
 }
 
