@@ -144,6 +144,20 @@ func (n *node) urlForms(rawURL string) []string {
 	return forms
 }
 
+// purgeRules stand for what decides, besides the journal, what is purged: urlForms
+// and expandEvent.
+func (a *App) purgeRules() string {
+	rules := a.queryRules()
+	queries := make([]string, len(rules))
+	for i, rule := range rules {
+		text, _ := json.Marshal(rule) // of strings alone
+		queries[i] = string(text)
+	}
+	slices.Sort(queries)
+	on, _ := json.Marshal(a.On)
+	return fmt.Sprintf("%q %s %q", slices.Compact(queries), on, a.secret)
+}
+
 // urlWithQuery is the URL as a record holds it under a vary_query rule.
 func urlWithQuery(base string, rule *VaryQuery, query string) string {
 	if kept := rule.kept(query); len(kept) > 0 {

@@ -145,7 +145,9 @@ const modulePath = "github.com/gplus-recycling/caddy-redis-cache"
 // start connects to Redis, the first time, and applies what may change with
 // each configuration.
 func (n *node) start(app *App) {
-	n.app.Store(app)
+	if old := n.app.Swap(app); old != app && old.purgeRules() != app.purgeRules() {
+		n.journal.NewRules()
+	}
 	if n.memory != nil {
 		n.memory.SetMax(started.memory(n))
 	}

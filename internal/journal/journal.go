@@ -59,11 +59,11 @@ type Options struct {
 	Replicated bool
 
 	// URLForms returns the forms in which records may hold a URL with a query.
-	// It may be nil.
+	// It may be nil. When it would answer otherwise than before, call NewRules.
 	URLForms func(url string) []string
 
 	// Expand returns the purges that an event stands for under this node's rules.
-	// Nil means none.
+	// Nil means none. When it would answer otherwise than before, call NewRules.
 	Expand func(event string, data json.RawMessage) []Purge
 
 	// The functions below are called by the goroutine that applies entries. They
@@ -143,6 +143,13 @@ type state struct {
 	position Position // applied
 	table    *table
 	pending  *table // purges that wait to be appended; nil without any
+	tableRules
+}
+
+// tableRules are under which rules a table was made.
+type tableRules struct {
+	version uint64
+	since   ID // what was checked up to an entry before that counts no more
 }
 
 // Journal is the part of one node in the journal.
@@ -154,7 +161,8 @@ type Journal struct {
 	queue    queue
 	sights   sights
 	tokens   atomic.Uint64
-	removals removals // without Redis
+	rules    atomic.Uint64 // how often they have changed
+	removals removals      // without Redis
 
 	state   atomic.Pointer[state]
 	stateMu sync.Mutex
@@ -286,6 +294,23 @@ func (j *Journal) Position() Position { return j.state.Load().position }
 // NodeID returns the name of this node among others.
 func (j *Journal) NodeID() string { return j.opts.NodeID }
 
+// NewRules tells that URLForms or Expand answer otherwise than before. What was
+// purged is applied again; until that is done the node answers nothing from its
+// store.
+func (j *Journal) NewRules() {
+	j.rules.Add(1)
+	j.queue.refresh(j)
+	if j.client == nil {
+		j.renewLocal()
+	}
+}
+
+// outdated reports whether the table was made under other rules.
+func (j *Journal) outdated() bool {
+	st := j.state.Load()
+	return st.position.Epoch != 0 && st.version != j.rules.Load()
+}
+
 // HasPeers reports whether other nodes are there.
 func (j *Journal) HasPeers() bool { return j.registry.hasOthers() }
 
@@ -297,7 +322,10 @@ func (j *Journal) Check(s *Subject, upTo ID) (Verdict, ID) {
 	if s.Position.Epoch != st.position.Epoch {
 		return Absent, upTo
 	}
-	proved := laterOf(s.Position.ID, upTo)
+	proved := s.Position.ID
+	if st.since.Before(upTo) {
+		proved = laterOf(proved, upTo)
+	}
 	verdict := Valid
 	if proved.Before(st.position.ID) {
 		verdict = st.table.check(s, proved)

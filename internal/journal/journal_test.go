@@ -479,3 +479,72 @@ func TestOutsidePurgesAndEvents(t *testing.T) {
 		t.Errorf("listed %+v, %v", list, err)
 	}
 }
+
+// A reload may change which records a purge concerns.
+func TestNewRules(t *testing.T) {
+	s := newServer(t)
+	var drop atomic.Bool
+	a := startNode(t, s.Client(), ruled(&drop))
+	a.settled(t)
+	s.xadd("no", "op")
+	old := a.subject()
+	a.purge(t, withParameter)
+	v, upTo := a.Check(old, ID{})
+	if v != Valid {
+		t.Fatal(v)
+	}
+	before, entries := a.Stats(), a.entries()
+	emptied := a.emptied()
+	a.cycle.Lock()
+	drop.Store(true)
+	a.NewRules()
+	if got := a.standing(); got != Unproven {
+		t.Errorf("before the purges are applied again, the node is %s", got)
+	}
+	if !a.tail.attached {
+		t.Error("it has left the journal")
+	}
+	a.cycle.Unlock()
+	a.waitFor(t, Leased)
+	if v, _ = a.Check(old, upTo); v != Covered {
+		t.Errorf("under the new rules it is %s", v)
+	}
+	after := a.Stats()
+	if after.Position != before.Position || after.Floor != before.Floor || after.Gaps != before.Gaps || after.Malformed != before.Malformed {
+		t.Errorf("%+v, want %+v", after, before)
+	}
+	if len(a.entries()) != len(entries) || a.emptied() != emptied {
+		t.Error("entries are told again, or the memory tier is emptied")
+	}
+	a.purge(t, Selector{KindTag, "more"})
+	if n := len(a.entries()); n != len(entries)+1 {
+		t.Errorf("%d entries are told, want one more than %d", n, len(entries))
+	}
+}
+
+func (n *testNode) emptied() (times int) {
+	n.events.locked(func() { times = n.events.emptied })
+	return times
+}
+
+// Purges that wait for Redis cover what they concern under the new rules, and a node
+// that has read nothing goes on as before.
+func TestNewRulesWithoutAnAnswer(t *testing.T) {
+	var drop atomic.Bool
+	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
+	defer client.Close()
+	a := newNode(t, client, ruled(&drop))
+	a.Start()
+	defer a.Close(context.Background())
+	a.waitFor(t, CutOff)
+	if err := a.AppendAsync(Purge{Selectors: []Selector{withParameter}}); err != nil {
+		t.Fatal(err)
+	}
+	a.wantVerdict(t, a.subject(), Valid)
+	drop.Store(true)
+	a.NewRules()
+	a.wantVerdict(t, a.subject(), Covered)
+	if got := a.Trust(t.Context()); got != CutOff {
+		t.Errorf("the node is %s", got)
+	}
+}

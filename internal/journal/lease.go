@@ -40,7 +40,7 @@ func (j *Journal) unbroken() time.Duration { return j.opts.Lease * 5 / 6 }
 // leased reports whether the last proof still holds.
 func (j *Journal) leased() bool {
 	proof := j.lease.Load()
-	return proof != nil && elapsed(*proof, time.Now()) < j.ownLease()
+	return proof != nil && elapsed(*proof, time.Now()) < j.ownLease() && !j.outdated()
 }
 
 // elapsed is the time since then by the clock that says more. One of them stands
@@ -73,7 +73,7 @@ func (j *Journal) standing() Standing {
 	switch {
 	case j.leased():
 		return Leased
-	case j.closed.Load() || j.phase.Load() != phaseAway:
+	case j.closed.Load() || j.phase.Load() != phaseAway || j.outdated():
 		return Unproven
 	default:
 		return CutOff

@@ -32,7 +32,7 @@ func (j *Journal) applyLocal(e Entry) Result {
 	j.cycle.Lock()
 	defer j.cycle.Unlock()
 	st := j.state.Load()
-	p := progress{position: st.position, table: st.table}
+	p := progress{position: st.position, table: st.table, tableRules: st.tableRules}
 	p.position.ID = nextID(p.position.ID, start)
 	e.ID = p.position.ID
 	j.applyEntry(&p, &e)
@@ -43,6 +43,24 @@ func (j *Journal) applyLocal(e Entry) Result {
 	j.counters.appended.Add(1)
 	j.settle(&p, []Entry{e})
 	return Result{ID: e.ID, Confirmed: []string{j.opts.NodeID}, Duration: time.Since(start)}
+}
+
+// renewLocal applies again what is remembered. Records from before are absent.
+func (j *Journal) renewLocal() {
+	j.cycle.Lock()
+	defer j.cycle.Unlock()
+	st := j.state.Load()
+	p := progress{position: st.position, table: j.newTable(), tableRules: tableRules{j.rules.Load(), st.position.ID}}
+	p.table.raise(st.table.lowest())
+	entries := j.local.entries
+	if len(entries) == maxListed {
+		p.table.raise(entries[0].ID)
+	}
+	for i := range entries {
+		j.applyEntry(&p, &entries[i])
+	}
+	p.table.bound()
+	j.settle(&p, nil)
 }
 
 // nextID is what Redis would choose for `*`.

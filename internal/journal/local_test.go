@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -119,4 +121,42 @@ func TestOldMarksExpire(t *testing.T) {
 	if p.table.units != 2 {
 		t.Error("the table is searched more often than needed")
 	}
+}
+
+// ruled is a node whose rules drop a parameter of URLs, once they do.
+func ruled(drop *atomic.Bool) func(*Options) {
+	return func(o *Options) {
+		o.URLForms = func(u string) []string {
+			if drop.Load() {
+				u = strings.TrimSuffix(u, "&utm=x")
+			}
+			return []string{u}
+		}
+	}
+}
+
+var withParameter = Selector{KindURL, "https://example.com/pickup/7?status=open&utm=x"}
+
+func TestNewRulesWithoutRedis(t *testing.T) {
+	var drop atomic.Bool
+	a := startNode(t, nil, ruled(&drop))
+	old := a.subject()
+	a.purge(t, withParameter)
+	v, upTo := a.Check(old, ID{})
+	if v != Valid {
+		t.Fatal(v)
+	}
+	drop.Store(true)
+	a.NewRules()
+	if v, _ = a.Check(old, upTo); v != Covered {
+		t.Errorf("under the new rules it is %s", v)
+	}
+	fresh := a.subject()
+	a.wantVerdict(t, fresh, Valid)
+	for i := range maxListed {
+		a.purge(t, Selector{KindTag, fmt.Sprint(i)})
+	}
+	a.NewRules()
+	a.wantVerdict(t, fresh, Absent) // what was purged first is forgotten
+	a.wantVerdict(t, a.subject(), Valid)
 }

@@ -102,7 +102,7 @@ func (n *cacheNode) plainTurn(t *testing.T) {
 		t.Error(err)
 	}
 	for _, s := range streams {
-		n.settle(&n.tail.progress, n.apply(&n.tail.progress, s.Messages, false))
+		n.settle(&n.tail.progress, n.apply(&n.tail.progress, s.Messages))
 	}
 	if err := n.beat(t.Context(), sent); err != nil {
 		t.Error(err)

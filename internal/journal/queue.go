@@ -108,6 +108,13 @@ func (q *queue) publish(j *Journal) {
 	j.publish(func(s *state) { s.pending = pending })
 }
 
+// refresh applies the items again.
+func (q *queue) refresh(j *Journal) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.publish(j)
+}
+
 // remove drops the items that were read back.
 func (q *queue) remove(j *Journal, own []ownEntry) {
 	if len(own) == 0 {

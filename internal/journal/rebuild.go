@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -23,7 +24,7 @@ func (j *Journal) rebuild(ctx context.Context, reason gapError) (proof time.Time
 			return proof, err
 		}
 		var p progress
-		p, proof, err = j.replay(ctx, epoch)
+		p, proof, err = j.replay(ctx, epoch, replay{upTo: maxID})
 		if errors.Is(err, errVanished) {
 			continue
 		}
@@ -42,6 +43,25 @@ func (j *Journal) attach(p progress, reason gapError) {
 	t.progress, t.attached, t.strays = p, true, 0
 	j.settle(&t.progress, nil)
 	j.gap(reason)
+}
+
+// renew makes the table anew under other rules. Nothing else changes: what was
+// read last must be there still.
+func (j *Journal) renew(ctx context.Context) (time.Time, error) {
+	t := &j.tail
+	was := t.position
+	p, proof, err := j.replay(ctx, was.Epoch, replay{upTo: was.ID, told: true})
+	if err != nil {
+		return proof, err
+	}
+	p.table.raise(t.table.lowest())
+	p.since = was.ID
+	t.progress = p
+	j.settle(&t.progress, nil)
+	if was.Epoch != t.position.Epoch {
+		j.gap(errEpochBegun)
+	}
+	return proof, nil
 }
 
 // chooseEpoch decides in which epoch the node goes on. Its own goes on if
@@ -152,10 +172,11 @@ func (j *Journal) know(epochs ...uint64) {
 }
 
 // replay reads the journal from its first entry to its end.
-func (j *Journal) replay(ctx context.Context, epoch uint64) (p progress, sent time.Time, err error) {
+func (j *Journal) replay(ctx context.Context, epoch uint64, news replay) (p progress, sent time.Time, err error) {
 	t := &j.tail
-	p = progress{position: Position{Epoch: epoch}, table: j.newTable()}
-	from := "-"
+	p = progress{position: Position{Epoch: epoch}, table: j.newTable(), replay: &news}
+	p.version = j.rules.Load()
+	from, passed := "-", !news.told
 	for {
 		if time.Since(t.lineSent) >= j.opts.Heartbeat {
 			if err = j.register(ctx); err != nil {
@@ -177,9 +198,14 @@ func (j *Journal) replay(ctx context.Context, epoch uint64) (p progress, sent ti
 		} else {
 			messages = messages[1:]
 		}
-		j.deliver(j.apply(&p, messages, true))
+		passed = passed || slices.ContainsFunc(messages, func(m redis.XMessage) bool { return sameMessage(m, t.anchor) })
+		j.deliver(j.apply(&p, messages))
 		if end {
-			return p, sent, nil
+			p.replay = nil
+			if !passed {
+				err = errAnchorGone
+			}
+			return p, sent, err
 		}
 		from = p.anchor.ID
 	}

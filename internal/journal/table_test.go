@@ -299,6 +299,6 @@ func BenchmarkApply(b *testing.B) {
 	for b.Loop() {
 		i++
 		message := message(fmt.Sprintf("%d-0", i), "op", "purge", "key", fmt.Sprintf("pickup:item:%d", i))
-		j.apply(&p, message, false)
+		j.apply(&p, message)
 	}
 }

@@ -38,6 +38,14 @@ type progress struct {
 	table    *table
 	anchor   redis.XMessage // the entry applied last
 	own      []ownEntry     // that were read, until they are sighted
+	tableRules
+	replay *replay // while the journal is read from its first entry
+}
+
+// replay says what of a replay is news.
+type replay struct {
+	upTo ID   // entries up to it were there before
+	told bool // and OnEntry was told of them
 }
 
 // ownEntry is an entry that this node may have appended.
@@ -218,6 +226,10 @@ func (j *Journal) advance(ctx context.Context) error {
 	if t.attached {
 		proof, err = j.readOn(ctx)
 	}
+	if err == nil && t.version != j.rules.Load() {
+		ctx, t.limit = j.base, callTimeout
+		proof, err = j.renew(ctx)
+	}
 	if gap, ok := errors.AsType[gapError](err); ok {
 		ctx, t.limit = j.base, callTimeout // a request that found the gap will not wait, but the work goes on
 		proof, err = j.rebuild(ctx, gap)
@@ -287,7 +299,7 @@ func (j *Journal) readOn(ctx context.Context) (time.Time, error) {
 		}
 		was := t.position.Epoch
 		if messages = messages[1:]; len(messages) > 0 {
-			entries := j.apply(&t.progress, messages, false)
+			entries := j.apply(&t.progress, messages)
 			j.settle(&t.progress, entries)
 		}
 		if was != t.position.Epoch {
@@ -348,7 +360,7 @@ func (j *Journal) compareKey(epoch uint64) error {
 }
 
 // apply takes entries into p. Nobody knows of them before settle.
-func (j *Journal) apply(p *progress, messages []redis.XMessage, replayed bool) []Entry {
+func (j *Journal) apply(p *progress, messages []redis.XMessage) []Entry {
 	entries := make([]Entry, 0, len(messages))
 	for _, message := range messages {
 		id, err := ParseID(message.ID)
@@ -360,13 +372,18 @@ func (j *Journal) apply(p *progress, messages []redis.XMessage, replayed bool) [
 		if e.token != "" {
 			p.own = append(p.own, ownEntry{e.token, err})
 		}
+		e.Replayed = p.replay != nil && !p.replay.upTo.Before(id)
+		told := e.Replayed && p.replay.told
 		if err != nil {
-			j.malformed(id, err)
+			if !told {
+				j.malformed(id, err)
+			}
 			continue
 		}
-		e.Replayed = replayed
 		j.applyEntry(p, &e)
-		entries = append(entries, e)
+		if !told {
+			entries = append(entries, e)
+		}
 	}
 	p.table.bound()
 	j.counters.applied.Add(uint64(len(messages)))
@@ -383,7 +400,7 @@ func (j *Journal) applyEntry(p *progress, e *Entry) {
 		}
 	case OpEpoch:
 		// Positions in an epoch are not before its entry.
-		if e.epoch != p.position.Epoch || e.Replayed {
+		if e.epoch != p.position.Epoch || p.replay != nil {
 			p.position.Epoch = e.epoch
 			p.table.raise(e.ID)
 		}
@@ -403,7 +420,7 @@ func (j *Journal) applyExpanded(p *progress, purge Purge, id ID) {
 
 // settle publishes what was applied, and then tells whoever waits for it.
 func (j *Journal) settle(p *progress, entries []Entry) {
-	j.publish(func(s *state) { s.position, s.table = p.position, p.table })
+	j.publish(func(s *state) { s.position, s.table, s.tableRules = p.position, p.table, p.tableRules })
 	j.deliver(entries)
 	for _, e := range p.own {
 		j.sights.see(e, p.position)
