@@ -273,6 +273,7 @@ func (j *warmJob) run(ctx context.Context, n *node, concurrency int) {
 	workers.Wait()
 	j.mu.Lock()
 	j.progress.Running = false
+	j.tasks = nil // they hold the servers of their configuration
 	end := j.progress
 	j.mu.Unlock()
 	n.logger().Info("cache_warmed", zap.String("id", end.ID), zap.Int("total", end.Total), zap.Int("failed", end.Failed))

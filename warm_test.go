@@ -1,6 +1,10 @@
 package rediscache
 
-import "testing"
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+)
 
 // Jobs that run are never forgotten, and their number is bounded.
 func TestWarmJobsAreBounded(t *testing.T) {
@@ -17,5 +21,18 @@ func TestWarmJobsAreBounded(t *testing.T) {
 	}
 	if remember(job(true)) || len(warmJobs.list) != maxWarmJobs {
 		t.Errorf("%d jobs are listed", len(warmJobs.list))
+	}
+}
+
+// What is listed of a job that is done holds neither its requests nor the servers of
+// its configuration.
+func TestWarmJobThatIsDoneHoldsNothing(t *testing.T) {
+	s := newSite(t, `{}`, nil)
+	defer s.close()
+	answer := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
+	job := &warmJob{tasks: []warmTask{{"/", httptest.NewRequest(http.MethodGet, "/", nil), answer}}}
+	job.run(t.Context(), s.handler.app.node, 1)
+	if job.tasks != nil || job.progress.Done != 1 {
+		t.Errorf("%d tasks are kept, %d done", len(job.tasks), job.progress.Done)
 	}
 }
