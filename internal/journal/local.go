@@ -39,7 +39,7 @@ func (j *Journal) applyLocal(e Entry) Result {
 	p.table.bound()
 	j.expire(&p, start)
 	j.remember(e)
-	j.counters.applied.Add(1)
+	p.read = 1
 	j.counters.appended.Add(1)
 	j.settle(&p, []Entry{e})
 	return Result{ID: e.ID, Confirmed: []string{j.opts.NodeID}, Duration: time.Since(start)}

@@ -22,7 +22,7 @@ type counters struct {
 type Stats struct {
 	Appended  uint64 // entries appended by this node
 	Refused   uint64 // attempts to append that failed
-	Applied   uint64 // entries read, of any kind
+	Applied   uint64 // entries read, of any kind; what is counted has been applied
 	Malformed uint64 // entries skipped
 	Gaps      uint64 // times at which continuity could not be proved
 	Overflows uint64 // times at which the queue became one purge of everything

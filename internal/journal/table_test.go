@@ -302,3 +302,17 @@ func BenchmarkApply(b *testing.B) {
 		j.apply(&p, message)
 	}
 }
+
+// Who compares counts around a position relies on what they tell.
+func TestCountedWhenApplied(t *testing.T) {
+	j := New(Options{Prefix: "cache"})
+	p := progress{position: j.Position(), table: j.newTable()}
+	entries := j.apply(&p, message("1-0", "op", "purge", "key", "x"))
+	if n := j.Stats().Applied; n != 0 {
+		t.Errorf("%d entries are counted before anybody can know of them", n)
+	}
+	j.settle(&p, entries)
+	if n := j.Stats().Applied; n != 1 {
+		t.Errorf("%d entries are counted, want 1", n)
+	}
+}

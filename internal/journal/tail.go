@@ -38,6 +38,7 @@ type progress struct {
 	table    *table
 	anchor   redis.XMessage // the entry applied last
 	own      []ownEntry     // that were read, until they are sighted
+	read     int            // entries, until they are counted
 	tableRules
 	replay *replay // while the journal is read from its first entry
 }
@@ -386,7 +387,7 @@ func (j *Journal) apply(p *progress, messages []redis.XMessage) []Entry {
 		}
 	}
 	p.table.bound()
-	j.counters.applied.Add(uint64(len(messages)))
+	p.read += len(messages)
 	return entries
 }
 
@@ -418,9 +419,12 @@ func (j *Journal) applyExpanded(p *progress, purge Purge, id ID) {
 	p.table.apply(selectors, purge.Soft, id)
 }
 
-// settle publishes what was applied, and then tells whoever waits for it.
+// settle publishes what was applied, and then counts it and tells whoever waits
+// for it: what is counted can be relied on.
 func (j *Journal) settle(p *progress, entries []Entry) {
 	j.publish(func(s *state) { s.position, s.table, s.tableRules = p.position, p.table, p.tableRules })
+	j.counters.applied.Add(uint64(p.read))
+	p.read = 0
 	j.deliver(entries)
 	for _, e := range p.own {
 		j.sights.see(e, p.position)
