@@ -277,6 +277,16 @@ func (s *sights) expect(items []*item) *sight {
 	return w
 }
 
+// awaits reports whether an own entry has not been read yet.
+func (s *sights) awaits(token string) bool {
+	if token == "" {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.waiting[token] != nil
+}
+
 func (s *sights) forget(items []*item) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -54,8 +54,8 @@ type Entry struct {
 	Reason    string
 	Event     string          // of OpEvent
 	Data      json.RawMessage // of OpEvent: a JSON object, or nil
-	// Replayed is set for what the journal held when the node read it from its
-	// first entry, at the start or after a gap.
+	// Replayed is set for what the journal held already when the node joined, or may
+	// have held before a gap.
 	Replayed bool
 	// Removed is how many stored responses were removed because of the entry: in
 	// a listing, once it is known.

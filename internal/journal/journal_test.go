@@ -548,3 +548,55 @@ func TestNewRulesWithoutAnAnswer(t *testing.T) {
 		t.Errorf("the node is %s", got)
 	}
 }
+
+// A purge that follows the loss of the journal is told of, on every node, though they
+// meet it when they read the journal anew.
+func TestPurgeBehindAGapIsTold(t *testing.T) {
+	s := newServer(t)
+	a, b := startNode(t, s.Client(), named("a")), startNode(t, s.Client(), named("b"))
+	a.settled(t)
+	a.purge(t, Selector{KindTag, "before"})
+	nodes := []*testNode{a, b}
+	for _, n := range nodes {
+		n.cycle.Lock()
+	}
+	s.do("flushall")
+	id := s.xadd("op", "purge", "tag", "pickup-7")
+	for _, n := range nodes {
+		n.cycle.Unlock()
+	}
+	for _, n := range nodes {
+		eventually(t, "it is told of", func() bool {
+			return slices.ContainsFunc(n.entries(), func(e Entry) bool { return e.ID == id })
+		})
+		for _, e := range n.entries() {
+			if e.Replayed {
+				t.Errorf("%s takes %v for old", n.opts.NodeID, e.Selectors)
+			}
+		}
+	}
+}
+
+// The clock of a server may be behind that of the one before it.
+func TestOwnPurgeBehindAGapIsTold(t *testing.T) {
+	s := newServer(t)
+	a := startNode(t, s.Client())
+	a.settled(t)
+	ahead := ID{Ms: uint64(time.Now().Add(time.Hour).UnixMilli())}
+	s.do("xadd", "cache::journal", ahead.String(), "op", "purge", "tag", "x")
+	eventually(t, "applied", func() bool { return a.Position().ID == ahead })
+	a.cycle.Lock()
+	s.do("flushall")
+	purged := make(chan struct{})
+	go func() {
+		defer close(purged)
+		a.mayPurge(t, Selector{KindTag, "pickup-7"})
+	}()
+	eventually(t, "it is appended", func() bool { return s.do("exists", "cache::journal") == int64(1) })
+	a.cycle.Unlock()
+	<-purged
+	entries := a.entries()
+	if last := entries[len(entries)-1]; last.Replayed || last.Selectors[0].Value != "pickup-7" {
+		t.Errorf("%+v", last)
+	}
+}

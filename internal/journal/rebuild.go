@@ -23,8 +23,12 @@ func (j *Journal) rebuild(ctx context.Context, reason gapError) (proof time.Time
 		if epoch, reason, err = j.chooseEpoch(ctx, reason); err != nil {
 			return proof, err
 		}
+		news := replay{upTo: maxID}
+		if j.tail.attached {
+			news.upTo = laterOf(j.tail.position.ID, j.tail.replayed)
+		}
 		var p progress
-		p, proof, err = j.replay(ctx, epoch, replay{upTo: maxID})
+		p, proof, err = j.replay(ctx, epoch, news)
 		if errors.Is(err, errVanished) {
 			continue
 		}
@@ -40,28 +44,23 @@ func (j *Journal) rebuild(ctx context.Context, reason gapError) (proof time.Time
 // attach makes what was replayed the state of the node.
 func (j *Journal) attach(p progress, reason gapError) {
 	t := &j.tail
-	t.progress, t.attached, t.strays = p, true, 0
+	t.progress, t.attached, t.replayed, t.strays = p, true, ID{}, 0
 	j.settle(&t.progress, nil)
 	j.gap(reason)
 }
 
-// renew makes the table anew under other rules. Nothing else changes: what was
-// read last must be there still.
+// renew makes the table anew under other rules, up to the anchor, and reads on.
 func (j *Journal) renew(ctx context.Context) (time.Time, error) {
 	t := &j.tail
-	was := t.position
-	p, proof, err := j.replay(ctx, was.Epoch, replay{upTo: was.ID, told: true})
+	p, proof, err := j.replay(ctx, t.position.Epoch, replay{upTo: maxID, anchor: &t.anchor})
 	if err != nil {
 		return proof, err
 	}
 	p.table.raise(t.table.lowest())
-	p.since = was.ID
+	p.since = t.position.ID
 	t.progress = p
 	j.settle(&t.progress, nil)
-	if was.Epoch != t.position.Epoch {
-		j.gap(errEpochBegun)
-	}
-	return proof, nil
+	return j.readOn(ctx)
 }
 
 // chooseEpoch decides in which epoch the node goes on. Its own goes on if
@@ -171,12 +170,12 @@ func (j *Journal) know(epochs ...uint64) {
 	}
 }
 
-// replay reads the journal from its first entry to its end.
+// replay reads the journal from its first entry to its end, or to the anchor.
 func (j *Journal) replay(ctx context.Context, epoch uint64, news replay) (p progress, sent time.Time, err error) {
 	t := &j.tail
 	p = progress{position: Position{Epoch: epoch}, table: j.newTable(), replay: &news}
 	p.version = j.rules.Load()
-	from, passed := "-", !news.told
+	from := "-"
 	for {
 		if time.Since(t.lineSent) >= j.opts.Heartbeat {
 			if err = j.register(ctx); err != nil {
@@ -198,14 +197,18 @@ func (j *Journal) replay(ctx context.Context, epoch uint64, news replay) (p prog
 		} else {
 			messages = messages[1:]
 		}
-		passed = passed || slices.ContainsFunc(messages, func(m redis.XMessage) bool { return sameMessage(m, t.anchor) })
+		if news.anchor != nil {
+			if i := slices.IndexFunc(messages, func(m redis.XMessage) bool { return sameMessage(m, *news.anchor) }); i >= 0 {
+				messages, end = messages[:i+1], true
+			} else if end {
+				return p, sent, errAnchorGone
+			}
+		}
 		j.deliver(j.apply(&p, messages))
+		t.replayed = p.position.ID
 		if end {
 			p.replay = nil
-			if !passed {
-				err = errAnchorGone
-			}
-			return p, sent, err
+			return p, sent, nil
 		}
 		from = p.anchor.ID
 	}

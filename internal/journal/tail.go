@@ -43,10 +43,11 @@ type progress struct {
 	replay *replay // while the journal is read from its first entry
 }
 
-// replay says what of a replay is news.
+// replay says what of a replay is news: what is newer than what was read before,
+// and what this node waits for.
 type replay struct {
-	upTo ID   // entries up to it were there before
-	told bool // and OnEntry was told of them
+	upTo   ID              // entries up to it may have been there before
+	anchor *redis.XMessage // if set, they end here, and OnEntry was told of them
 }
 
 // ownEntry is an entry that this node may have appended.
@@ -61,6 +62,7 @@ type tail struct {
 	attached bool
 	known    map[uint64]bool // epochs that were seen; none is ever entered again
 	page     int64
+	replayed ID   // up to which OnEntry was told by a replay, which may have failed
 	keyGone  bool // the epoch key has to be written again
 	strays   int
 
@@ -373,8 +375,8 @@ func (j *Journal) apply(p *progress, messages []redis.XMessage) []Entry {
 		if e.token != "" {
 			p.own = append(p.own, ownEntry{e.token, err})
 		}
-		e.Replayed = p.replay != nil && !p.replay.upTo.Before(id)
-		told := e.Replayed && p.replay.told
+		e.Replayed = p.replay != nil && !p.replay.upTo.Before(id) && !j.sights.awaits(e.token)
+		told := p.replay != nil && p.replay.anchor != nil
 		if err != nil {
 			if !told {
 				j.malformed(id, err)
