@@ -169,9 +169,10 @@ func (j *Journal) turn(ctx context.Context, limit time.Duration) bool {
 
 // phaseAfter is the phase of a node whose cycle has failed. One that Redis lets
 // read but not write must not answer: purges are confirmed without it. Who never
-// came to read has no part in them.
+// came to read has no part in them, and where Redis takes no writes from anybody,
+// nobody purges.
 func (j *Journal) phaseAfter(err error) uint32 {
-	if !j.tail.attached || unreadable(err) {
+	if !j.tail.attached || unreadable(err) || hasPrefix(err, "OOM", "MISCONF", "NOREPLICAS") {
 		return phaseAway
 	}
 	return phaseProving
@@ -183,9 +184,11 @@ func unreadable(err error) bool {
 		_, gap := errors.AsType[gapError](err)
 		return !gap
 	}
-	return slices.ContainsFunc([]string{
-		"LOADING", "MASTERDOWN", "CLUSTERDOWN", "READONLY", "NOAUTH", "WRONGPASS", "max number of clients",
-	}, func(prefix string) bool { return redis.HasErrorPrefix(err, prefix) })
+	return hasPrefix(err, "LOADING", "MASTERDOWN", "CLUSTERDOWN", "READONLY", "NOAUTH", "WRONGPASS", "max number of clients")
+}
+
+func hasPrefix(err error, prefixes ...string) bool {
+	return slices.ContainsFunc(prefixes, func(prefix string) bool { return redis.HasErrorPrefix(err, prefix) })
 }
 
 // call notes that Redis is asked, and bounds how long; answered ends that.

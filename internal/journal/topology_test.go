@@ -156,7 +156,7 @@ func TestRedisRefusesWrites(t *testing.T) {
 	s := newServer(t)
 	a := startNode(t, s.Client(), named("a"))
 	s.do("config", "set", "maxmemory", "1")
-	a.waitFor(t, Unproven)
+	a.waitFor(t, CutOff) // nobody can purge
 	if err := a.AppendAsync(Purge{Selectors: []Selector{all}}); err != nil {
 		t.Error(err)
 	}
