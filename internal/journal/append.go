@@ -74,8 +74,8 @@ func (j *Journal) appendAndWait(ctx context.Context, items []*item, wait time.Du
 	defer j.sights.forget(items)
 	var conn *redis.Conn
 	if j.opts.Replicated {
-		if conn, r.ID, err = j.appendToMaster(ctx, items); conn != nil {
-			defer conn.Close()
+		if conn, r.ID, err = j.appendToMaster(ctx, items); err != nil && conn != nil {
+			conn.Close()
 		}
 	} else {
 		r.ID, err = j.appendOn(ctx, j.client, items, false)
@@ -88,7 +88,7 @@ func (j *Journal) appendAndWait(ctx context.Context, items []*item, wait time.Du
 	defer cancel()
 	var replication sync.WaitGroup
 	if conn != nil {
-		replication.Go(func() { r.Replicated = replicated(ctx, conn, wait) })
+		replication.Go(func() { r.Replicated = j.replicated(ctx, conn) })
 	}
 	c, err := j.confirm(ctx, r.ID, seen)
 	replication.Wait()
@@ -182,11 +182,44 @@ func (j *Journal) masterConn(ctx context.Context) (*redis.Conn, error) {
 	}
 }
 
-// replicated waits for a replica. Without an answer there is none.
-func replicated(ctx context.Context, conn *redis.Conn, wait time.Duration) *bool {
-	acknowledged, _ := conn.Wait(context.WithoutCancel(ctx), 1, max(wait, time.Millisecond)).Result()
-	answer := acknowledged >= 1
-	return &answer
+// waitStep is how long a WAIT takes: it cannot be broken off when the client has
+// left.
+const waitStep = 100 * time.Millisecond
+
+// replicated waits for a replica until ctx ends. Without an answer there is none,
+// and neither for those who would take the last connections from the tail.
+func (j *Journal) replicated(ctx context.Context, conn *redis.Conn) *bool {
+	defer conn.Close()
+	answer := false
+	select {
+	case j.waits <- struct{}{}:
+		defer func() { <-j.waits }()
+	default:
+		return &answer
+	}
+	for {
+		step := waitStep
+		if deadline, ok := ctx.Deadline(); ok {
+			step = min(step, time.Until(deadline))
+		}
+		acknowledged, err := conn.Wait(context.WithoutCancel(ctx), 1, max(step, time.Millisecond)).Result()
+		if answer = acknowledged >= 1; answer || err != nil || ctx.Err() != nil {
+			return &answer
+		}
+	}
+}
+
+// maxWaits is how many purges may wait for a replica at a time: half of the
+// connections.
+func maxWaits(client redis.UniversalClient) int {
+	size := 0
+	switch client := client.(type) {
+	case *redis.Client:
+		size = client.Options().PoolSize
+	case *redis.ClusterClient:
+		size = client.Options().PoolSize
+	}
+	return max(1, size/2)
 }
 
 // appendOn appends entries in order and returns the ID of the last one. A node

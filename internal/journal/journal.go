@@ -160,6 +160,7 @@ type Journal struct {
 	registry *registry
 	queue    queue
 	sights   sights
+	waits    chan struct{} // purges that wait for a replica
 	tokens   atomic.Uint64
 	rules    atomic.Uint64 // how often they have changed
 	removals removals      // without Redis
@@ -213,6 +214,7 @@ func New(opts Options) *Journal {
 		base:   context.Background(),
 		stop:   func() {},
 		ready:  make(chan struct{}),
+		waits:  make(chan struct{}, maxWaits(opts.Client)),
 	}
 	j.registry = &registry{
 		self:    opts.NodeID,

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -164,6 +165,43 @@ func TestRedisRefusesWrites(t *testing.T) {
 	a.waitFor(t, Leased)
 	eventually(t, "the queue is empty", func() bool { return a.Stats().Queue == 0 })
 	a.Close(context.Background())
+}
+
+// Purges that wait for a replica leave connections to the tail, and end when nobody
+// waits for them any more.
+func TestFewWaitForReplicas(t *testing.T) {
+	s := newServer(t)
+	client := redis.NewClient(&redis.Options{
+		Addr: s.Addr, PoolSize: 4, ReadTimeout: time.Second, ContextTimeoutEnabled: true, MaxRetries: -1,
+	})
+	t.Cleanup(func() { client.Close() })
+	a := startNode(t, client, func(o *Options) { o.Replicated = true })
+	a.settled(t)
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	var purges sync.WaitGroup
+	for range 2 {
+		purges.Go(func() {
+			if _, err := a.Append(ctx, Purge{Selectors: []Selector{all}}, time.Hour); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	eventually(t, "half of the connections wait", func() bool { return len(a.waits) == 2 })
+	for range 4 {
+		r, err := a.Append(t.Context(), Purge{Selectors: []Selector{all}}, time.Hour)
+		if err != nil || r.Replicated == nil || *r.Replicated || len(r.Confirmed) != 1 {
+			t.Errorf("%+v, %v", r, err)
+		}
+	}
+	if got := a.Trust(t.Context()); got != Leased {
+		t.Errorf("the node is %s", got)
+	}
+	leave()
+	purges.Wait()
+	if n := len(a.waits); n != 0 {
+		t.Errorf("%d wait", n)
+	}
 }
 
 // refusable is a client that Redis can be told to refuse something.
