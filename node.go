@@ -3,6 +3,7 @@ package rediscache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,7 @@ import (
 // nothing dials before start.
 type node struct {
 	prefix     string
+	stream     string                // which journal it is, whatever the connection; "" with `redis off`
 	client     redis.UniversalClient // for records; nil with `redis off`
 	journal    *journal.Journal
 	log        redis.UniversalClient // of the journal; nil with `redis off`
@@ -95,6 +97,7 @@ func newNode(conn *connection, app *App) *node {
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	var readTimeout, writeTimeout time.Duration
 	if conn != nil {
+		n.stream = fmt.Sprintf("%q %d %q %s", conn.addrs, conn.DB, conn.sentinel.Master, app.Prefix)
 		readTimeout, writeTimeout, n.replicated = conn.ReadTimeout, conn.WriteTimeout, conn.replicated()
 		n.client = conn.client()
 		n.client.AddHook(n.metrics.redis)
@@ -185,6 +188,7 @@ func (n *node) Destruct() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	n.journal.Close(ctx)
+	n.bequeath()
 	n.running.Wait()
 	n.shareStatistics(context.Background())
 	n.store.Close()
@@ -193,6 +197,22 @@ func (n *node) Destruct() error {
 	}
 	n.leases.Close()
 	return errors.Join(n.log.Close(), n.client.Close())
+}
+
+// bequeath leaves purges that Redis has not taken to the node of a configuration
+// that differs in the connection only.
+func (n *node) bequeath() {
+	if n.stream == "" {
+		return
+	}
+	nodes.Range(func(_, value any) bool {
+		heir := value.(*node)
+		if heir == n || heir.stream != n.stream {
+			return true
+		}
+		heir.journal.Adopt(n.journal)
+		return false
+	})
 }
 
 func (n *node) logger() *zap.Logger { return n.app.Load().logger }

@@ -252,6 +252,26 @@ func (j *Journal) AppendAsync(p Purge) error {
 	return nil
 }
 
+// Adopt takes over the purges that a journal which has been closed could not
+// append. Both are about the same stream.
+func (j *Journal) Adopt(closed *Journal) {
+	if items := closed.queue.leftOver(); len(items) > 0 {
+		j.queue.add(j, items)
+	}
+}
+
+// leftOver returns copies of what has not been appended, as far as is known.
+func (q *queue) leftOver() (items []*item) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, it := range q.items {
+		if it.state != itemAppended {
+			items = append(items, &item{fields: it.fields, selectors: it.selectors, soft: it.soft, token: it.token})
+		}
+	}
+	return items
+}
+
 // drainBatch is how many items are appended in one round trip.
 const drainBatch = 256
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -207,5 +208,29 @@ func TestEveryEntryIsWaitedFor(t *testing.T) {
 	case <-seen.done:
 		t.Error("the first entry is lost, and nobody noticed")
 	default:
+	}
+}
+
+// A reload that changes the connection ends a node whose purges Redis has not taken.
+func TestAnotherNodeAdoptsTheQueue(t *testing.T) {
+	s := newServer(t)
+	a, b := startNode(t, s.Client(), named("a")), startNode(t, s.Client(), named("b"))
+	s.Kill()
+	a.waitFor(t, CutOff)
+	b.waitFor(t, CutOff)
+	old := b.subject()
+	if err := a.AppendAsync(Purge{Selectors: []Selector{{KindTag, "pickup-7"}}}); err != nil {
+		t.Fatal(err)
+	}
+	b.wantVerdict(t, old, Valid)
+	a.Close(context.Background())
+	b.Adopt(a.Journal)
+	b.wantVerdict(t, old, Covered)
+	s.Start()
+	b.waitFor(t, Leased)
+	eventually(t, "the queue is empty", func() bool { return b.Stats().Queue == 0 })
+	entries, err := b.Entries(t.Context(), 10)
+	if err != nil || !slices.ContainsFunc(entries, func(e Entry) bool { return e.Op == OpPurge }) {
+		t.Errorf("%+v, %v", entries, err)
 	}
 }
