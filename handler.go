@@ -229,12 +229,17 @@ func hasContent(r *http.Request) bool {
 		r.Body, r.ContentLength = http.NoBody, 0
 		return false
 	}
+	unread(r, first[:n])
+	return true
+}
+
+// unread puts back what has been read of the body.
+func unread(r *http.Request, read []byte) {
 	rest := r.Body
 	r.Body = struct {
 		io.Reader
 		io.Closer
-	}{io.MultiReader(bytes.NewReader(first[:n]), rest), rest}
-	return true
+	}{io.MultiReader(bytes.NewReader(read), rest), rest}
 }
 
 // dropsFields reports whether the client names fields in Connection, which proxies
@@ -482,11 +487,7 @@ func (x *exchange) readBody() bool {
 		return false
 	}
 	body, err := io.ReadAll(io.LimitReader(x.r.Body, limit+1))
-	rest := x.r.Body
-	x.r.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(bytes.NewReader(body), rest), rest}
+	unread(x.r, body)
 	if err != nil || int64(len(body)) > limit {
 		return false
 	}

@@ -212,6 +212,8 @@ func (q *keyRequest) appendHash(dst []byte) []byte {
 	return h.appendSum(dst)
 }
 
+var defaultPorts = map[string]string{"http": "80", "https": "443"}
+
 // forwardedFields are read by origins in place of the request's own host and
 // scheme, whether or not Caddy trusts the client that sent them. Forwarded is read
 // apart.
@@ -228,13 +230,16 @@ func (q *keyRequest) confirms(name, value string) bool {
 	case "X-Forwarded-Port":
 		_, port, found := strings.Cut(q.host[strings.LastIndexByte(q.host, ']')+1:], ":")
 		if !found {
-			port = map[string]string{"http": "80", "https": "443"}[q.scheme]
+			port = defaultPorts[q.scheme]
 		}
 		return value == port
 	case "X-Forwarded-Prefix":
 		return value == "" || value == "/"
 	case "X-Forwarded-Ssl", "Front-End-Https":
-		return strings.EqualFold(value, map[string]string{"http": "off", "https": "on"}[q.scheme])
+		if q.scheme == "https" {
+			return strings.EqualFold(value, "on")
+		}
+		return strings.EqualFold(value, "off")
 	}
 	return strings.EqualFold(value, q.scheme)
 }
@@ -330,10 +335,16 @@ func (v *VaryQuery) kept(query string) []string {
 	if query == "" {
 		return nil
 	}
+	var only []string // once for a query, which may have any number of pairs
+	if v != nil && v.Mode == queryOnly {
+		for _, name := range v.Names {
+			only = append(only, folded(name))
+		}
+	}
 	var pairs []string
 	for pair := range strings.SplitSeq(query, "&") {
 		// Some origins split at semicolons, too: what hides behind one counts.
-		if v == nil || strings.IndexByte(pair, ';') >= 0 || v.keeps(paramName(pair)) {
+		if v == nil || strings.IndexByte(pair, ';') >= 0 || v.keeps(paramName(pair), only) {
 			pairs = append(pairs, pair)
 		}
 	}
@@ -362,11 +373,12 @@ func folded(name string) string {
 
 var foldedChars = strings.NewReplacer(".", "_", " ", "_")
 
-func (v *VaryQuery) keeps(name string) bool {
+// keeps reports whether parameters of a name count; only are the folded names of that
+// mode.
+func (v *VaryQuery) keeps(name string, only []string) bool {
 	switch v.Mode {
 	case queryOnly:
-		name = folded(name)
-		return slices.ContainsFunc(v.Names, func(kept string) bool { return folded(kept) == name })
+		return slices.Contains(only, folded(name))
 	case queryExcept:
 		return !slices.ContainsFunc(v.Names, func(pattern string) bool {
 			if pattern == queryTracking {

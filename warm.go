@@ -178,7 +178,7 @@ func (a *App) serverOf(rawURL string) (*caddyhttp.Server, *url.URL, error) {
 	}
 	port := u.Port()
 	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+		port = defaultPorts[u.Scheme]
 	}
 	if u.User != nil {
 		return nil, nil, errors.New("url: a user belongs into the field Authorization")
