@@ -269,7 +269,7 @@ func (n *node) dryRun(w http.ResponseWriter, r *http.Request, p journal.Purge, w
 			return true
 		}
 		subject := subjectOf(rec)
-		if verdict, _ := n.journal.Check(&subject, journal.ID{}); verdict < journal.Covered && matches(&subject) {
+		if verdict, _ := n.journal.Check(&subject, journal.Checked{}); verdict < journal.Covered && matches(&subject) {
 			answer.Matched++
 		}
 		return ctx.Err() == nil

@@ -51,7 +51,7 @@ func (n *node) list(rec *store.Record, size int64, now time.Time) *listed {
 	if rec == nil || rec.IsBase() || !now.Before(rec.Expires) {
 		return nil
 	}
-	verdict, _ := n.check(rec, journal.ID{})
+	verdict, _ := n.check(rec, journal.Checked{})
 	if verdict >= journal.Covered {
 		return nil
 	}

@@ -483,7 +483,7 @@ func (n *node) stateOf(rec *store.Record, now time.Time, off bool, err error) st
 	case rec == nil:
 		return "absent"
 	}
-	switch verdict, _ := n.check(rec, journal.ID{}); {
+	switch verdict, _ := n.check(rec, journal.Checked{}); {
 	case verdict >= journal.Covered:
 		return "covered"
 	case rec.IsBase():
@@ -529,7 +529,7 @@ const explainedEntries = 1000
 // coveringPurges are the purges since a response was fetched that concern it.
 func (n *node) coveringPurges(ctx context.Context, rec *store.Record) (covering []entry) {
 	subject := subjectOf(rec)
-	if verdict, _ := n.journal.Check(&subject, journal.ID{}); verdict == journal.Valid {
+	if verdict, _ := n.journal.Check(&subject, journal.Checked{}); verdict == journal.Valid {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, journalTimeout)

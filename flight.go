@@ -139,7 +139,7 @@ func (x *exchange) holds(m coalesce.Miss) bool {
 	verdict, _ := x.h.node.journal.Check(&journal.Subject{
 		Position: m.Position, Namespace: x.h.Namespace, Identifier: x.key.identifier, Key: x.answered.Full,
 		BaseKey: x.key.Full, URL: x.url, User: x.user,
-	}, journal.ID{})
+	}, journal.Checked{})
 	return verdict == journal.Valid
 }
 
@@ -276,7 +276,7 @@ func (x *exchange) lookAgain(fleet bool) bool {
 	rec, tier := x.find(func(key store.Key) (*store.Record, store.TierName, bool) { return look(ctx, key, now) })
 	x.forward = forward
 	if x.stored != nil {
-		if verdict, _ := n.check(x.stored, journal.ID{}); verdict >= journal.Covered {
+		if verdict, _ := n.check(x.stored, journal.Checked{}); verdict >= journal.Covered {
 			x.stored, x.forward = nil, ReasonAbsent
 		}
 	}

@@ -89,7 +89,7 @@ func (x *exchange) accept(f *flight, s *share) step {
 	if rec.User != x.user || !x.credentials.allowed(&rec.Freshness) {
 		return stepAlone
 	}
-	if verdict, _ := x.h.node.check(rec, journal.ID{}); verdict != journal.Valid || !rec.Freshness.Fresh(x.now) {
+	if verdict, _ := x.h.node.check(rec, journal.Checked{}); verdict != journal.Valid || !rec.Freshness.Fresh(x.now) {
 		f.Retire() // a newer one can begin
 		return stepAgain
 	}

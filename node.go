@@ -218,7 +218,7 @@ func (n *node) bequeath() {
 func (n *node) logger() *zap.Logger { return n.app.Load().logger }
 
 // check says what purges say about a record.
-func (n *node) check(r *store.Record, upTo journal.ID) (journal.Verdict, journal.ID) {
+func (n *node) check(r *store.Record, upTo journal.Checked) (journal.Verdict, journal.Checked) {
 	s := subjectOf(r)
 	return n.journal.Check(&s, upTo)
 }

@@ -125,7 +125,7 @@ func (n *node) hold(h *holdings, rec *store.Record, size int64, now time.Time) {
 	if rec == nil || rec.IsBase() || !now.Before(rec.Expires) {
 		return
 	}
-	verdict, _ := n.check(rec, journal.ID{})
+	verdict, _ := n.check(rec, journal.Checked{})
 	if verdict >= journal.Covered {
 		return
 	}

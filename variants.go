@@ -111,7 +111,7 @@ func baseWith(old *store.Record, c *captureWriter, rec *store.Record) *store.Rec
 		Key: c.x.key.Key, BaseKey: rec.BaseKey, Namespace: rec.Namespace, Identifier: rec.Identifier, URL: rec.URL,
 		User: rec.User, Position: rec.Position, Vary: c.varyNames, Expires: rec.Expires,
 	}
-	if old != nil && old.Position.Epoch == rec.Position.Epoch && rec.Position.ID.Before(old.Position.ID) {
+	if old != nil && rec.Position.Before(old.Position) {
 		base.Position = old.Position // the old list was found, so no purge covers it
 	}
 	if old != nil && slices.Equal(old.Vary, c.varyNames) {

@@ -60,9 +60,33 @@ type Position struct {
 	// until the node has seen the journal for the first time.
 	Epoch uint64
 	ID    ID
+	// Local is how many purges this node had taken before they were recorded, or
+	// since the process began. It means something to this process alone: Redis never
+	// has it, and a record from there is taken to be older than all of them.
+	Local uint64
 }
 
-// String returns the position as ParsePosition reads it.
+// Before reports whether p was noted before other, as far as positions of one
+// epoch tell.
+func (p Position) Before(other Position) bool {
+	if c := p.ID.Compare(other.ID); c != 0 || p.Epoch != other.Epoch {
+		return c < 0 && p.Epoch == other.Epoch
+	}
+	return p.Local < other.Local
+}
+
+// Checked says up to which purges a record is known not to be covered: those of
+// the journal up to an ID, and those that wait at this node up to a count. The
+// zero Checked says nothing.
+type Checked struct {
+	ID    ID
+	Local uint64
+}
+
+// Beyond reports whether c says more than other.
+func (c Checked) Beyond(other Checked) bool { return other.ID.Before(c.ID) || other.Local < c.Local }
+
+// String returns the position as ParsePosition reads it, without Local.
 func (p Position) String() string { return formatEpoch(p.Epoch) + "/" + p.ID.String() }
 
 // ParsePosition reads what String returned.

@@ -140,9 +140,10 @@ type Gap struct {
 
 // state is what requests look at. It is replaced, never changed.
 type state struct {
-	position Position // applied
+	position Position // applied; Local is not set
 	table    *table
-	pending  *table // purges that wait to be appended; nil without any
+	local    uint64 // counts the purges that the queue has taken
+	pending  *table // those that are not read back, each with its count as ID; nil without any
 	tableRules
 }
 
@@ -291,7 +292,12 @@ func (j *Journal) leave(ctx context.Context) {
 
 // Position returns what this node has applied. A request notes it before the
 // lookup whose miss leads to a fetch.
-func (j *Journal) Position() Position { return j.state.Load().position }
+func (j *Journal) Position() Position {
+	st := j.state.Load()
+	at := st.position
+	at.Local = st.local
+	return at
+}
 
 // NodeID returns the name of this node among others.
 func (j *Journal) NodeID() string { return j.opts.NodeID }
@@ -319,27 +325,30 @@ func (j *Journal) HasPeers() bool { return j.registry.hasOthers() }
 // Check tells what purges say about a record. upTo is what an earlier check of
 // the same record returned with Valid, or zero; up to there it is not searched
 // again. It neither locks nor allocates when nothing newer has been applied.
-func (j *Journal) Check(s *Subject, upTo ID) (Verdict, ID) {
+func (j *Journal) Check(s *Subject, upTo Checked) (Verdict, Checked) {
 	st := j.state.Load()
 	if s.Position.Epoch != st.position.Epoch {
 		return Absent, upTo
 	}
-	proved := s.Position.ID
-	if st.since.Before(upTo) {
-		proved = laterOf(proved, upTo)
+	proved := Checked{s.Position.ID, max(s.Position.Local, upTo.Local)}
+	if st.since.Before(upTo.ID) {
+		proved.ID = laterOf(proved.ID, upTo.ID)
 	}
 	verdict := Valid
-	if proved.Before(st.position.ID) {
-		verdict = st.table.check(s, proved)
+	if proved.ID.Before(st.position.ID) {
+		verdict = st.table.check(s, proved.ID)
 	}
-	if st.pending != nil && verdict < Covered {
-		verdict = max(verdict, st.pending.check(s, ID{}))
+	if st.pending != nil && proved.Local < st.local && verdict < Covered {
+		verdict = max(verdict, st.pending.check(s, localID(proved.Local)))
 	}
 	if verdict != Valid {
 		return verdict, upTo
 	}
-	return Valid, laterOf(proved, st.position.ID)
+	return Valid, Checked{laterOf(proved.ID, st.position.ID), max(proved.Local, st.local)}
 }
+
+// localID is the ID under which the table of waiting purges holds one.
+func localID(count uint64) ID { return ID{Seq: count} }
 
 // Matcher returns a function that reports whether a purge would concern a
 // record, whatever its position.

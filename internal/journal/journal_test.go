@@ -63,7 +63,7 @@ func TestSoftAndHard(t *testing.T) {
 	eventually(t, "applied", func() bool { return !a.Position().ID.Before(later) })
 	a.wantVerdict(t, old, Covered)
 	a.wantVerdict(t, between, Covered)
-	a.wantVerdict(t, subjectAt(Position{a.Position().Epoch, hard}), SoftCovered)
+	a.wantVerdict(t, subjectAt(Position{Epoch: a.Position().Epoch, ID: hard}), SoftCovered)
 	a.wantVerdict(t, a.subject(), Valid)
 }
 
@@ -354,7 +354,7 @@ func TestTrimmedPastSleepingNode(t *testing.T) {
 	b.cycle.Unlock()
 	eventually(t, "b has read on", func() bool { return b.Position().ID == recent })
 	b.wantVerdict(t, old, Absent)
-	b.wantVerdict(t, subjectAt(Position{epoch, recent}), Valid)
+	b.wantVerdict(t, subjectAt(Position{Epoch: epoch, ID: recent}), Valid)
 	if got := b.events.gapReasons(); got != string(errTrimmed) {
 		t.Errorf("gaps: %s, want trimmed", got)
 	}
@@ -489,7 +489,7 @@ func TestNewRules(t *testing.T) {
 	s.xadd("no", "op")
 	old := a.subject()
 	a.purge(t, withParameter)
-	v, upTo := a.Check(old, ID{})
+	v, upTo := a.Check(old, Checked{})
 	if v != Valid {
 		t.Fatal(v)
 	}
@@ -537,13 +537,20 @@ func TestNewRulesWithoutAnAnswer(t *testing.T) {
 	a.Start()
 	defer a.Close(context.Background())
 	a.waitFor(t, CutOff)
+	old := a.subject()
 	if err := a.AppendAsync(Purge{Selectors: []Selector{withParameter}}); err != nil {
 		t.Fatal(err)
 	}
-	a.wantVerdict(t, a.subject(), Valid)
+	v, upTo := a.Check(old, Checked{})
+	if v != Valid {
+		t.Errorf("under the old rules it is %s", v)
+	}
 	drop.Store(true)
 	a.NewRules()
-	a.wantVerdict(t, a.subject(), Covered)
+	if v, _ := a.Check(old, upTo); v != Covered {
+		t.Errorf("under the new rules it is %s", v)
+	}
+	a.wantVerdict(t, a.subject(), Valid)
 	if got := a.Trust(t.Context()); got != CutOff {
 		t.Errorf("the node is %s", got)
 	}

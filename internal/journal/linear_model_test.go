@@ -197,10 +197,10 @@ type flight struct {
 	waiting  atomic.Int64
 }
 
-// held is a response in memory. It was checked up to an ID.
+// held is a response in memory. It was checked up to there.
 type held struct {
 	*response
-	upTo ID
+	upTo Checked
 }
 
 // cacheNode is a node with its memory tier. The fields in the second group are
@@ -210,7 +210,7 @@ type cacheNode struct {
 	w      *cacheWorld
 	number int
 
-	check          func(*Subject, ID) (Verdict, ID)
+	check          func(*Subject, Checked) (Verdict, Checked)
 	followsBlindly bool
 	notesLate      bool
 	afterLookup    func()
@@ -268,7 +268,7 @@ func (n *cacheNode) serve(resource int, stale bool) (r *response, counts bool) {
 		}
 		f.waiting.Add(1)
 		<-f.done
-		if verdict, _ := n.check(&f.response.subject, ID{}); verdict == Valid || n.followsBlindly {
+		if verdict, _ := n.check(&f.response.subject, Checked{}); verdict == Valid || n.followsBlindly {
 			return f.response, counts
 		}
 	}
@@ -313,9 +313,11 @@ func (n *cacheNode) fetch(resource int, at Position, base *response) *response {
 	if base != nil && notModified {
 		r.body = base.body
 	}
-	if verdict, _ := n.check(&r.subject, ID{}); verdict < Covered {
+	if verdict, _ := n.check(&r.subject, Checked{}); verdict < Covered {
+		shared := *r
+		shared.subject.Position.Local = 0 // Redis is not told
 		n.w.mu.Lock()
-		n.w.shared[resource] = r
+		n.w.shared[resource] = &shared
 		n.w.mu.Unlock()
 		n.mu.Lock()
 		defer n.mu.Unlock()
@@ -353,9 +355,11 @@ func (n *cacheNode) lookup(resource int) (*response, Verdict) {
 	if r == nil {
 		return found, verdict
 	}
-	if v, _ := n.check(&r.subject, ID{}); v < Covered && v <= verdict {
-		n.keep(resource, r)
-		return r, v
+	if v, proved := n.check(&r.subject, Checked{}); v < Covered && v <= verdict {
+		own := *r
+		own.subject.Position.Local = proved.Local
+		n.keep(resource, &own)
+		return &own, v
 	}
 	return found, verdict
 }
@@ -363,7 +367,7 @@ func (n *cacheNode) lookup(resource int) (*response, Verdict) {
 // keep puts a response into memory, but not in place of one of a higher position.
 func (n *cacheNode) keep(resource int, r *response) {
 	at := r.subject.Position
-	if h := n.memory[resource]; h != nil && h.subject.Position.Epoch == at.Epoch && at.ID.Before(h.subject.Position.ID) {
+	if h := n.memory[resource]; h != nil && at.Before(h.subject.Position) {
 		return
 	}
 	n.memory[resource] = &held{response: r}

@@ -51,7 +51,7 @@ func TestMemoryOnly(t *testing.T) {
 }
 
 func (j *Journal) verdictOf(s *Subject) Verdict {
-	v, _ := j.Check(s, ID{})
+	v, _ := j.Check(s, Checked{})
 	return v
 }
 
@@ -87,11 +87,11 @@ func TestMatcher(t *testing.T) {
 func TestCheckAdvances(t *testing.T) {
 	a := startNode(t, nil, func(o *Options) { o.MaxMarks = 100 })
 	s := a.subject()
-	var upTo ID
+	var upTo Checked
 	for i := range 1000 {
 		a.purge(t, Selector{KindTag, fmt.Sprint(i)})
 		v, next := a.Check(s, upTo)
-		if v != Valid || next != a.Position().ID {
+		if v != Valid || next.ID != a.Position().ID {
 			t.Fatalf("after %d purges: %s up to %v, node at %v", i+1, v, next, a.Position().ID)
 		}
 		upTo = next
@@ -142,7 +142,7 @@ func TestNewRulesWithoutRedis(t *testing.T) {
 	a := startNode(t, nil, ruled(&drop))
 	old := a.subject()
 	a.purge(t, withParameter)
-	v, upTo := a.Check(old, ID{})
+	v, upTo := a.Check(old, Checked{})
 	if v != Valid {
 		t.Fatal(v)
 	}

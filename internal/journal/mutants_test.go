@@ -188,7 +188,7 @@ func TestMutantSoftOverridesHard(t *testing.T) {
 }
 
 // newestWins lets the newest purge of a record decide alone.
-func (n *cacheNode) newestWins(s *Subject, upTo ID) (Verdict, ID) {
+func (n *cacheNode) newestWins(s *Subject, upTo Checked) (Verdict, Checked) {
 	verdict := Valid
 	for _, e := range n.entries() {
 		covers, err := n.Matcher(Purge{Selectors: e.Selectors})
@@ -272,7 +272,7 @@ func (n *cacheNode) confirmedBy(t *testing.T, p Purge, peers []string) bool {
 		return false
 	}
 	<-seen.done
-	pending := func() []string { return n.registry.tally(Position{seen.epoch, id}).pending }
+	pending := func() []string { return n.registry.tally(Position{Epoch: seen.epoch, ID: id}).pending }
 	for slices.ContainsFunc(pending(), func(id string) bool { return slices.Contains(peers, id) }) {
 		if err := n.registry.readAfter(t.Context()); err != nil {
 			t.Error(err)

@@ -1,8 +1,11 @@
 package journal
 
-// The queue holds the purges that requests have made and that this node has not
-// yet read back from the journal. Until then each covers every record that it
-// matches, whatever its position: state.pending, which the queue publishes.
+// The queue holds the purges that this node has made and not yet read back from
+// the journal. Until then each covers here what it matches and what was being
+// fetched before: state.local counts them, a position holds the count of its
+// time, and state.pending, a table like that of the journal, has counts as IDs.
+// What is fetched later is not covered before the entry is recorded, and then
+// once more, as nobody can tell it from the rest by the ID.
 //
 // An item is waiting (to be appended), in flight (one goroutine is appending it)
 // or appended (and will be read). Reading it back removes it; one that a later
@@ -34,6 +37,7 @@ type item struct {
 	selectors []Selector
 	soft      bool
 	token     string
+	count     uint64 // what was being fetched before it has a lower one
 	state     itemState
 	appended  time.Time // when Redis had it
 }
@@ -41,6 +45,7 @@ type item struct {
 type queue struct {
 	mu    sync.Mutex
 	items []*item
+	count uint64 // of the newest item
 }
 
 // add lets purges cover records from now on.
@@ -48,6 +53,7 @@ func (q *queue) add(j *Journal, items []*item) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.items = append(q.items, items...)
+	q.number(items)
 	if q.full(j.opts.MaxQueue) {
 		q.collapse(j)
 		q.publish(j)
@@ -58,9 +64,20 @@ func (q *queue) add(j *Journal, items []*item) {
 		pending = j.newTable()
 	}
 	for _, it := range items {
-		pending.apply(it.selectors, it.soft, maxID)
+		pending.apply(it.selectors, it.soft, localID(it.count))
 	}
-	j.publish(func(s *state) { s.pending = pending })
+	j.publish(func(s *state) { s.pending, s.local = pending, q.count })
+}
+
+// number lets items cover what is being fetched until they are published.
+func (q *queue) number(items []*item) {
+	if len(items) == 0 {
+		return
+	}
+	q.count++
+	for _, it := range items {
+		it.count = q.count
+	}
 }
 
 // maxUnread is how many purges may have been appended but not read back, as a
@@ -87,6 +104,7 @@ func (q *queue) collapse(j *Journal) {
 	if err != nil {
 		panic(err) // the selector `all` is valid
 	}
+	q.number(items)
 	for _, it := range q.items {
 		if it.state == itemInFlight {
 			items = append(items, it)
@@ -102,16 +120,18 @@ func (q *queue) publish(j *Journal) {
 	if len(q.items) > 0 {
 		pending = j.newTable()
 		for _, it := range q.items {
-			pending.apply(it.selectors, it.soft, maxID)
+			pending.apply(it.selectors, it.soft, localID(it.count))
 		}
 	}
-	j.publish(func(s *state) { s.pending = pending })
+	j.publish(func(s *state) { s.pending, s.local = pending, q.count })
 }
 
-// refresh applies the items again.
+// refresh applies the items again, under other rules. What was found not to be
+// covered may be, so that they cover what was fetched before now.
 func (q *queue) refresh(j *Journal) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.number(q.items)
 	q.publish(j)
 }
 
@@ -214,8 +234,8 @@ func (j *Journal) token() string {
 	return j.opts.NodeID + "/" + strconv.FormatUint(j.tokens.Add(1), 36)
 }
 
-// AppendAsync records a purge that a request has made, and covers matching
-// records of this node at once. It waits until this node has read the purge
+// AppendAsync records a purge that a request has made, and covers at once what
+// matches and was being fetched here. It waits until this node has read the purge
 // back, so that what is fetched from then on is not covered, but not longer than
 // the write timeout, and not for other nodes. While Redis is away the purge is
 // kept and appended later. A purge that is invalid does nothing.

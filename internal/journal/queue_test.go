@@ -30,6 +30,7 @@ func TestRequestsPurgeWhileRedisIsAway(t *testing.T) {
 	a := startNode(t, s.Client(), named("a"))
 	s.Kill()
 	a.waitFor(t, CutOff)
+	old := a.subject()
 	start := time.Now()
 	for i := range 100 {
 		if err := a.AppendAsync(Purge{Selectors: []Selector{{KindTag, fmt.Sprint("x", i)}, {KindNamespace, "pickup"}}, Soft: i > 0}); err != nil {
@@ -39,7 +40,8 @@ func TestRequestsPurgeWhileRedisIsAway(t *testing.T) {
 	if took := time.Since(start); took > time.Second {
 		t.Errorf("100 requests waited %v for a Redis that is away", took)
 	}
-	a.wantVerdict(t, a.subject(), Covered) // fetched after the write or before, nobody can tell
+	a.wantVerdict(t, old, Covered)
+	a.wantVerdict(t, a.subject(), Valid) // fetched after the writes
 	s.Start()
 	b := startNode(t, s.Client(), named("b"))
 	a.waitFor(t, Leased)
@@ -47,7 +49,7 @@ func TestRequestsPurgeWhileRedisIsAway(t *testing.T) {
 		t.Errorf("%d purges wait although the node trusts Redis", n)
 	}
 	a.wantVerdict(t, a.subject(), Valid)
-	eventually(t, "b knows", func() bool { return b.Position() == a.Position() })
+	eventually(t, "b knows", func() bool { return b.Position().ID == a.Position().ID })
 	if got := len(b.entries()); got < 100 {
 		t.Errorf("b has seen %d purges, want 100", got)
 	}
@@ -58,13 +60,15 @@ func TestQueueOverflow(t *testing.T) {
 	a := startNode(t, s.Client(), func(o *Options) { o.MaxQueue = 10 })
 	s.Kill()
 	a.waitFor(t, CutOff)
+	old := a.subject()
 	for i := range 11 {
 		a.AppendAsync(Purge{Selectors: []Selector{{KindTag, fmt.Sprint("x", i)}}})
 	}
 	if got := a.Stats(); got.Queue != 1 || got.Overflows != 1 {
 		t.Errorf("%d in the queue, %d overflows, want one of each", got.Queue, got.Overflows)
 	}
-	a.wantVerdict(t, a.subject(), Covered)
+	a.wantVerdict(t, old, Covered)
+	a.wantVerdict(t, a.subject(), Valid)
 	s.Start()
 	a.waitFor(t, Leased)
 	a.wantVerdict(t, a.subject(), Valid)
@@ -86,6 +90,51 @@ func TestQueueOfABurst(t *testing.T) {
 	eventually(t, "all are read", func() bool { return a.Stats().Queue == 0 })
 	if n := a.Stats().Overflows; n != 0 {
 		t.Errorf("%d overflows", n)
+	}
+}
+
+// What waits for Redis covers what was being fetched before, and costs a record
+// that it does not concern one search.
+func TestWhatWaitsIsSearchedOnce(t *testing.T) {
+	s := newServer(t)
+	a := startNode(t, s.Client())
+	s.Kill()
+	a.waitFor(t, CutOff)
+	old := a.subject()
+	for i, tt := range []struct {
+		selector   Selector
+		soft       bool
+		old, later Verdict
+	}{
+		{Selector{KindTag, "other"}, false, Valid, Valid},
+		{Selector{KindTag, "pickup-7"}, true, SoftCovered, Valid},
+		{Selector{KindPattern, "pickup:*"}, false, Covered, Valid},
+	} {
+		if err := a.AppendAsync(Purge{Selectors: []Selector{tt.selector}, Soft: tt.soft}); err != nil {
+			t.Fatal(err)
+		}
+		a.wantVerdict(t, old, tt.old)
+		a.wantVerdict(t, a.subject(), tt.later)
+		fromRedis := *a.subject()
+		fromRedis.Position.Local = 0
+		a.wantVerdict(t, &fromRedis, tt.old) // nobody can tell when it was fetched
+		if at := a.Position(); at.Local != uint64(i+1) {
+			t.Errorf("after %d purges the node is at %d", i+1, at.Local)
+		}
+	}
+	later := a.subject()
+	v, upTo := a.Check(later, Checked{})
+	a.AppendAsync(Purge{Selectors: []Selector{{KindTag, "other"}}})
+	v2, upTo2 := a.Check(later, upTo)
+	if v != Valid || v2 != Valid || !upTo2.Beyond(upTo) || upTo.Beyond(upTo2) {
+		t.Errorf("%s up to %v, then %s up to %v", v, upTo, v2, upTo2)
+	}
+	a.queue.mu.Lock() // as would a purge that is being taken
+	defer a.queue.mu.Unlock()
+	a.state.Load().pending.mu.Lock()
+	defer a.state.Load().pending.mu.Unlock()
+	if n := testing.AllocsPerRun(10, func() { a.Check(later, upTo2) }); n > 0 {
+		t.Errorf("%v allocations", n)
 	}
 }
 

@@ -180,7 +180,7 @@ func subjectAt(at Position) *Subject {
 }
 
 func (n *testNode) verdict(s *Subject) Verdict {
-	v, _ := n.Check(s, ID{})
+	v, _ := n.Check(s, Checked{})
 	return v
 }
 

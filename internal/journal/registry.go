@@ -54,7 +54,7 @@ func parseLine(s string) line {
 	if errCounter != nil || errID != nil {
 		return line{}
 	}
-	return line{counter, Position{parseEpoch(parts[1]), id}, parts[3], parts[4]}
+	return line{counter, Position{Epoch: parseEpoch(parts[1]), ID: id}, parts[3], parts[4]}
 }
 
 // applied reports whether the node has applied an entry of an epoch.

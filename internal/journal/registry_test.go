@@ -15,11 +15,11 @@ func newRegistry(fetch func(context.Context) (map[string]string, error)) *regist
 }
 
 func lineOf(counter uint64, ms uint64, state string) string {
-	return line{counter, Position{7, ID{ms, 0}}, state, "v1"}.String()
+	return line{counter, Position{Epoch: 7, ID: ID{ms, 0}}, state, "v1"}.String()
 }
 
 func TestLines(t *testing.T) {
-	want := line{3, Position{7, ID{1, 2}}, stateLive, "v1 (with spaces)"}
+	want := line{3, Position{Epoch: 7, ID: ID{1, 2}}, stateLive, "v1 (with spaces)"}
 	if got := parseLine(want.String()); got != want {
 		t.Errorf("%+v became %+v", want, got)
 	}
@@ -36,7 +36,7 @@ func TestLapse(t *testing.T) {
 	start := time.Now()
 	at := func(s float64) time.Time { return start.Add(time.Duration(s * float64(time.Second))) }
 	see := func(s float64, lines map[string]string) { r.observe(at(s), at(s+0.01), lines) }
-	entry := Position{7, ID{5, 0}}
+	entry := Position{Epoch: 7, ID: ID{5, 0}}
 
 	see(0, map[string]string{"me": lineOf(1, 9, stateLive), "a": lineOf(1, 4, stateLive), "b": lineOf(1, 5, stateLive)})
 	want := func(step string, young bool, confirmed, pending, lapsed []string) {

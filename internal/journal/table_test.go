@@ -252,14 +252,14 @@ func BenchmarkCheck(b *testing.B) {
 	b.Run("proved", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			j.Check(s, ID{})
+			j.Check(s, Checked{})
 		}
 	})
 	j.publish(func(st *state) { st.position.ID = ID{3_000_000_000_000, 0} })
 	b.Run("keys_and_tags", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			j.Check(s, ID{})
+			j.Check(s, Checked{})
 		}
 	})
 	for i := range maxRanges {
@@ -268,7 +268,7 @@ func BenchmarkCheck(b *testing.B) {
 	b.Run("256_patterns", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			j.Check(s, ID{})
+			j.Check(s, Checked{})
 		}
 	})
 }
@@ -276,7 +276,7 @@ func BenchmarkCheck(b *testing.B) {
 func TestCheckDoesNotAllocate(t *testing.T) {
 	j := New(Options{Prefix: "cache"})
 	s := subjectAt(j.Position())
-	check := func() { j.Check(s, ID{}) }
+	check := func() { j.Check(s, Checked{}) }
 	if n := testing.AllocsPerRun(100, check); n > 0 {
 		t.Errorf("%v allocations with nothing newer", n)
 	}

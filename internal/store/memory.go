@@ -43,13 +43,14 @@ type Memory struct {
 // held is a record in memory: packed, and unpacked while it is in use.
 type held struct {
 	packed
-	expires int64 // Unix time in milliseconds, as records keep it
+	expires int64  // Unix time in milliseconds, as records keep it
+	local   uint64 // of the position, which is packed without it
 	seen    atomic.Pointer[seen]
 }
 
 // seen is what lookups of a record found out. It is replaced, never changed.
 type seen struct {
-	upTo journal.ID           // no purge up to this one covers the record
+	upTo journal.Checked      // no purge up to there covers the record
 	view weak.Pointer[Record] // nil once the collector has taken it
 }
 
@@ -60,10 +61,15 @@ func (e *held) record() *Record {
 			return r
 		}
 	}
+	return e.unpack()
+}
+
+func (e *held) unpack() *Record {
 	r, err := e.packed.record()
 	if err != nil {
 		return nil
 	}
+	r.Position.Local = e.local
 	return r
 }
 
@@ -76,11 +82,10 @@ func (e *held) view() *Record {
 	if r := s.view.Value(); r != nil {
 		return r
 	}
-	r, err := e.packed.record()
-	if err != nil {
-		return nil
+	r := e.unpack()
+	if r != nil {
+		e.seen.Store(&seen{s.upTo, weak.Make(r)})
 	}
-	e.seen.Store(&seen{s.upTo, weak.Make(r)})
 	return r
 }
 
@@ -160,7 +165,7 @@ func (m *Memory) verdict(e *held, r *Record) journal.Verdict {
 		s = *known
 	}
 	verdict, proved := m.check(r, s.upTo)
-	if verdict == journal.Valid && s.upTo.Before(proved) {
+	if verdict == journal.Valid && proved.Beyond(s.upTo) {
 		e.seen.Store(&seen{proved, s.view})
 	}
 	return verdict
@@ -190,16 +195,21 @@ func (m *Memory) Get(_ context.Context, key Key) (*Record, error) {
 // It never fails.
 func (m *Memory) Put(_ context.Context, records ...*Record) error {
 	for _, r := range records {
-		m.insert(r, &held{packed: pack(r), expires: r.Expires.UnixMilli()})
+		m.insert(r, holding(r, pack(r)))
 	}
 	return nil
 }
 
 // putDecoded stores a record that was decoded from p.
 func (m *Memory) putDecoded(r *Record, p packed) {
-	e := &held{packed: p, expires: r.Expires.UnixMilli()}
+	e := holding(r, p)
 	e.seen.Store(&seen{view: weak.Make(r)})
 	m.insert(r, e)
+}
+
+// holding is an entry that nobody has looked up yet.
+func holding(r *Record, p packed) *held {
+	return &held{packed: p, expires: r.Expires.UnixMilli(), local: r.Position.Local}
 }
 
 // insert stores the entry of a record. One whose fetch began later stays: it has
@@ -217,7 +227,7 @@ func (m *Memory) insert(r *Record, e *held) {
 
 func (e *held) fetchedAfter(position journal.Position) bool {
 	r := e.record()
-	return r != nil && r.Position.Epoch == position.Epoch && position.ID.Before(r.Position.ID)
+	return r != nil && position.Before(r.Position)
 }
 
 // Delete removes every record that matches.

@@ -227,3 +227,25 @@ func BenchmarkMemoryUnpack(b *testing.B) {
 		}
 	}
 }
+
+// What this process alone can tell of a record's position survives that memory
+// packs it, and decides between two of one journal ID.
+func TestMemoryKeepsLocalPositions(t *testing.T) {
+	m := newMemory(t)
+	r := positioned("pickup", "1", 3)
+	r.Position.Local = 5
+	if err := m.Put(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	older := positioned("pickup", "1", 3)
+	older.Position.Local = 4
+	for range 2 {
+		runtime.GC()
+		if found, _ := m.Lookup(r.Key.Full, time.Now()); found == nil || found.Position != r.Position {
+			t.Errorf("found %+v, want position %+v", found, r.Position)
+		}
+		if err := m.Put(t.Context(), older); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -53,7 +53,7 @@ type Record struct {
 	URL        string // scheme://host/path?kept-query as the client sent it
 	Tags       []string
 	User       string           // hash of the identity it is stored for; "" for everybody
-	Position   journal.Position // of the journal when its fetch began
+	Position   journal.Position // of the journal when its fetch began; Redis is not told Local
 	Freshness  rfc9111.Freshness
 	FetchTime  time.Duration // from the request to the upstream to the end of its response; 0 when unknown
 	Expires    time.Time     // end of any use, grace included
@@ -70,14 +70,14 @@ type Record struct {
 
 // Check says what purges say about a record. upTo is what an earlier check of the
 // record returned with Valid, or zero.
-type Check func(r *Record, upTo journal.ID) (journal.Verdict, journal.ID)
+type Check func(r *Record, upTo journal.Checked) (journal.Verdict, journal.Checked)
 
 // orValid is a check that finds every record valid if c is nil.
 func (c Check) orValid() Check {
 	if c != nil {
 		return c
 	}
-	return func(_ *Record, upTo journal.ID) (journal.Verdict, journal.ID) { return journal.Valid, upTo }
+	return func(_ *Record, upTo journal.Checked) (journal.Verdict, journal.Checked) { return journal.Valid, upTo }
 }
 
 // Header returns the fields that the response was stored with. The values are the

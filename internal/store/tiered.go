@@ -238,7 +238,7 @@ func (t *Tiered) Peek(ctx context.Context, key Key, now time.Time, fleet bool) (
 		if found.r == nil || (r != nil && !found.r.Freshness.ResponseTime.After(r.Freshness.ResponseTime)) {
 			continue
 		}
-		if verdict, _ := t.opts.Check(found.r, journal.ID{}); verdict < journal.Covered {
+		if verdict, _ := t.opts.Check(found.r, journal.Checked{}); verdict < journal.Covered {
 			r, tier, soft = found.r, found.tier, verdict == journal.SoftCovered
 		}
 		if r != nil && (!fleet || r.IsBase()) {
@@ -294,11 +294,14 @@ func (t *Tiered) lookupRedis(ctx context.Context, key Key, now time.Time, than *
 	if r == nil || !now.Before(r.Expires) || (than != nil && !r.Freshness.ResponseTime.After(than.Freshness.ResponseTime)) {
 		return nil, TierNone, false
 	}
-	verdict, _ := t.opts.Check(r, journal.ID{})
+	verdict, proved := t.opts.Check(r, journal.Checked{})
 	if verdict >= journal.Covered {
 		return nil, TierNone, false
 	}
 	if t.memory != nil {
+		// What waits at this node does not cover it, so that it need not be taken for
+		// older than that. Nobody else has the record yet.
+		r.Position.Local = max(r.Position.Local, proved.Local)
 		t.memory.putDecoded(r, p)
 	}
 	return r, TierRedis, verdict == journal.SoftCovered
@@ -317,7 +320,7 @@ func (t *Tiered) Put(records ...*Record) { t.PutThen(func() {}, records...) }
 // PutThen is Put, and calls done once the records are in Redis or will not be.
 func (t *Tiered) PutThen(done func(), records ...*Record) {
 	records = slices.DeleteFunc(slices.Clone(records), func(r *Record) bool {
-		verdict, _ := t.opts.Check(r, journal.ID{})
+		verdict, _ := t.opts.Check(r, journal.Checked{})
 		return verdict >= journal.Covered
 	})
 	if len(records) > 0 && t.memory != nil {

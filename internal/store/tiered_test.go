@@ -366,17 +366,17 @@ func (p *purges) purge(namespace string, id uint64) {
 	p.namespaces[namespace], p.newest = id, id
 }
 
-func (p *purges) check(r *store.Record, upTo journal.ID) (journal.Verdict, journal.ID) {
+func (p *purges) check(r *store.Record, upTo journal.Checked) (journal.Verdict, journal.Checked) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	newest := journal.ID{Ms: p.newest}
-	if !upTo.Before(newest) {
+	if !upTo.ID.Before(newest) {
 		return journal.Valid, upTo
 	}
 	p.asked++
 	switch {
 	case p.namespaces[r.Namespace] <= r.Position.ID.Ms:
-		return journal.Valid, newest
+		return journal.Valid, journal.Checked{ID: newest}
 	case p.soft:
 		return journal.SoftCovered, upTo
 	}
