@@ -45,7 +45,6 @@ type item struct {
 type queue struct {
 	mu    sync.Mutex
 	items []*item
-	count uint64 // of the newest item
 }
 
 // add lets purges cover records from now on.
@@ -53,30 +52,28 @@ func (q *queue) add(j *Journal, items []*item) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.items = append(q.items, items...)
-	q.number(items)
 	if q.full(j.opts.MaxQueue) {
 		q.collapse(j)
-		q.publish(j)
+		q.publish(j, q.items)
 		return
 	}
-	pending := j.state.Load().pending
-	if pending == nil {
-		pending = j.newTable()
-	}
-	for _, it := range items {
-		pending.apply(it.selectors, it.soft, localID(it.count))
-	}
-	j.publish(func(s *state) { s.pending, s.local = pending, q.count })
+	j.publish(func(s *state) {
+		number(s, items)
+		if s.pending == nil {
+			s.pending = j.newTable()
+		}
+		for _, it := range items {
+			s.pending.apply(it.selectors, it.soft, localID(it.count))
+		}
+	})
 }
 
-// number lets items cover what is being fetched until they are published.
-func (q *queue) number(items []*item) {
-	if len(items) == 0 {
-		return
-	}
-	q.count++
+// number lets items cover what is being fetched by now. It is done in the state
+// that publishes them: whoever sees a count sees what has it.
+func number(s *state, items []*item) {
+	s.local++
 	for _, it := range items {
-		it.count = q.count
+		it.count = s.local
 	}
 }
 
@@ -104,7 +101,6 @@ func (q *queue) collapse(j *Journal) {
 	if err != nil {
 		panic(err) // the selector `all` is valid
 	}
-	q.number(items)
 	for _, it := range q.items {
 		if it.state == itemInFlight {
 			items = append(items, it)
@@ -114,16 +110,21 @@ func (q *queue) collapse(j *Journal) {
 	j.counters.overflows.Add(1)
 }
 
-// publish makes the items cover what they match, and nothing else.
-func (q *queue) publish(j *Journal) {
-	var pending *table
-	if len(q.items) > 0 {
-		pending = j.newTable()
-		for _, it := range q.items {
-			pending.apply(it.selectors, it.soft, localID(it.count))
+// publish makes the items cover what they match, and nothing else; those that are
+// new cover what is being fetched by now.
+func (q *queue) publish(j *Journal, fresh []*item) {
+	j.publish(func(s *state) {
+		if len(fresh) > 0 {
+			number(s, fresh)
 		}
-	}
-	j.publish(func(s *state) { s.pending, s.local = pending, q.count })
+		s.pending = nil
+		if len(q.items) > 0 {
+			s.pending = j.newTable()
+		}
+		for _, it := range q.items {
+			s.pending.apply(it.selectors, it.soft, localID(it.count))
+		}
+	})
 }
 
 // refresh applies the items again, under other rules. What was found not to be
@@ -131,8 +132,7 @@ func (q *queue) publish(j *Journal) {
 func (q *queue) refresh(j *Journal) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.number(q.items)
-	q.publish(j)
+	q.publish(j, q.items)
 }
 
 // remove drops the items that were read back.
@@ -152,7 +152,7 @@ func (q *queue) remove(j *Journal, own []ownEntry) {
 		return done
 	})
 	if len(q.items) != before {
-		q.publish(j)
+		q.publish(j, nil)
 	}
 }
 
