@@ -1,26 +1,32 @@
 package stats
 
-// Endpoints counts requests by path template, for the templates that are asked for
-// most: the Space-Saving algorithm in each of several shards. A template that is
-// tracked costs a request no lock and no memory, only atomic additions.
+// Endpoints counts requests by path template, for the templates that weigh most.
+// One that is tracked costs a request atomic additions, any other one a place in a
+// buffer of samples at the most: neither a lock nor memory, however many there are.
 //
-// A published map is never changed. shard.mu serializes those who publish one, and
-// guards what an entry has drained and is ahead by, and what displaced entries have
-// left. What is counted in the moment in which an entry is displaced may be lost.
+// Drain finds out which templates weigh most. It remembers those that it has seen
+// lately. What is seen for the first time counts for one request, and weighs next to
+// nothing; only after that it counts for all that a sample stands for. So whoever asks
+// for a new name each time displaces nothing that is asked for again.
+//
+// A published map is never changed. mu serializes those who publish one, and guards
+// all but the counters of requests. What is counted in the moment in which a template
+// ceases to be tracked may be lost.
 
 import (
-	"hash/maphash"
+	"cmp"
 	"maps"
+	"math/bits"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
 const (
-	numShards = 16
-	shardSize = 64 // templates, 1,024 in all
-	// maxLeft is how many displaced templates a shard keeps until they are drained.
-	maxLeft = 512
+	maxTracked = 1024
+	// maxKnown is how many templates are remembered, those that are tracked included.
+	maxKnown = 3 * maxTracked
 	// costUnit is how long the origin takes for what weighs as much as one request.
 	costUnit = 10 * time.Millisecond
 )
@@ -39,29 +45,22 @@ func (e *Endpoint) Add(other Endpoint) {
 	e.Origin += other.Origin
 }
 
+// weight is that of both lists, of those who ask most and of those who cost most.
+func (e *Endpoint) weight() uint64 { return e.Requests + uint64(max(e.Origin, 0)/costUnit) }
+
 // Endpoints is ready for use when it comes from NewEndpoints, by any goroutine.
 type Endpoints struct {
-	seed   maphash.Seed
-	shards [numShards]shard
-}
+	tracked atomic.Pointer[map[string]*tracked]
+	samples samples
 
-type shard struct {
-	mu      sync.Mutex
-	entries atomic.Pointer[map[string]*tracked]
-	left    map[string]Endpoint // not drained, of templates that are no longer tracked
-	_       [40]byte            // a cache line for each
+	mu    sync.Mutex
+	known map[string]uint64 // weights, of those that are tracked as of the last Drain
 }
 
 type tracked struct {
 	requests, hits atomic.Uint64
 	origin         atomic.Int64
 	drained        Endpoint
-	ahead          int64 // weight beyond its own, of whom the entry displaced
-}
-
-// weight is that of both lists, of those who ask most and of those who cost most.
-func (t *tracked) weight() int64 {
-	return int64(t.requests.Load()) + t.origin.Load()/int64(costUnit) + t.ahead
 }
 
 // drain returns what was counted since the last call. A request is counted before
@@ -88,10 +87,8 @@ func (t *tracked) add(hit bool, origin time.Duration) {
 
 // NewEndpoints returns an empty one.
 func NewEndpoints() *Endpoints {
-	e := &Endpoints{seed: maphash.MakeSeed()}
-	for i := range e.shards {
-		e.shards[i].entries.Store(new(map[string]*tracked))
-	}
+	e := &Endpoints{known: make(map[string]uint64)}
+	e.tracked.Store(new(map[string]*tracked))
 	return e
 }
 
@@ -100,95 +97,93 @@ func NewEndpoints() *Endpoints {
 func (e *Endpoints) Add(path string, hit bool, origin time.Duration) {
 	var buf [MaxTemplate]byte
 	template := AppendTemplate(buf[:0], path)
-	s := &e.shards[maphash.Bytes(e.seed, template)%numShards]
-	if entry := (*s.entries.Load())[string(template)]; entry != nil {
+	if entry := (*e.tracked.Load())[string(template)]; entry != nil {
 		entry.add(hit, origin)
 		return
 	}
-	s.insert(string(template), hit, origin)
+	e.samples.offer(template, hit, origin)
 }
 
-// insert tracks a template, if need be in place of the one with the least weight,
-// which it inherits: so one that is often asked for gets ahead of those that are
-// not, however many there are.
-func (s *shard) insert(template string, hit bool, origin time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	entry := (*s.entries.Load())[template]
-	if entry == nil {
-		entry = new(tracked)
-		entries := maps.Clone(*s.entries.Load())
-		if entries == nil {
-			entries = make(map[string]*tracked)
-		}
-		if len(entries) >= shardSize {
-			entry.ahead = s.displace(entries)
-		}
-		entries[template] = entry
-		s.entries.Store(&entries)
-	}
-	entry.add(hit, origin)
-}
-
-// displace removes the template with the least weight, and returns that. What it
-// has counted is kept for the next drain.
-func (s *shard) displace(entries map[string]*tracked) (weight int64) {
-	var least string
-	for template, entry := range entries {
-		if w := entry.weight(); least == "" || w < weight {
-			least, weight = template, w
-		}
-	}
-	if counts := entries[least].drain(); counts != (Endpoint{}) {
-		s.leave(least, counts)
-	}
-	delete(entries, least)
-	return weight
-}
-
-// leave keeps the counts of a template that is no longer tracked. Where there are
-// too many, those that count least are lost.
-func (s *shard) leave(template string, counts Endpoint) {
-	if s.left == nil {
-		s.left = make(map[string]Endpoint)
-	}
-	counts.Add(s.left[template])
-	s.left[template] = counts
-	if len(s.left) > maxLeft {
-		trim(s.left, maxLeft/2)
-	}
-}
-
-// Drain returns what was counted since the last call.
+// Drain returns what was counted since the last call of the templates that are
+// tracked from now on, and decides which ones these are.
 func (e *Endpoints) Drain() map[string]Endpoint {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := *e.tracked.Load()
 	counts := make(map[string]Endpoint)
-	for i := range e.shards {
-		e.shards[i].drain(counts)
+	for template, entry := range now {
+		if c := entry.drain(); c != (Endpoint{}) {
+			e.known[template] += c.weight()
+			counts[template] = c
+		}
 	}
+	e.samples.drain(func(template []byte, one Endpoint, scale float64) {
+		if before, seen := e.known[string(template)]; seen {
+			one.scale(scale)
+			e.known[string(template)] = before + one.weight()
+		} else {
+			// More if it is slow, so that it may be seen again before it is forgotten.
+			e.known[string(template)] = uint64(bits.Len64(one.weight()))
+		}
+		one.Add(counts[string(template)])
+		counts[string(template)] = one
+	})
+	e.choose(now)
+	next := *e.tracked.Load()
+	maps.DeleteFunc(counts, func(template string, _ Endpoint) bool { return next[template] == nil && now[template] == nil })
 	return counts
 }
 
-func (s *shard) drain(into map[string]Endpoint) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	maps.Copy(into, s.left)
-	s.left = nil
-	for template, entry := range *s.entries.Load() {
-		if counts := entry.drain(); counts != (Endpoint{}) {
-			counts.Add(into[template])
-			into[template] = counts
+// scale makes one request those that it stands for.
+func (e *Endpoint) scale(by float64) {
+	e.Requests = uint64(float64(e.Requests)*by + 0.5)
+	e.Hits = uint64(float64(e.Hits)*by + 0.5)
+	e.Origin = time.Duration(float64(e.Origin) * by)
+}
+
+// choose tracks the heaviest of the templates that are known, and forgets the
+// lightest. Where weights are equal, those that are tracked already go first, and the
+// others in an order that nobody can choose.
+func (e *Endpoints) choose(now map[string]*tracked) {
+	if len(e.known) == len(now) { // nothing new has been seen
+		return
+	}
+	type candidate struct {
+		template string
+		weight   uint64
+		entry    *tracked // nil if it is not tracked
+	}
+	candidates := make([]candidate, 0, len(e.known))
+	for template, weight := range e.known {
+		candidates = append(candidates, candidate{template, weight, now[template]})
+	}
+	slices.SortFunc(candidates, func(a, b candidate) int {
+		if a.weight == b.weight && (a.entry == nil) != (b.entry == nil) {
+			if a.entry != nil {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(b.weight, a.weight)
+	})
+	for _, c := range candidates[min(len(candidates), maxKnown):] {
+		delete(e.known, c.template)
+	}
+	next := make(map[string]*tracked, maxTracked)
+	for _, c := range candidates[:min(len(candidates), maxTracked)] {
+		next[c.template] = c.entry
+		if c.entry == nil {
+			next[c.template] = new(tracked)
 		}
 	}
+	e.tracked.Store(&next)
 }
 
 // Age halves all weights, so that what was asked for long ago makes room.
 func (e *Endpoints) Age() {
-	for i := range e.shards {
-		s := &e.shards[i]
-		s.mu.Lock()
-		for _, entry := range *s.entries.Load() {
-			entry.ahead -= (entry.weight() + 1) / 2
-		}
-		s.mu.Unlock()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for template := range e.known {
+		e.known[template] /= 2
 	}
 }

@@ -84,8 +84,8 @@ func (h *History) Collect(now time.Time) {
 		sum.Add(counts)
 		ten.endpoints[template] = sum
 	}
-	if len(ten.endpoints) > 4*maxEndpoints {
-		trim(ten.endpoints, maxEndpoints)
+	if len(ten.endpoints) > 2*maxTracked { // while it grows, light ones may become heavy
+		trim(ten.endpoints, maxTracked)
 	}
 	if number := byTen.number(now); h.aged != number {
 		h.aged = number
