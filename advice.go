@@ -10,6 +10,7 @@ var reasonAdvice = [numReasons]string{
 	ReasonRequestBody:      "Send no content with GET or HEAD; for POST and QUERY keep it below vary_body.",
 	ReasonUpgrade:          "Send no Upgrade field: another protocol cannot be cached.",
 	ReasonOverrideField:    "Remove the field that overrides method or URL, such as X-HTTP-Method-Override or X-Original-URL, or Connection if it names fields, in front of the cache.",
+	ReasonAmbiguousPath:    "Ask for the path as it is meant: without . and .. segments, backslashes, and parameters behind ; in front of its last segment.",
 	ReasonMatcher:          "Narrow the matcher of the option bypass, which matches this request.",
 	ReasonNoIdentity:       "Authenticate the request before the cache, or let it have what by_user or key … exact reads.",
 	ReasonKeyTooLong:       "Shorten the URL or the key template: identifiers end at 8 KiB.",

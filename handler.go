@@ -18,6 +18,7 @@ import (
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/coalesce"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc3986"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
@@ -197,19 +198,12 @@ func (x *exchange) bypassReason() Reason {
 		return ReasonUpgrade
 	case cached && !isBodyMethod(r.Method) && hasContent(r):
 		return ReasonRequestBody
-	case dropsFields(r):
+	case dropsFields(r) || hasField(r.Header, overrideFields):
 		return ReasonOverrideField
-	}
-	for _, name := range overrideFields {
-		if len(r.Header[name]) > 0 {
-			return ReasonOverrideField
-		}
-	}
-	for _, rule := range p.Bypass {
-		// A matcher that cannot decide must not let a response be shared.
-		if ok, err := rule.matches(r); ok || err != nil {
-			return ReasonMatcher
-		}
+	case x.q.pathKind() == rfc3986.PathAmbiguous:
+		return ReasonAmbiguousPath
+	case p.matchesBypass(r) || len(p.Bypass) > 0 && x.q.pathKind() == rfc3986.PathParams && withoutParams(r, p.matchesBypass):
+		return ReasonMatcher
 	}
 	if !cached {
 		return ReasonMethod // last: a POST may answer GET, but for these reasons
@@ -262,6 +256,10 @@ func dropsFields(r *http.Request) bool {
 // states, which the key would not show.
 var overrideFields = []string{
 	"X-Http-Method-Override", "X-Http-Method", "X-Method-Override", "X-Original-Url", "X-Rewrite-Url",
+}
+
+func hasField(header http.Header, names []string) bool {
+	return slices.ContainsFunc(names, func(name string) bool { return len(header[name]) > 0 })
 }
 
 func (p *Policy) cachesMethod(method string) bool {
@@ -472,7 +470,7 @@ func (x *exchange) remember() {
 	x.came = x.r.Clone(x.r.Context())
 	x.reqHead = x.came.Header
 	x.url = x.q.url()
-	ttl, err := x.h.policy.requestTTL(x.r)
+	ttl, err := x.requestTTL()
 	if err != nil {
 		x.h.logger.Error("a ttl matcher failed", zap.Error(err))
 	}

@@ -36,6 +36,7 @@ const (
 	ReasonRequestBody             // a GET or HEAD with content
 	ReasonUpgrade                 // the request asks for another protocol
 	ReasonOverrideField           // the request carries a field by which an origin may change method or URL
+	ReasonAmbiguousPath           // matchers and the origin may read the path differently
 	ReasonMatcher                 // the option bypass matched
 	ReasonNoIdentity              // by_user, or a placeholder of an exact key, has no value
 	ReasonKeyTooLong              // the identifier is larger than maxIdentifier
@@ -64,7 +65,7 @@ const (
 )
 
 var reasonNames = [numReasons]string{
-	"", "disabled", "method", "request-body", "upgrade", "override-field", "bypass-rule", "no-identity",
+	"", "disabled", "method", "request-body", "upgrade", "override-field", "ambiguous-path", "bypass-rule", "no-identity",
 	"key-too-long", "credentials", "identity-below", "unproven", "absent", "variant", "expired",
 	"request-directive", "only-if-cached", "precondition", "range", "no-store-rule", "type-mismatch", "set-cookie", "too-large", "streaming",
 	"trailers", "tag-limit", "variant-limit", "error", "incomplete", "overload",

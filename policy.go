@@ -492,6 +492,15 @@ var (
 	setCookieModes   = []string{setCookieRefuse, setCookieStrip, setCookieStore}
 )
 
+// matchesBypass reports whether bypass matches. A matcher that cannot decide must not let
+// a response be shared.
+func (p *Policy) matchesBypass(r *http.Request) bool {
+	return slices.ContainsFunc(p.Bypass, func(rule *MatcherRule) bool {
+		ok, err := rule.matches(r)
+		return ok || err != nil
+	})
+}
+
 // requestTTL is the configured lifetime for the responses to a request, or nil.
 func (p *Policy) requestTTL(r *http.Request) (*TTL, error) {
 	for _, rule := range p.TTLRules {

@@ -56,7 +56,9 @@ func (n *node) breakerState() string {
 
 // leftOut are the reasons of requests that no configuration lets be cached, or that
 // the configuration at hand keeps out.
-var leftOut = []Reason{ReasonMethod, ReasonRequestBody, ReasonUpgrade, ReasonOverrideField, ReasonMatcher, ReasonDisabled}
+var leftOut = []Reason{
+	ReasonMethod, ReasonRequestBody, ReasonUpgrade, ReasonOverrideField, ReasonAmbiguousPath, ReasonMatcher, ReasonDisabled,
+}
 
 // cacheable reports whether the request is meant to be cached.
 func (x *exchange) cacheable() bool {
