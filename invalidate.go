@@ -213,7 +213,7 @@ func (x *exchange) invalidate(status int, header http.Header) {
 	if selectors = valid(selectors, x.h.app.Prefix); len(selectors) == 0 {
 		return
 	}
-	p := journal.Purge{Selectors: selectors, By: by}
+	p := journal.Purge{Selectors: selectors, By: by, Request: true}
 	if x.asGet && x.answersGet(status, header) {
 		x.overtaken = true // unless the response can be placed behind its purge
 		if x.invalidateBefore(p) {
@@ -285,7 +285,7 @@ func (x *exchange) forget(rec *store.Record) {
 		by = byPrivateRequest
 	}
 	err := x.h.node.journal.AppendAsync(journal.Purge{
-		Selectors: []journal.Selector{{Kind: journal.KindKey, Value: rec.Key.Full}}, By: by,
+		Selectors: []journal.Selector{{Kind: journal.KindKey, Value: rec.Key.Full}}, By: by, Request: true,
 	})
 	if err != nil {
 		x.h.logger.Error("a stored response could not be invalidated", zap.Error(err))
@@ -458,7 +458,11 @@ func (n *node) reportEvent(e journal.Entry) {
 // reportPurge tells log and events of a purge.
 func (n *node) reportPurge(e *journal.Entry) {
 	selectors := n.app.Load().shown(e)
-	n.logger().Info("cache_invalidate", zap.String("id", e.ID.String()), zap.Strings("selectors", selectors),
+	level := zap.InfoLevel
+	if e.Request {
+		level = zap.DebugLevel // anybody may make any number of them
+	}
+	n.logger().Log(level, "cache_invalidate", zap.String("id", e.ID.String()), zap.Strings("selectors", selectors),
 		zap.Bool("soft", e.Soft()), zap.String("by", e.By), zap.String("reason", e.Reason))
 	n.emit("purged", map[string]any{"id": e.ID.String(), "selectors": selectors, "soft": e.Soft(), "by": e.By})
 }

@@ -46,7 +46,7 @@ var (
 	descOperations = newDesc("redis_operations_total",
 		"Redis commands by result: ok, absent, refused (an error reply) or failed (no reply).", "op", "result")
 	descRedisTook = newDesc("redis_duration_seconds", helpDuration, "op")
-	descPurges    = newDesc("purges_total", "Purges applied by this node, whoever asked for them, by selector.", "kind")
+	descPurges    = newDesc("purges_total", "Purges applied by this node: by selector, and as request those that requests of clients made.", "kind")
 	descConfirm   = newDesc("purge_confirm_seconds", helpConfirm)
 	descCoalesced = newDesc("coalesced_total", "Requests that were answered by the fetch of another request.")
 	descEvictions = newDesc("evictions_total", "Stored responses that made room for others in memory.")
@@ -113,17 +113,20 @@ func newNodeMetrics() nodeMetrics {
 
 // The values of the label kind beside those of journal.Kind.
 const (
-	purgeUnion = journal.KindAll + 1 + iota // selectors of several kinds
-	purgeEvent                              // an event, which each node expands by its rules
+	purgeUnion     = journal.KindAll + 1 + iota // selectors of several kinds
+	purgeEvent                                  // an event, which each node expands by its rules
+	purgeByRequest                              // by a client's request, whatever its selectors
 	numPurgeKinds
 )
 
 func purgeKind(kind journal.Kind) string {
-	if kind == purgeUnion {
+	switch kind { //nolint:exhaustive // the others are selectors
+	case purgeUnion:
 		return "union"
-	}
-	if kind == purgeEvent {
+	case purgeEvent:
 		return "event"
+	case purgeByRequest:
+		return "request"
 	}
 	return kind.String()
 }
@@ -135,6 +138,10 @@ func (m *nodeMetrics) countPurge(e *journal.Entry) {
 		return
 	}
 	if (e.Op != journal.OpPurge && e.Op != journal.OpSoftPurge) || len(e.Selectors) == 0 {
+		return
+	}
+	if e.Request {
+		m.purges[purgeByRequest].Add(1)
 		return
 	}
 	kind := e.Selectors[0].Kind

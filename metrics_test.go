@@ -66,7 +66,7 @@ func TestMetrics(t *testing.T) {
 	for name, want := range map[string]float64{
 		"requests_total general HIT memory": 2, "requests_total general MISS none": 2, "requests_total general BYPASS none": 1,
 		"requests_total general STALE memory": 0, "request_duration_seconds general HIT": 2, "request_duration_seconds general MISS": 2,
-		"entries": 2, "purges_total url": 1, "purges_total tag": 1, "purges_total union": 1, "purges_total event": 1,
+		"entries": 2, "purges_total request": 1, "purges_total url": 0, "purges_total tag": 1, "purges_total union": 1, "purges_total event": 1,
 		"purges_total all": 0, "coalesced_total": 0, "purge_confirm_seconds": 0, "errors_total corrupt": 0,
 	} {
 		if value, exported := got[name]; !exported || value != want {

@@ -65,7 +65,7 @@ func TestMetrics(t *testing.T) {
 		watched("MISS", "none"): 2, watched("HIT", "memory"): 2, watched("BYPASS", "none"): 1, watched("HIT", "redis"): 0,
 		`request_duration_seconds_count{namespace="watched",outcome="HIT"}`:  2,
 		`request_duration_seconds_count{namespace="watched",outcome="MISS"}`: 2,
-		`purges_total{kind="tag"}`: 1, `purges_total{kind="union"}`: 1, `purges_total{kind="url"}`: 1,
+		`purges_total{kind="tag"}`: 1, `purges_total{kind="union"}`: 1, `purges_total{kind="request"}`: 1, `purges_total{kind="url"}`: 0,
 		"purge_confirm_seconds_count": 2, "breaker_state": 0, "coalesced_total": 0, `errors_total{kind="redis"}`: 0,
 	}
 	check := func(t *testing.T) {
@@ -86,7 +86,7 @@ func TestMetrics(t *testing.T) {
 			}
 		}
 	}
-	eventually(t, "the purges are counted", func() bool { return node.metrics(t)[`purges_total{kind="url"}`] == 1 })
+	eventually(t, "the purges are counted", func() bool { return node.metrics(t)[`purges_total{kind="request"}`] == 1 })
 	t.Run("before", check)
 	t.Run("after a reload", func(t *testing.T) {
 		if r := node.reload(t, l); r.status != http.StatusOK {

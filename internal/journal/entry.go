@@ -43,6 +43,10 @@ const (
 	fieldData      = "data"
 	fieldEpoch     = "epoch"
 	fieldToken     = "token" // tells the writer that it reads its own entry
+	// fieldSource tells on whose behalf it was written: sourceRequest, or absent. Nodes
+	// that do not know it apply the entry as any other.
+	fieldSource   = "source"
+	sourceRequest = "request"
 )
 
 // Entry is one entry of the journal.
@@ -52,6 +56,7 @@ type Entry struct {
 	Selectors []Selector
 	By        string
 	Reason    string
+	Request   bool            // a client's request purges
 	Event     string          // of OpEvent
 	Data      json.RawMessage // of OpEvent: a JSON object, or nil
 	// Replayed is set for what the journal held already when the node joined, or may
@@ -103,8 +108,11 @@ func (p *Purge) encode(prefix string) ([]fields, error) {
 	var entries []fields
 	for len(selectors) > 0 {
 		n, field, value := encodeSelectors(selectors)
-		entry := fields{fieldOp, string(op), field, value}
-		entries = append(entries, entry.note(p.By, p.Reason))
+		entry := fields{fieldOp, string(op), field, value}.note(p.By, p.Reason)
+		if p.Request {
+			entry = append(entry, fieldSource, sourceRequest)
+		}
+		entries = append(entries, entry)
 		selectors = selectors[n:]
 	}
 	return entries, nil
@@ -174,7 +182,7 @@ func decode(id ID, values map[string]any, prefix string) (Entry, error) {
 		return e, errTooLarge
 	}
 	get := func(name string) string { return text(values[name]) }
-	e.By, e.Reason = clip(get(fieldBy)), clip(get(fieldReason))
+	e.By, e.Reason, e.Request = clip(get(fieldBy)), clip(get(fieldReason)), get(fieldSource) == sourceRequest
 	var err error
 	switch op := Op(get(fieldOp)); op {
 	case OpPurge, OpSoftPurge:

@@ -52,7 +52,7 @@ type Options struct {
 	MaxAge   time.Duration // of entries: the longest that a record is used, grace included; 48 h at least
 	MaxLen   int64         // entries kept in Redis; 1,000,000
 	MaxMarks int           // size of the table; 1,000,000
-	MaxQueue int           // purges that wait for Redis before they become one of everything; 1024
+	MaxQueue int           // purges that wait for Redis before they become wider, and as many by requests; 1024
 
 	// Replicated tells that Redis has replicas that may take over: with Sentinel
 	// or Cluster. A purge then waits for one of them.
@@ -142,8 +142,8 @@ type Gap struct {
 type state struct {
 	position Position // applied; Local is not set
 	table    *table
-	local    uint64 // counts the purges that the queue has taken
-	pending  *table // those that are not read back, each with its count as ID; nil without any
+	local    uint64             // counts the purges that the queues have taken
+	pending  [numSources]*table // those that are not read back, each with its count as ID; nil without any
 	tableRules
 }
 
@@ -159,7 +159,7 @@ type Journal struct {
 	client   redis.UniversalClient
 	keys     keys
 	registry *registry
-	queue    queue
+	queues   [numSources]queue
 	sights   sights
 	waits    chan struct{} // purges that wait for a replica
 	tokens   atomic.Uint64
@@ -224,6 +224,7 @@ func New(opts Options) *Journal {
 		fetch:   j.fetchLines,
 		peers:   make(map[string]*peer),
 	}
+	j.queues[ofRequests].source = ofRequests
 	j.sights.waiting = make(map[string]*sight)
 	first := state{table: j.newTable()}
 	if j.client == nil {
@@ -307,7 +308,9 @@ func (j *Journal) NodeID() string { return j.opts.NodeID }
 // store.
 func (j *Journal) NewRules() {
 	j.rules.Add(1)
-	j.queue.refresh(j)
+	for i := range j.queues {
+		j.queues[i].refresh(j)
+	}
 	if j.client == nil {
 		j.renewLocal()
 	}
@@ -338,8 +341,10 @@ func (j *Journal) Check(s *Subject, upTo Checked) (Verdict, Checked) {
 	if proved.ID.Before(st.position.ID) {
 		verdict = st.table.check(s, proved.ID)
 	}
-	if st.pending != nil && proved.Local < st.local && verdict < Covered {
-		verdict = max(verdict, st.pending.check(s, localID(proved.Local)))
+	for _, pending := range st.pending {
+		if pending != nil && proved.Local < st.local && verdict < Covered {
+			verdict = max(verdict, pending.check(s, localID(proved.Local)))
+		}
 	}
 	if verdict != Valid {
 		return verdict, upTo

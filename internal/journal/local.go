@@ -2,6 +2,7 @@ package journal
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -11,7 +12,13 @@ const maxListed = 1000
 // local is the journal of a node without Redis: a counter, and the entries that
 // were appended last. Journal.cycle guards it.
 type local struct {
-	entries []Entry // oldest first
+	entries []Entry // a ring, once it is full
+	next    int     // where the oldest one lies
+}
+
+// list returns what is remembered, oldest first.
+func (l *local) list() []Entry {
+	return slices.Concat(l.entries[l.next:], l.entries[:l.next])
 }
 
 // appendLocal applies a purge to a journal without Redis.
@@ -20,7 +27,7 @@ func (j *Journal) appendLocal(p Purge) (Result, error) {
 	if err != nil {
 		return Result{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	e := Entry{Op: OpPurge, Selectors: selectors, By: clip(p.By), Reason: clip(p.Reason)}
+	e := Entry{Op: OpPurge, Selectors: selectors, By: clip(p.By), Reason: clip(p.Reason), Request: p.Request}
 	if p.Soft {
 		e.Op = OpSoftPurge
 	}
@@ -52,7 +59,7 @@ func (j *Journal) renewLocal() {
 	st := j.state.Load()
 	p := progress{position: st.position, table: j.newTable(), tableRules: tableRules{j.rules.Load(), st.position.ID}}
 	p.table.raise(st.table.lowest())
-	entries := j.local.entries
+	entries := j.local.list()
 	if len(entries) == maxListed {
 		p.table.raise(entries[0].ID)
 	}
@@ -73,9 +80,10 @@ func nextID(last ID, now time.Time) ID {
 
 func (j *Journal) remember(e Entry) {
 	l := &j.local
-	if len(l.entries) == maxListed {
-		copy(l.entries, l.entries[1:])
-		l.entries = l.entries[:maxListed-1]
+	if len(l.entries) < maxListed {
+		l.entries = append(l.entries, e)
+		return
 	}
-	l.entries = append(l.entries, e)
+	l.entries[l.next] = e
+	l.next = (l.next + 1) % maxListed
 }

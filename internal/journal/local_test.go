@@ -160,3 +160,34 @@ func TestNewRulesWithoutRedis(t *testing.T) {
 	a.wantVerdict(t, fresh, Absent) // what was purged first is forgotten
 	a.wantVerdict(t, a.subject(), Valid)
 }
+
+// What is listed without Redis are the newest entries, whatever was before them.
+func TestLocalEntriesAreTheNewest(t *testing.T) {
+	a := startNode(t, nil)
+	for i := range 2*maxListed + 7 {
+		a.purge(t, Selector{KindTag, fmt.Sprint(i)})
+	}
+	list, err := a.Entries(t.Context(), 3*maxListed)
+	if err != nil || len(list) != maxListed {
+		t.Fatalf("%d entries, %v", len(list), err)
+	}
+	for i, e := range list {
+		if want := fmt.Sprint(2*maxListed + 6 - i); e.Selectors[0].Value != want {
+			t.Fatalf("entry %d is about %s, want %s", i, e.Selectors[0].Value, want)
+		}
+	}
+}
+
+// BenchmarkLocalPurge is about a node without Redis that lists as much as it may.
+func BenchmarkLocalPurge(b *testing.B) {
+	a := New(Options{Prefix: "cache"})
+	a.Start()
+	defer a.Close(b.Context())
+	p := Purge{Selectors: []Selector{{KindURL, "https://example.com/a"}}, Request: true}
+	for range maxListed {
+		_ = a.AppendAsync(p)
+	}
+	for b.Loop() {
+		_ = a.AppendAsync(p)
+	}
+}

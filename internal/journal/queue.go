@@ -1,11 +1,15 @@
 package journal
 
-// The queue holds the purges that this node has made and not yet read back from
-// the journal. Until then each covers here what it matches and what was being
-// fetched before: state.local counts them, a position holds the count of its
-// time, and state.pending, a table like that of the journal, has counts as IDs.
-// What is fetched later is not covered before the entry is recorded, and then
-// once more, as nobody can tell it from the rest by the ID.
+// A queue holds purges that this node has made and not yet read back from the
+// journal. Until then each covers here what it matches and what was being fetched
+// before: state.local counts them, a position holds the count of its time, and
+// state.pending, tables like that of the journal, has counts as IDs. What is
+// fetched later is not covered before the entry is recorded, and then once more,
+// as nobody can tell it from the rest by the ID.
+//
+// Purges by requests have a queue of their own, for anybody may make any number of
+// them: when it overflows they become wider, and those of operators and events stay
+// as they are.
 //
 // An item is waiting (to be appended), in flight (one goroutine is appending it)
 // or appended (and will be read). Reading it back removes it; one that a later
@@ -13,10 +17,13 @@ package journal
 // state.pending.
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -43,27 +50,51 @@ type item struct {
 }
 
 type queue struct {
-	mu    sync.Mutex
-	items []*item
+	source source // whose purges it holds
+	mu     sync.Mutex
+	items  []*item
+}
+
+// source says on whose behalf a purge is made.
+type source uint8
+
+const (
+	ofOperators source = iota // and of events
+	ofRequests
+	numSources
+)
+
+func (p *Purge) source() source {
+	if p.Request {
+		return ofRequests
+	}
+	return ofOperators
 }
 
 // add lets purges cover records from now on.
 func (q *queue) add(j *Journal, items []*item) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.items = append(q.items, items...)
+	fresh := make([]*item, 0, len(items))
+	for _, it := range items {
+		old := q.repeated(it)
+		if old == nil {
+			q.items = append(q.items, it)
+		}
+		fresh = append(fresh, cmp.Or(old, it))
+	}
 	if q.full(j.opts.MaxQueue) {
-		q.collapse(j)
+		q.overflow(j)
 		q.publish(j, q.items)
 		return
 	}
 	j.publish(func(s *state) {
-		number(s, items)
-		if s.pending == nil {
-			s.pending = j.newTable()
+		number(s, fresh)
+		if s.pending[q.source] == nil {
+			s.pending[q.source] = j.newTable()
 		}
-		for _, it := range items {
-			s.pending.apply(it.selectors, it.soft, localID(it.count))
+		for _, it := range fresh {
+			s.pending[q.source].apply(it.selectors, it.soft, localID(it.count))
 		}
 	})
 }
@@ -75,6 +106,47 @@ func number(s *state, items []*item) {
 	for _, it := range items {
 		it.count = s.local
 	}
+}
+
+// repeated returns a purge by a request that covers as much as another one and
+// waits to be appended, later than that was made. One in flight may be in the
+// journal already: what others fetch after it is not covered by it.
+func (q *queue) repeated(it *item) *item {
+	if q.source != ofRequests || it.state != itemWaiting {
+		return nil
+	}
+	scope, known := it.scope()
+	for _, old := range q.items {
+		wider := len(old.selectors) == 1 && (old.selectors[0].Kind == KindAll || known && old.selectors[0] == scope)
+		if old.state == itemWaiting && !old.soft && (wider || slices.Equal(old.selectors, it.selectors)) {
+			return old
+		}
+	}
+	return nil
+}
+
+// scope is the host or namespace that all records lie in that an item covers, if
+// its selectors name one.
+func (it *item) scope() (wider Selector, known bool) {
+	for i, s := range it.selectors {
+		var next Selector
+		switch s.Kind {
+		case KindURL, KindPrefix:
+			_, authority := cutURL(prefixGroup(s.Value))
+			next = Selector{KindHost, authority}
+		case KindKey:
+			namespace, _, _ := strings.Cut(s.Value, ":")
+			next = Selector{KindNamespace, namespace}
+		case KindHost, KindNamespace:
+			next = s
+		case KindTag, KindPattern, KindUser, KindAll:
+		}
+		if next.Value == "" || i > 0 && next != wider {
+			return Selector{}, false
+		}
+		wider = next
+	}
+	return wider, len(it.selectors) > 0
 }
 
 // maxUnread is how many purges may have been appended but not read back, as a
@@ -94,20 +166,62 @@ func (q *queue) full(limit int) bool {
 	return count[itemWaiting] > limit || count[itemAppended] > maxUnread*limit
 }
 
-// collapse replaces all items but those in flight by one that covers everything.
-func (q *queue) collapse(j *Journal) {
-	everything := Purge{Selectors: []Selector{{Kind: KindAll}}, By: "journal", Reason: "too many purges waited for redis"}
-	items, err := j.newItems(everything)
+// overflow makes room: purges by requests become purges of their hosts, and where
+// that does not do, as operators' purges, one of everything.
+func (q *queue) overflow(j *Journal) {
+	j.counters.overflows.Add(1)
+	if q.source == ofRequests && q.widen(j) {
+		return
+	}
+	everything, err := j.newItems(q.wider(Selector{Kind: KindAll}))
 	if err != nil {
 		panic(err) // the selector `all` is valid
 	}
+	q.items = append(slices.DeleteFunc(q.items, func(it *item) bool { return it.state != itemInFlight }), everything...)
+}
+
+func (q *queue) wider(s Selector) Purge {
+	return Purge{
+		Selectors: []Selector{s}, By: "journal", Reason: "too many purges waited for redis", Request: q.source == ofRequests,
+	}
+}
+
+// widen replaces the purges of a host, or of keys of a namespace, by one of all of
+// it, those with the most purges first, until half of the queue is free. It reports
+// whether there is room. Names are the clients' to choose, so there may be as many
+// as purges.
+func (q *queue) widen(j *Journal) bool {
+	members := make(map[Selector][]*item)
+	left := 0
 	for _, it := range q.items {
 		if it.state == itemInFlight {
-			items = append(items, it)
+			continue
+		}
+		left++
+		if scope, known := it.scope(); known {
+			members[scope] = append(members[scope], it)
 		}
 	}
-	q.items = items
-	j.counters.overflows.Add(1)
+	replaced := make(map[*item]bool)
+	var wider []*item
+	for _, scope := range slices.SortedFunc(maps.Keys(members), func(a, b Selector) int {
+		return cmp.Or(cmp.Compare(len(members[b]), len(members[a])), cmp.Compare(a.Value, b.Value))
+	}) {
+		if left <= j.opts.MaxQueue/2 || len(members[scope]) < 2 {
+			break
+		}
+		one, err := j.newItems(q.wider(scope))
+		if err != nil {
+			continue // it cannot be written
+		}
+		for _, it := range members[scope] {
+			replaced[it] = true
+		}
+		wider = append(wider, one...)
+		left -= len(members[scope]) - len(one)
+	}
+	q.items = append(slices.DeleteFunc(q.items, func(it *item) bool { return replaced[it] }), wider...)
+	return left <= j.opts.MaxQueue
 }
 
 // publish makes the items cover what they match, and nothing else; those that are
@@ -117,12 +231,12 @@ func (q *queue) publish(j *Journal, fresh []*item) {
 		if len(fresh) > 0 {
 			number(s, fresh)
 		}
-		s.pending = nil
+		s.pending[q.source] = nil
 		if len(q.items) > 0 {
-			s.pending = j.newTable()
+			s.pending[q.source] = j.newTable()
 		}
 		for _, it := range q.items {
-			s.pending.apply(it.selectors, it.soft, localID(it.count))
+			s.pending[q.source].apply(it.selectors, it.soft, localID(it.count))
 		}
 	})
 }
@@ -208,6 +322,19 @@ func (q *queue) size() int {
 	return len(q.items)
 }
 
+// backlog reports whether something waits to be appended.
+func (j *Journal) backlog() bool {
+	return j.queues[ofOperators].waiting() || j.queues[ofRequests].waiting()
+}
+
+// queued returns how many purges have not been read back.
+func (j *Journal) queued() (n int) {
+	for i := range j.queues {
+		n += j.queues[i].size()
+	}
+	return n
+}
+
 // newItems returns the entries of a purge. Each covers what those who read it
 // will understand, and no reader skips it.
 func (j *Journal) newItems(p Purge) ([]*item, error) {
@@ -248,8 +375,9 @@ func (j *Journal) AppendAsync(p Purge) error {
 	if err != nil {
 		return err
 	}
+	q := &j.queues[p.source()]
 	if j.phase.Load() == phaseAway {
-		j.queue.add(j, items)
+		q.add(j, items)
 		return nil
 	}
 	for _, it := range items {
@@ -257,11 +385,11 @@ func (j *Journal) AppendAsync(p Purge) error {
 	}
 	seen := j.sights.expect(items)
 	defer j.sights.forget(items)
-	j.queue.add(j, items)
+	q.add(j, items)
 	ctx, cancel := context.WithTimeout(context.Background(), j.opts.WriteTimeout)
 	defer cancel()
 	err = j.appendItems(ctx, items)
-	j.queue.land(items, err == nil)
+	q.land(items, err == nil)
 	if err == nil {
 		select {
 		case <-seen.done:
@@ -275,8 +403,10 @@ func (j *Journal) AppendAsync(p Purge) error {
 // Adopt takes over the purges that a journal which has been closed could not
 // append. Both are about the same stream.
 func (j *Journal) Adopt(closed *Journal) {
-	if items := closed.queue.leftOver(); len(items) > 0 {
-		j.queue.add(j, items)
+	for i := range closed.queues {
+		if items := closed.queues[i].leftOver(); len(items) > 0 {
+			j.queues[i].add(j, items)
+		}
 	}
 }
 
@@ -295,17 +425,26 @@ func (q *queue) leftOver() (items []*item) {
 // drainBatch is how many items are appended in one round trip.
 const drainBatch = 256
 
-// drain appends what waits.
+// drain appends what waits, purges of operators first.
 func (j *Journal) drain(ctx context.Context) error {
+	for i := range j.queues {
+		if err := j.drainOne(ctx, &j.queues[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (j *Journal) drainOne(ctx context.Context, q *queue) error {
 	for {
-		items := j.queue.take(drainBatch)
+		items := q.take(drainBatch)
 		if len(items) == 0 {
 			return nil
 		}
 		callCtx, answered := j.call(ctx)
 		err := j.appendItems(callCtx, items)
 		answered()
-		j.queue.land(items, err == nil)
+		q.land(items, err == nil)
 		if err != nil {
 			return err
 		}

@@ -129,10 +129,10 @@ func TestWhatWaitsIsSearchedOnce(t *testing.T) {
 	if v != Valid || v2 != Valid || !upTo2.Beyond(upTo) || upTo.Beyond(upTo2) {
 		t.Errorf("%s up to %v, then %s up to %v", v, upTo, v2, upTo2)
 	}
-	a.queue.mu.Lock() // as would a purge that is being taken
-	defer a.queue.mu.Unlock()
-	a.state.Load().pending.mu.Lock()
-	defer a.state.Load().pending.mu.Unlock()
+	a.queues[ofOperators].mu.Lock() // as would a purge that is being taken
+	defer a.queues[ofOperators].mu.Unlock()
+	a.state.Load().pending[ofOperators].mu.Lock()
+	defer a.state.Load().pending[ofOperators].mu.Unlock()
 	if n := testing.AllocsPerRun(10, func() { a.Check(later, upTo2) }); n > 0 {
 		t.Errorf("%v allocations", n)
 	}
@@ -226,7 +226,7 @@ func TestOwnEntryThatIsSkipped(t *testing.T) {
 	if !errors.Is(err, ErrNotRecorded) {
 		t.Errorf("%+v, %v: want it to be known that a part was skipped", r, err)
 	}
-	a.queue.add(a.Journal, []*item{skipped()})
+	a.queues[ofOperators].add(a.Journal, []*item{skipped()})
 	eventually(t, "it is forgotten", func() bool { return a.Stats().Queue == 0 })
 	a.wantVerdict(t, a.subject(), Valid)
 }
@@ -282,4 +282,96 @@ func TestAnotherNodeAdoptsTheQueue(t *testing.T) {
 	if err != nil || !slices.ContainsFunc(entries, func(e Entry) bool { return e.Op == OpPurge }) {
 		t.Errorf("%+v, %v", entries, err)
 	}
+}
+
+// What clients do to a queue whose Redis is away must not widen what operators
+// purge, nor what is purged of other hosts.
+func TestRequestsOverflowIntoTheirHosts(t *testing.T) {
+	s := newServer(t)
+	a := startNode(t, s.Client(), func(o *Options) { o.MaxQueue = 20 })
+	s.Kill()
+	a.waitFor(t, CutOff)
+	byRequest := func(selectors ...Selector) {
+		t.Helper()
+		if err := a.AppendAsync(Purge{Selectors: selectors, Request: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := a.AppendAsync(Purge{Selectors: []Selector{{KindTag, "by an event"}}}); err != nil {
+		t.Fatal(err)
+	}
+	byRequest(Selector{KindURL, "https://quiet.example/a"})
+	other, quiet, busy := a.subject(), a.subject(), a.subject()
+	quiet.URL, busy.URL = "https://quiet.example/b", "https://busy.example/never-posted"
+	for i := range 1000 {
+		byRequest(Selector{KindURL, fmt.Sprint("https://busy.example/", i)})
+		byRequest(Selector{KindKey, fmt.Sprint("menu:item:", i)})
+	}
+	a.wantVerdict(t, other, Valid)
+	a.wantVerdict(t, quiet, Valid)
+	a.wantVerdict(t, busy, Covered)
+	if got := a.Stats(); got.Queue > 1+20 || got.Overflows == 0 {
+		t.Errorf("%d wait, %d overflows", got.Queue, got.Overflows)
+	}
+	s.Start()
+	b := startNode(t, s.Client(), named("b"))
+	a.waitFor(t, Leased)
+	eventually(t, "b knows", func() bool { return b.Position().ID == a.Position().ID })
+	var selectors []string
+	for _, e := range b.entries() {
+		for _, s := range e.Selectors {
+			selectors = append(selectors, s.String())
+		}
+	}
+	for _, want := range []string{"tag by an event", "url https://quiet.example/a", "host busy.example", "namespace menu"} {
+		if !slices.Contains(selectors, want) {
+			t.Errorf("%s is not among %d purges", want, len(selectors))
+		}
+	}
+	if slices.Contains(selectors, "all") {
+		t.Error("everything was purged")
+	}
+}
+
+// Hosts are the clients' to choose: as many of them as purges are one of everything.
+func TestRequestsOfTooManyHosts(t *testing.T) {
+	s := newServer(t)
+	a := startNode(t, s.Client(), func(o *Options) { o.MaxQueue = 20 })
+	s.Kill()
+	a.waitFor(t, CutOff)
+	old := a.subject()
+	for i := range 100 {
+		if err := a.AppendAsync(Purge{Selectors: []Selector{{KindURL, fmt.Sprintf("https://h%d.example/", i)}}, Request: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := a.Stats(); got.Queue > 20 {
+		t.Errorf("%d wait", got.Queue)
+	}
+	a.wantVerdict(t, old, Covered)
+}
+
+// A repeat of what waits is not kept, however often it comes.
+func TestRepeatsOfRequestsAreOne(t *testing.T) {
+	s := newServer(t)
+	a := startNode(t, s.Client())
+	s.Kill()
+	a.waitFor(t, CutOff)
+	for range 100 {
+		for _, u := range []string{"https://example.com/a", "https://example.com/b"} {
+			if err := a.AppendAsync(Purge{Selectors: []Selector{{KindURL, u}}, Request: true}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if got := a.Stats().Queue; got != 2 {
+		t.Errorf("%d wait, want 2", got)
+	}
+	fetched := a.subject()
+	fetched.URL = "https://example.com/a"
+	a.wantVerdict(t, fetched, Valid)
+	if err := a.AppendAsync(Purge{Selectors: []Selector{{KindURL, fetched.URL}}, Request: true}); err != nil {
+		t.Fatal(err)
+	}
+	a.wantVerdict(t, fetched, Covered) // what was fetched between two of them, too
 }

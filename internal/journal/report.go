@@ -25,7 +25,7 @@ type Stats struct {
 	Applied   uint64 // entries read, of any kind; what is counted has been applied
 	Malformed uint64 // entries skipped
 	Gaps      uint64 // times at which continuity could not be proved
-	Overflows uint64 // times at which the queue became one purge of everything
+	Overflows uint64 // times at which waiting purges became wider ones
 
 	Standing Standing
 	Position Position
@@ -35,7 +35,7 @@ type Stats struct {
 	// heartbeat.
 	Lag   time.Duration
 	Marks int // size of the table
-	Queue int // purges of requests that wait for Redis
+	Queue int // purges that wait for Redis, or have not been read back
 	Nodes int // live nodes, this one included
 }
 
@@ -52,7 +52,7 @@ func (j *Journal) Stats() Stats {
 		Position:  st.position,
 		Floor:     st.table.lowest(),
 		Marks:     st.table.size(),
-		Queue:     j.queue.size(),
+		Queue:     j.queued(),
 		Nodes:     1 + j.registry.live(),
 	}
 	if j.client != nil {
@@ -97,7 +97,8 @@ func (j *Journal) Entries(ctx context.Context, limit int) ([]Entry, error) {
 func (j *Journal) localEntries(limit int) []Entry {
 	j.cycle.Lock()
 	defer j.cycle.Unlock()
-	list := slices.Clone(j.local.entries[max(0, len(j.local.entries)-limit):])
+	list := j.local.list()
+	list = list[max(0, len(list)-limit):]
 	slices.Reverse(list)
 	return list
 }

@@ -67,6 +67,10 @@ type Purge struct {
 	Selectors  []Selector
 	Soft       bool
 	By, Reason string // for the listing; cut at 256 bytes
+	// Request is set where a client's request purges: by an unsafe method, a rule or
+	// what its answer says. Such purges must not displace those of operators: they
+	// wait in a queue of their own.
+	Request bool
 }
 
 // Body holds the selectors of the body of a purge. Each field takes one value

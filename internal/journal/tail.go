@@ -244,7 +244,9 @@ func (j *Journal) advance(ctx context.Context) error {
 		return err
 	}
 	j.read.Store(&proof)
-	j.queue.again(proof)
+	for i := range j.queues {
+		j.queues[i].again(proof)
+	}
 	return cmp.Or(j.beat(ctx, proof), refused)
 }
 
@@ -434,7 +436,9 @@ func (j *Journal) settle(p *progress, entries []Entry) {
 	for _, e := range p.own {
 		j.sights.see(e, p.position)
 	}
-	j.queue.remove(j, p.own)
+	for i := range j.queues {
+		j.queues[i].remove(j, p.own)
+	}
 	p.own = nil
 }
 
@@ -471,7 +475,7 @@ func (j *Journal) gap(reason gapError) {
 // beat publishes what the node has applied and, if nothing speaks against it,
 // extends the lease from the moment when the proof began.
 func (j *Journal) beat(ctx context.Context, proof time.Time) error {
-	proved := func() bool { return !proof.Before(j.tail.proveFrom) && (j.leased() || !j.queue.waiting()) }
+	proved := func() bool { return !proof.Before(j.tail.proveFrom) && (j.leased() || !j.backlog()) }
 	state := stateJoining
 	if proved() {
 		state = stateLive
