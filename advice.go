@@ -51,6 +51,20 @@ var refusalAdvice = map[rfc9111.Refusal]string{
 	rfc9111.RefusalExpired:        "Let the origin state a lifetime that is longer than the age, or use ttl … override.",
 }
 
+// reasonLine is the line of redis_cache that lets such responses be stored, where there
+// is one that gives nobody what is somebody else's.
+var reasonLine = [256]string{
+	ReasonMethod:           "methods GET HEAD POST, together with vary_body",
+	ReasonRequestDirective: "client_cache_control ignore",
+	ReasonTooLarge:         "max_body 64MiB",
+
+	firstRefusal + Reason(rfc9111.RefusalNoStore):    "ttl 5m override, limited by a matcher to where the origin is wrong",
+	firstRefusal + Reason(rfc9111.RefusalPrivate):    "by_user {http.auth.user.id}, together with ttl 5m override",
+	firstRefusal + Reason(rfc9111.RefusalNoCache):    "ttl 5m override, limited by a matcher to where the origin is wrong",
+	firstRefusal + Reason(rfc9111.RefusalNoLifetime): "ttl 5m",
+	firstRefusal + Reason(rfc9111.RefusalExpired):    "ttl 5m override, limited by a matcher to where the origin is wrong",
+}
+
 // advice is about an explained request.
 func (x *exchange) advice(what act) string {
 	because := x.reason

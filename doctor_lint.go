@@ -206,8 +206,8 @@ func authenticates(handler any, id caddy.ModuleID) (name string, known bool) {
 	return "", false
 }
 
-// From how many requests on, and from which share, 1/leastKept, it is said that
-// credentials keep a route from the cache.
+// From how many requests on, and for credentials from which share, 1/leastKept, it is
+// said what keeps a route from the cache.
 const (
 	enoughKept = 10
 	leastKept  = 10
@@ -227,10 +227,13 @@ func (l *linter) directive(h *Handler, path []caddyhttp.MatcherSets, grouped boo
 	if p.SetCookie == "store" && p.ByUser == "" {
 		l.add(statusWarn, where+": set_cookie store without by_user gives everybody the cookies of one", "use strip, or by_user")
 	}
-	if requests, kept, name := h.credentialed.counts(); (p.TTL != nil || len(p.TTLRules) > 0) && kept >= enoughKept && kept*leastKept >= requests {
+	requests, kept, name := h.credentialed.counts()
+	credentials := (p.TTL != nil || len(p.TTLRules) > 0) && kept >= enoughKept && kept*leastKept >= requests
+	if credentials {
 		l.add(statusWarn, fmt.Sprintf("%s: ttl does not hold for %d of %d requests, which carried credentials such as %q", where, kept, requests, name),
 			"say what they mean here: by_user, vary_cookie or vary_header, ignore_cookies or shared; or let the origin answer with public or s-maxage")
 	}
+	l.lintUnstored(h, where, credentials)
 	if p.ByUser != "" && string(h.app.secret) == h.app.publicSecret() {
 		l.add(statusWarn, where+": by_user without a secret and without a password of Redis: who reads keys can guess users", "set secret")
 	}

@@ -50,6 +50,7 @@ type Handler struct {
 	policy       Policy // of namespace and handler, merged
 	counter      *stats.Counter
 	credentialed *credentialed
+	unstored     unstored
 	logger       *zap.Logger
 	warnOnce     sync.Once // about an identity that appears below the cache
 }

@@ -23,6 +23,7 @@ func (x *exchange) count() {
 	}
 	x.noteHeader() // where there was none, it ends now
 	x.h.counter.Add(uint8(x.outcome), uint8(x.answeredBy()), x.waited, x.headed.Sub(x.began))
+	x.h.unstored.count(x)
 	if x.cacheable() {
 		x.countEndpoint()
 		x.h.credentialed.count(x)

@@ -1,0 +1,139 @@
+package rediscache
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"go.uber.org/zap"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
+)
+
+// unstored counts the requests of a handler, and by reason those whose response was
+// neither found in the cache nor kept by it. It is for the doctor and one line of the
+// log, and lasts as long as the handler.
+type unstored struct {
+	requests atomic.Uint64
+	by       [256]atomic.Uint64 // by Reason
+
+	// Those without a lifetime whose status plain `ttl` leaves out, and the latest one.
+	otherStatus atomic.Uint64
+	status      atomic.Int32
+
+	told atomic.Bool
+}
+
+// waiting are the reasons of what will be stored as soon as it is fetched.
+var waiting = []Reason{ReasonNone, ReasonAbsent, ReasonVariant, ReasonExpired, ReasonOnlyIfCached}
+
+// passing are reasons that pass by themselves, or that no line of the policy changes.
+var passing = []Reason{ReasonDisabled, ReasonUnproven, ReasonError, ReasonIncomplete, ReasonOverload}
+
+// wanted are reasons that the policy itself has given.
+var wanted = []Reason{ReasonMatcher, ReasonNoStoreRule, ReasonMethod, ReasonUpgrade}
+
+func (u *unstored) count(x *exchange) {
+	u.requests.Add(1)
+	if x.storing || x.outcome != OutcomeMiss && x.outcome != OutcomeBypass || slices.Contains(waiting, x.reason) {
+		return
+	}
+	if x.reason == noLifetime && !slices.Contains(defaultStatuses, x.status) {
+		u.otherStatus.Add(1)
+		u.status.Store(int32(x.status))
+	}
+	if u.by[x.reason].Add(1) == enoughKept && !slices.Contains(passing, x.reason) {
+		u.tell(x.h)
+	}
+}
+
+const noLifetime = firstRefusal + Reason(rfc9111.RefusalNoLifetime)
+
+// tell says in the log, once, why most of what the handler has seen is not stored.
+func (u *unstored) tell(h *Handler) {
+	f, found := u.most()
+	if found && f.mostly() && !slices.Contains(wanted, f.reason) && u.told.CompareAndSwap(false, true) {
+		h.logger.Info("most responses are not stored", zap.String("namespace", h.Namespace), zap.Stringer("reason", f.reason),
+			zap.Uint64("responses", f.count), zap.Uint64("requests", f.of), zap.String("advice", f.advice(h)))
+	}
+}
+
+// kept is the reason that keeps most responses out of the cache.
+type kept struct {
+	reason    Reason
+	count, of uint64
+	status    int // of most of them, where plain `ttl` leaves it out; else 0
+}
+
+// most finds the reason of more than half of the requests. Requests with methods that
+// are not cached count only where they are nearly all.
+func (u *unstored) most() (k kept, found bool) {
+	all := u.requests.Load()
+	others := u.by[ReasonMethod].Load() + u.by[ReasonUpgrade].Load()
+	for reason := range u.by {
+		f := kept{reason: Reason(reason), count: u.by[reason].Load(), of: all}
+		if f.reason != ReasonMethod && f.reason != ReasonUpgrade {
+			f.of -= min(others, all)
+		} else if !f.mostly() {
+			continue
+		}
+		if f.count >= enoughKept && 2*f.count > f.of && f.count > k.count {
+			k, found = f, true
+		}
+	}
+	if other := u.otherStatus.Load(); k.reason == noLifetime && 2*other > k.count {
+		k.status = int(u.status.Load())
+	}
+	return k, found
+}
+
+// mostly reports whether nine of ten requests at least have the reason.
+func (k *kept) mostly() bool { return 10*k.count >= 9*k.of }
+
+func (k *kept) detail() string {
+	return fmt.Sprintf("the responses to %d%% of %d requests are not stored: %s", 100*k.count/max(k.of, 1), k.of, k.reason)
+}
+
+// advice says what to do, and the line of redis_cache that does it, if one does.
+func (k *kept) advice(h *Handler) string {
+	text := adviceFor(k.reason)
+	switch line := reasonLine[k.reason]; {
+	case k.status != 0:
+		return fmt.Sprintf("%s The line: ttl status %d 1m", text, k.status)
+	case k.reason == ReasonCredentials:
+		_, _, name := h.credentialed.counts()
+		return text + " The line, for one stored response each: by_user " + identityIn(name)
+	case line != "":
+		return text + " The line: " + line
+	}
+	return text
+}
+
+// identityIn is the placeholder of what a credential holds, by its name in reasons.
+func identityIn(name string) string {
+	cookie, isCookie := strings.CutPrefix(name, "cookie ")
+	switch {
+	case isCookie && isToken(cookie):
+		return "{http.request.cookie." + cookie + "}"
+	case name == "client certificate":
+		return "{http.request.tls.client.fingerprint}"
+	case !isCookie && isToken(name) && !strings.HasPrefix(name, "http."):
+		return "{http.request.header." + name + "}"
+	}
+	return "{http.auth.user.id}"
+}
+
+// lintUnstored says which reason keeps most of a handler's responses out of the cache,
+// unless these are credentials of which is told already.
+func (l *linter) lintUnstored(h *Handler, where string, credentials bool) {
+	f, found := h.unstored.most()
+	if !found || credentials && f.reason == ReasonCredentials {
+		return
+	}
+	status := statusWarn
+	if !f.mostly() || slices.Contains(wanted, f.reason) {
+		status = statusOK
+	}
+	l.add(status, where+": "+f.detail(), f.advice(h))
+}
