@@ -170,9 +170,9 @@ func TestLintCredentials(t *testing.T) {
 		{"by a rule", `{"ttl_rules":[{"duration":60000000000}]}`, "", 0, 12, `ttl does not hold for 12 of 12 requests, …"cookie sid"`},
 		{"too few", `{"ttl":{"duration":60000000000}}`, "", 0, 9, ""},
 		{"a small share", `{"ttl":{"duration":60000000000}}`, "", 91, 10, ""},
-		{"no ttl", `{}`, "max-age=60", 1, 20, ""},
+		{"no ttl", `{}`, "max-age=60", 1, 20, "the responses to 95% of 21 requests are not stored: credentials"},
 		{"public", `{"ttl":{"duration":60000000000}}`, "public", 1, 20, ""},
-		{"never stored", `{"ttl":{"duration":60000000000}}`, "no-store", 1, 20, ""},
+		{"never stored", `{"ttl":{"duration":60000000000}}`, "no-store", 1, 20, "the responses to 100% of 21 requests are not stored: no-store"},
 		{"covered", `{"ttl":{"duration":60000000000},"vary_cookie":["sid"]}`, "", 1, 20, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
