@@ -52,7 +52,10 @@ type Options struct {
 	MaxAge   time.Duration // of entries: the longest that a record is used, grace included; 48 h at least
 	MaxLen   int64         // entries kept in Redis; 1,000,000
 	MaxMarks int           // size of the table; 1,000,000
-	MaxQueue int           // purges that wait for Redis before they become wider, and as many by requests; 1024
+	// MaxRequestMarks is how much of what requests have purged is remembered apart
+	// from that; 3,000,000.
+	MaxRequestMarks int
+	MaxQueue        int // purges that wait for Redis before they become wider, and as many by requests; 1024
 
 	// Replicated tells that Redis has replicas that may take over: with Sentinel
 	// or Cluster. A purge then waits for one of them.
@@ -85,6 +88,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.MaxAge, 48*time.Hour)
 	setDefault(&o.MaxLen, 1_000_000)
 	setDefault(&o.MaxMarks, maxMarks)
+	setDefault(&o.MaxRequestMarks, maxRequestMarks)
 	setDefault(&o.MaxQueue, 1024)
 	if o.NodeID == "" {
 		o.NodeID = rand.Text()[:16]
@@ -235,7 +239,9 @@ func New(opts Options) *Journal {
 }
 
 func (j *Journal) newTable() *table {
-	return newTable(j.opts.Prefix, j.opts.URLForms, j.opts.MaxMarks)
+	t := newTable(j.opts.Prefix, j.opts.URLForms, j.opts.MaxMarks)
+	t.requests.limit, t.requests.overflows = j.opts.MaxRequestMarks, &j.counters.forgotten
+	return t
 }
 
 func newEpoch() uint64 {

@@ -39,16 +39,14 @@ func (j *Journal) tooOld(newest ID, now time.Time) uint64 {
 	return ms - min(ms, age)
 }
 
-// expire forgets old marks, seldom: the table is searched for them. Its newest
-// old mark becomes the floor. Responses of a quiet time are positioned there.
+// expire forgets old marks, seldom: the table is searched for them. Responses of a
+// quiet time are positioned at the newest of them.
 func (j *Journal) expire(p *progress, now time.Time) {
 	if now.Sub(j.expired) < j.opts.MaxAge/64 {
 		return
 	}
 	j.expired = now
-	if newest := p.table.newestBefore(j.tooOld(p.position.ID, now)); !newest.IsZero() {
-		p.table.drop(newest)
-	}
+	p.table.expire(j.tooOld(p.position.ID, now))
 }
 
 // trim removes old entries from the journal, and those beyond its length. The

@@ -16,6 +16,7 @@ type counters struct {
 	malformed atomic.Uint64
 	gaps      atomic.Uint64
 	overflows atomic.Uint64
+	forgotten atomic.Uint64
 }
 
 // Stats describe a journal. Those in the first group count since the start.
@@ -27,6 +28,10 @@ type Stats struct {
 	Gaps      uint64 // times at which continuity could not be proved
 	Overflows uint64 // times at which waiting purges became wider ones
 
+	// Forgotten counts the times at which requests had purged too much to remember:
+	// what was stored before, of the hosts about which there was most, is absent.
+	Forgotten uint64
+
 	Standing Standing
 	Position Position
 	Floor    ID
@@ -35,8 +40,10 @@ type Stats struct {
 	// heartbeat.
 	Lag   time.Duration
 	Marks int // size of the table
-	Queue int // purges that wait for Redis, or have not been read back
-	Nodes int // live nodes, this one included
+	// RequestMarks is how many purges by requests are remembered, of MaxRequestMarks.
+	RequestMarks, MaxRequestMarks int
+	Queue                         int // purges that wait for Redis, or have not been read back
+	Nodes                         int // live nodes, this one included
 }
 
 // Stats returns the state and the counters of the journal.
@@ -51,10 +58,12 @@ func (j *Journal) Stats() Stats {
 		Overflows: j.counters.overflows.Load(),
 		Position:  st.position,
 		Floor:     st.table.lowest(),
-		Marks:     st.table.size(),
+		Forgotten: j.counters.forgotten.Load(),
 		Queue:     j.queued(),
 		Nodes:     1 + j.registry.live(),
 	}
+	s.Marks, s.RequestMarks = st.table.size()
+	s.MaxRequestMarks = j.opts.MaxRequestMarks
 	if j.client != nil {
 		s.Standing = j.standing()
 		s.Lag = j.lag()

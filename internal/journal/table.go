@@ -10,12 +10,13 @@ package journal
 // a mark sees the floor that makes the record absent.
 
 import (
-	"hash/maphash"
+	"crypto/rand"
 	"slices"
 	"strings"
 	"sync"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/glob"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/siphash"
 )
 
 // Subject is what purges are matched against: a record.
@@ -81,20 +82,35 @@ const (
 )
 
 // markHash stands for a selector. A collision could only purge too much, and
-// random seeds let nobody search for one.
+// random keys let nobody search for one.
 type markHash struct{ hi, lo uint64 }
 
-var seeds = func() (seeds [numMarkKinds][2]maphash.Seed) {
-	for kind := range seeds {
-		seeds[kind] = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
-	}
-	return seeds
+// secret is what the hashes of a table depend on. A table that was loaded has that
+// of the node which wrote it.
+type secret [16]byte
+
+var ownSecret = func() (s secret) {
+	rand.Read(s[:])
+	return s
 }()
 
-// hashOf stands for a value that is compared as a whole.
-func hashOf(kind markKind, value string) markHash {
-	value = digest(value)
-	return markHash{maphash.String(seeds[kind][0], value), maphash.String(seeds[kind][1], value)}
+// hashes holds a key for each kind.
+type hashes [numMarkKinds]siphash.Key
+
+func newHashes(s secret) *hashes {
+	h := new(hashes)
+	for kind := range h {
+		h[kind].K0, h[kind].K1 = siphash.Sum(siphash.KeyOf(s), string(rune(kind)))
+	}
+	return h
+}
+
+var ownHashes = newHashes(ownSecret)
+
+// of stands for a value that is compared as a whole.
+func (h *hashes) of(kind markKind, value string) markHash {
+	hi, lo := siphash.Sum(h[kind], digest(value))
+	return markHash{hi, lo}
 }
 
 // rangeMark is a pattern or prefix.
@@ -108,22 +124,27 @@ func (r *rangeMark) units() int { return 1 + len(r.text)/rangeUnit }
 
 // rangeGroup is what must be equal for a pattern or prefix to match at all: the
 // namespace of a pattern, the scheme and host of a prefix; "" where it has none.
+// Those of requests are groups of their own.
 type rangeGroup struct {
-	kind markKind
-	of   string
+	kind    markKind
+	of      string
+	request bool
 }
 
 type table struct {
 	prefix   string // with the colon
 	urlForms func(string) []string
 	limit    int // units
+	secret   secret
+	hashes   *hashes // of secret
 
-	mu     sync.RWMutex
-	floor  ID
-	marks  [2]map[markHash]ID         // by severity
-	newest [numMarkKinds]ID           // of each kind
-	ranges map[rangeGroup][]rangeMark // oldest first; checks go on reading a list behind the lock, so it is only appended to or replaced
-	units  int
+	mu       sync.RWMutex
+	floor    ID
+	marks    [2]map[markHash]ID         // by severity
+	newest   [numMarkKinds]ID           // of each kind
+	ranges   map[rangeGroup][]rangeMark // oldest first; checks go on reading a list behind the lock, so it is only appended to or replaced
+	units    int                        // of marks and ranges, but for those of requests
+	requests requestMarks
 }
 
 // newTable returns an empty table. urlForms may be nil.
@@ -132,79 +153,110 @@ func newTable(prefix string, urlForms func(string) []string, limit int) *table {
 		prefix:   prefix + ":",
 		urlForms: urlForms,
 		limit:    limit,
+		secret:   ownSecret,
+		hashes:   ownHashes,
 		marks:    [2]map[markHash]ID{{}, {}},
 		ranges:   make(map[rangeGroup][]rangeMark),
 	}
 }
 
+// mark says when, how and by whom something was purged.
+type mark struct {
+	id       ID
+	severity int
+	request  bool
+}
+
 // apply marks what a purge covers.
 func (t *table) apply(selectors []Selector, isSoft bool, id ID) {
-	severity := hard
+	m := mark{id: id}
 	if isSoft {
-		severity = soft
+		m.severity = soft
 	}
+	t.applyAll(selectors, m)
+}
+
+// applyRequest is apply for a hard purge by a request.
+func (t *table) applyRequest(selectors []Selector, id ID) {
+	_, ok := shorten(id)
+	if ok {
+		t.reserve(formsExpected * len(selectors))
+	}
+	t.applyAll(selectors, mark{id: id, request: ok})
+}
+
+// formsExpected is how many marks a selector comes to: forms of a URL are few.
+const formsExpected = 4
+
+func (t *table) applyAll(selectors []Selector, m mark) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, s := range selectors {
-		t.applyOne(s, severity, id)
+		t.applyOne(s, m)
 	}
 }
 
-func (t *table) applyOne(s Selector, severity int, id ID) {
+func (t *table) applyOne(s Selector, m mark) {
 	switch s.Kind {
 	case KindPattern:
-		t.addRange(rangeGroup{markPattern, t.patternGroup(s.Value)}, rangeMark{s.Value, id, severity})
+		t.addRange(rangeGroup{markPattern, t.patternGroup(s.Value), m.request}, rangeMark{s.Value, m.id, m.severity})
 	case KindPrefix:
-		t.addRange(rangeGroup{markPrefix, prefixGroup(s.Value)}, rangeMark{s.Value, id, severity})
+		t.addRange(rangeGroup{markPrefix, prefixGroup(s.Value), m.request}, rangeMark{s.Value, m.id, m.severity})
 	case KindURL:
-		t.applyURL(s.Value, severity, id)
+		t.applyURL(s.Value, m)
 	case KindHost:
-		t.mark(markHost, s.Value, severity, id)
+		t.mark(markHost, s.Value, m)
 		// Records hold no default port.
 		switch host, port := splitPort(s.Value); port {
 		case defaultPort("http"):
-			t.mark(markOrigin, "http://"+host, severity, id)
+			t.mark(markOrigin, "http://"+host, m)
 		case defaultPort("https"):
-			t.mark(markOrigin, "https://"+host, severity, id)
+			t.mark(markOrigin, "https://"+host, m)
 		}
 	case KindNamespace:
-		t.mark(markNamespace, s.Value, severity, id)
+		t.mark(markNamespace, s.Value, m)
 	case KindTag:
-		t.mark(markTag, s.Value, severity, id)
+		t.mark(markTag, s.Value, m)
 	case KindKey:
-		t.mark(markKey, s.Value, severity, id)
+		t.mark(markKey, s.Value, m)
 	case KindUser:
-		t.mark(markUser, s.Value, severity, id)
+		t.mark(markUser, s.Value, m)
 	case KindAll:
-		t.mark(markAll, "", severity, id)
+		t.mark(markAll, "", m)
 	}
 }
 
 // applyURL marks a URL: without a query whatever the query, else each form in
 // which records may hold it.
-func (t *table) applyURL(u string, severity int, id ID) {
+func (t *table) applyURL(u string, m mark) {
 	if !strings.Contains(u, "?") {
-		t.mark(markURL, u, severity, id)
+		t.mark(markURL, u, m)
 		return
 	}
-	t.mark(markExactURL, u, severity, id)
+	t.mark(markExactURL, u, m)
 	if t.urlForms == nil {
 		return
 	}
 	for _, form := range t.urlForms(u) {
-		t.mark(markExactURL, form, severity, id)
+		t.mark(markExactURL, form, m)
 	}
 }
 
-func (t *table) mark(kind markKind, value string, severity int, id ID) {
-	h := hashOf(kind, value)
-	marks := t.marks[severity]
+func (t *table) mark(kind markKind, value string, m mark) {
+	h := t.hashes.of(kind, value)
+	if m.request {
+		at, _ := shorten(m.id)
+		t.requests.put(t.hashes.request(kind, value, h), at)
+		t.requests.newest[kind] = laterOf(t.requests.newest[kind], at.id())
+		return
+	}
+	marks := t.marks[m.severity]
 	old, present := marks[h]
 	if !present {
 		t.units++
 	}
-	marks[h] = laterOf(old, id)
-	t.newest[kind] = laterOf(t.newest[kind], id)
+	marks[h] = laterOf(old, m.id)
+	t.newest[kind] = laterOf(t.newest[kind], m.id)
 }
 
 // addRange appends a pattern or prefix to its group. When the group is full its
@@ -213,29 +265,44 @@ func (t *table) addRange(group rangeGroup, r rangeMark) {
 	list := t.ranges[group]
 	same := func(other rangeMark) bool { return other.severity == r.severity && other.text == r.text }
 	if i := slices.IndexFunc(list, same); i >= 0 {
-		t.units -= list[i].units()
+		*t.unitsOf(group) -= list[i].units()
 		list = slices.Delete(slices.Clone(list), i, i+1)
 	}
 	list = append(list, r)
-	t.units += r.units()
-	if len(list) > maxRanges {
+	*t.unitsOf(group) += r.units()
+	for len(list) > maxRanges || group.request && len(list) > 0 && t.requests.ranges > maxRequestRanges {
 		t.fold(group, list[0])
 		list = list[1:]
 	}
-	t.ranges[group] = list
+	t.setRanges(group, list)
 	t.newest[group.kind] = laterOf(t.newest[group.kind], r.id)
 }
 
+// unitsOf returns what the ranges of a group count in.
+func (t *table) unitsOf(group rangeGroup) *int {
+	if group.request {
+		return &t.requests.ranges
+	}
+	return &t.units
+}
+
+func (t *table) setRanges(group rangeGroup, list []rangeMark) {
+	if t.ranges[group] = list; len(list) == 0 {
+		delete(t.ranges, group)
+	}
+}
+
 func (t *table) fold(group rangeGroup, r rangeMark) {
-	t.units -= r.units()
+	*t.unitsOf(group) -= r.units()
+	m := mark{r.id, r.severity, group.request}
 	switch {
 	case group.of == "":
-		t.mark(markAll, "", r.severity, r.id)
+		t.mark(markAll, "", m)
 	case group.kind == markPattern:
-		t.mark(markNamespace, group.of, r.severity, r.id)
+		t.mark(markNamespace, group.of, m)
 	default:
 		_, host := cutURL(group.of)
-		t.mark(markHost, host, r.severity, r.id)
+		t.mark(markHost, host, m)
 	}
 }
 
@@ -282,9 +349,9 @@ type check struct {
 	subject    *Subject
 	key, named string // what keys and patterns are compared with
 	verdict    Verdict
-	by         ID             // the hard purge that was found
-	patterns   [2][]rangeMark // those that may match
-	prefixes   [2][]rangeMark
+	by         ID                // the hard purge that was found
+	patterns   [2][2][]rangeMark // those that may match
+	prefixes   [2][2][]rangeMark
 }
 
 // locked looks for marks, and fetches the patterns and prefixes that may match:
@@ -345,9 +412,13 @@ func (c *check) url(u string) {
 	}
 }
 
-// rangesOf returns the patterns or prefixes of a group, and those of none.
-func (t *table) rangesOf(kind markKind, group string) [2][]rangeMark {
-	return [2][]rangeMark{t.ranges[rangeGroup{kind, group}], t.ranges[rangeGroup{kind, ""}]}
+// rangesOf returns the patterns or prefixes of a group, and those of none, each of
+// operators and of requests.
+func (t *table) rangesOf(kind markKind, group string) (lists [2][2][]rangeMark) {
+	for i, of := range []string{group, ""} {
+		lists[i] = [2][]rangeMark{t.ranges[rangeGroup{kind, of, false}], t.ranges[rangeGroup{kind, of, true}]}
+	}
+	return lists
 }
 
 // newer reports whether a mark of the kind may change the verdict.
@@ -356,14 +427,25 @@ func (c *check) newer(kind markKind) bool {
 }
 
 func (c *check) mark(kind markKind, value string) {
-	if !c.newer(kind) {
+	requested := c.verdict < Covered && c.after.Before(c.t.requests.newest[kind])
+	if !requested && !c.newer(kind) {
 		return
 	}
-	h := hashOf(kind, value)
+	h := c.t.hashes.of(kind, value)
 	for severity := range c.t.marks {
 		if id := c.t.marks[severity][h]; c.after.Before(id) {
 			c.cover(severity, id)
 		}
+	}
+	if !requested {
+		return
+	}
+	id, floor := c.t.requests.find(c.t.hashes.request(kind, value, h))
+	if c.after.Before(id) {
+		c.cover(hard, id)
+	}
+	if c.after.Before(floor) {
+		c.verdict = Absent
 	}
 }
 
@@ -373,16 +455,18 @@ func (c *check) matchRanges() {
 	named := func(pattern string) bool { return glob.Match(pattern, c.named) || glob.Match(pattern, c.key) }
 	c.match(c.patterns[0], named)
 	c.match(c.patterns[1], func(pattern string) bool { return named(pattern) || glob.Match(pattern, c.subject.Key) })
-	for _, list := range c.prefixes {
-		c.match(list, func(prefix string) bool { return strings.HasPrefix(c.subject.URL, prefix) })
+	for _, lists := range c.prefixes {
+		c.match(lists, func(prefix string) bool { return strings.HasPrefix(c.subject.URL, prefix) })
 	}
 }
 
-// match tries a list, newest first.
-func (c *check) match(list []rangeMark, matches func(string) bool) {
-	for i := len(list) - 1; i >= 0 && c.verdict < Covered && c.after.Before(list[i].id); i-- {
-		if matches(list[i].text) {
-			c.cover(list[i].severity, list[i].id)
+// match tries lists, each newest first.
+func (c *check) match(lists [2][]rangeMark, matches func(string) bool) {
+	for _, list := range lists {
+		for i := len(list) - 1; i >= 0 && c.verdict < Covered && c.after.Before(list[i].id); i-- {
+			if matches(list[i].text) {
+				c.cover(list[i].severity, list[i].id)
+			}
 		}
 	}
 }
@@ -418,6 +502,37 @@ func (t *table) oldestQuarter() ID {
 	return sample[len(sample)/4]
 }
 
+// expire forgets what is older than a time. Its newest mark becomes the floor, that
+// of each room for those of requests.
+func (t *table) expire(ms uint64) {
+	if newest := t.newestBefore(ms); !newest.IsZero() {
+		t.drop(newest)
+	}
+	t.foldRequests(ms)
+	if at, ok := shorten(ID{Ms: ms}); ok {
+		if cuts := t.requests.before(at); len(cuts) > 0 {
+			t.forget(cuts)
+		}
+	}
+}
+
+// foldRequests makes marks of the patterns and prefixes of requests that are older
+// than a time.
+func (t *table) foldRequests(ms uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for group, list := range t.ranges {
+		if !group.request {
+			continue
+		}
+		for len(list) > 0 && list[0].id.Ms < ms {
+			t.fold(group, list[0])
+			list = list[1:]
+		}
+		t.setRanges(group, list)
+	}
+}
+
 // newestBefore returns the newest ID in the table from before a time, or zero.
 func (t *table) newestBefore(ms uint64) ID {
 	var newest ID
@@ -430,10 +545,13 @@ func (t *table) newestBefore(ms uint64) ID {
 	return newest
 }
 
-// ids calls yield with every ID of the table, in no order.
+// ids calls yield with every ID of the table, in no order, but for those of requests.
 func (t *table) ids(yield func(ID) bool) {
-	for _, list := range t.ranges {
+	for group, list := range t.ranges {
 		for i := range list {
+			if group.request {
+				break
+			}
 			if !yield(list[i].id) {
 				return
 			}
@@ -457,6 +575,9 @@ func (t *table) drop(upTo ID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for group, list := range t.ranges {
+		if group.request {
+			continue
+		}
 		kept := slices.Clone(list)
 		kept = slices.DeleteFunc(kept, func(r rangeMark) bool {
 			old := !upTo.Before(r.id)
@@ -465,9 +586,7 @@ func (t *table) drop(upTo ID) {
 			}
 			return old
 		})
-		if t.ranges[group] = kept; len(kept) == 0 {
-			delete(t.ranges, group)
-		}
+		t.setRanges(group, kept)
 	}
 	seen := 0
 	for _, marks := range t.marks {
@@ -498,9 +617,9 @@ func (t *table) lowest() ID {
 	return t.floor
 }
 
-// size returns the number of units in use.
-func (t *table) size() int {
+// size returns the number of units in use, and of marks of requests.
+func (t *table) size() (units, requests int) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.units
+	return t.units, t.requests.used + t.requests.ranges
 }

@@ -216,9 +216,9 @@ func TestTableMemory(t *testing.T) {
 		table.apply([]Selector{{KindKey, fmt.Sprintf("pickup:item:%d", i)}}, false, ID{uint64(1_700_000_000_000 + i/10), uint64(i % 10)})
 	}
 	used := heap() - before
-	t.Logf("%d MiB for %d marks", used>>20, table.size())
+	t.Logf("%d MiB for %d marks", used>>20, table.units)
 	if used > 128<<20 {
-		t.Errorf("%d MiB for %d marks", used>>20, table.size())
+		t.Errorf("%d MiB for %d marks", used>>20, table.units)
 	}
 	runtime.KeepAlive(table)
 }

@@ -401,7 +401,11 @@ func (j *Journal) apply(p *progress, messages []redis.XMessage) []Entry {
 func (j *Journal) applyEntry(p *progress, e *Entry) {
 	switch e.Op {
 	case OpPurge, OpSoftPurge:
-		p.table.apply(e.Selectors, e.Soft(), e.ID)
+		if e.Request && !e.Soft() {
+			p.table.applyRequest(e.Selectors, e.ID)
+		} else {
+			p.table.apply(e.Selectors, e.Soft(), e.ID)
+		}
 	case OpEvent:
 		for _, purge := range j.opts.Expand(e.Event, e.Data) {
 			j.applyExpanded(p, purge, e.ID)
