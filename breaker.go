@@ -9,6 +9,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
 
 // CircuitBreaker says when requests leave Redis out because it does not answer.
@@ -81,6 +83,7 @@ func (b *CircuitBreaker) parse(d *caddyfile.Dispenser) (err error) {
 
 // onRefused reports that responses cannot be stored in Redis.
 func (n *node) onRefused(err error) {
+	n.errors.tell(string(store.ErrorRedis), time.Now())
 	n.logger().Warn("redis refuses to store responses", zap.Error(err))
 }
 

@@ -111,9 +111,15 @@ func (c *console) printDetails(s *statistics) {
 	c.item("Answered by the fetch of another request: %s", comma(s.Coalesced))
 	c.item("Invalidations per Minute: %.2f", s.PurgeRate)
 	for _, kind := range slices.Sorted(maps.Keys(s.Errors)) {
-		if n := s.Errors[kind]; n > 0 {
-			c.item("Errors (%s): %s", clean(kind), comma(n))
+		e := s.Errors[kind]
+		if e.Count == 0 {
+			continue
 		}
+		line := fmt.Sprintf("Errors (%s): %s", clean(kind), comma(e.Count))
+		if e.At != nil {
+			line += fmt.Sprintf(", the last at %s: %s", e.At.Format(time.RFC3339), clean(e.Last))
+		}
+		c.item("%s", line)
 	}
 	c.heading("Response Time:")
 	times := table{rows: [][]string{{"ANSWER", "MEAN", "P50", "P95", "P99"}}, right: []bool{false, true, true, true, true}}

@@ -89,7 +89,8 @@ func TestCommands(t *testing.T) {
 // TestStatsCommand has the report of the guide first.
 func TestStatsCommand(t *testing.T) {
 	asked, out, err := runCommand(t, http.StatusOK, `{"window":"24h","keys":2387,"bytes":8700000,"hit_rate":{"1h":0.873,"24h":0.912},
-		"requests":{"total":1600,"HIT":1200,"MISS":400},"coalesced":30,"errors":{"corrupt":0,"redis":3},"invalidations_per_minute":0.05,
+		"requests":{"total":1600,"HIT":1200,"MISS":400},"coalesced":30,"errors":{"corrupt":0,"redis":3,"other_version":{"count":0},
+			"dropped_write":{"count":1200,"last":"OOM\u001b","at":"2026-11-30T10:00:00Z"}},"invalidations_per_minute":0.05,
 		"namespaces":{"user":{"keys":673,"share":0.282},"pickup":{"keys":842,"share":0.353}},
 		"ttl_distribution":{"<1m":2387},"duration_ms":{"miss":{"mean":87,"p99":1234},"hit":{"mean":0.4,"p99":3}},
 		"top_endpoints":[{"endpoint":"/a","hit_rate":0.987}],
@@ -125,6 +126,7 @@ Requests (Last 24h): 1,600
 - BYPASS: 0 (0.0%)
 Answered by the fetch of another request: 30
 Invalidations per Minute: 0.05
+Errors (dropped_write): 1,200, the last at 2026-11-30T10:00:00Z: OOM�
 Errors (redis): 3
 
 Response Time:

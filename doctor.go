@@ -51,7 +51,8 @@ type check struct {
 func handleDoctor(app *App, w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), doctorTimeout)
 	defer cancel()
-	checks := append(app.node.examine(ctx), app.lint()...)
+	checks := append(app.node.examine(ctx), app.node.checkErrors(time.Now())...)
+	checks = append(checks, app.lint()...)
 	ok := !slices.ContainsFunc(checks, func(c check) bool { return c.Status == statusFail })
 	return writeJSON(w, http.StatusOK, map[string]any{"ok": ok, "checks": checks})
 }

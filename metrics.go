@@ -68,13 +68,13 @@ var errorKinds = []struct {
 	name, help string
 	count      func(*store.Stats, *journal.Stats) uint64
 }{
-	{"redis", "operations of Redis that failed", func(s *store.Stats, _ *journal.Stats) uint64 { return s.RedisErrors }},
-	{"dropped_write", "responses not written to Redis", func(s *store.Stats, _ *journal.Stats) uint64 { return s.DroppedWrites }},
-	{"corrupt", "values in Redis that are no responses", func(s *store.Stats, _ *journal.Stats) uint64 { return s.Corrupt }},
-	{"other_version", "responses stored by another version", func(s *store.Stats, _ *journal.Stats) uint64 { return s.OtherVersion }},
-	{"dictionary_miss", "responses whose dictionary was not there", func(s *store.Stats, _ *journal.Stats) uint64 { return s.DictionaryMisses }},
-	{"malformed_entry", "entries of the journal that were skipped", func(_ *store.Stats, j *journal.Stats) uint64 { return j.Malformed }},
-	{"journal_gap", "times at which purges may have been missed", func(_ *store.Stats, j *journal.Stats) uint64 { return j.Gaps }},
+	{string(store.ErrorRedis), "operations of Redis that failed", func(s *store.Stats, _ *journal.Stats) uint64 { return s.RedisErrors }},
+	{string(store.ErrorDroppedWrite), "responses not written to Redis", func(s *store.Stats, _ *journal.Stats) uint64 { return s.DroppedWrites }},
+	{string(store.ErrorCorrupt), "values in Redis that are no responses", func(s *store.Stats, _ *journal.Stats) uint64 { return s.Corrupt }},
+	{string(store.ErrorOtherVersion), "responses stored by another version", func(s *store.Stats, _ *journal.Stats) uint64 { return s.OtherVersion }},
+	{string(store.ErrorDictionaryMiss), "responses whose dictionary was not there", func(s *store.Stats, _ *journal.Stats) uint64 { return s.DictionaryMisses }},
+	{errorMalformed, "entries of the journal that were skipped", func(_ *store.Stats, j *journal.Stats) uint64 { return j.Malformed }},
+	{errorGap, "times at which purges may have been missed", func(_ *store.Stats, j *journal.Stats) uint64 { return j.Gaps }},
 }
 
 func helpErrors() string {

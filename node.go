@@ -38,6 +38,7 @@ type node struct {
 	history    *stats.History
 	fleet      *stats.Fleet
 	metrics    nodeMetrics
+	errors     latestErrors
 	tails      tails
 
 	// The configuration that runs: the logs of an older one may be closed, and
@@ -99,6 +100,7 @@ func newNode(conn *connection, app *App) *node {
 	if conn != nil {
 		n.stream = fmt.Sprintf("%q %d %q %s", conn.addrs, conn.DB, conn.sentinel.Master, app.Prefix)
 		readTimeout, writeTimeout, n.replicated = conn.ReadTimeout, conn.WriteTimeout, conn.replicated()
+		n.errors.secrets = []string{conn.Password, conn.sentinel.Password, string(app.secret)}
 		n.client = conn.client()
 		n.client.AddHook(n.metrics.redis)
 		n.redis = store.NewRedis(n.client, app.Prefix)
@@ -118,7 +120,7 @@ func newNode(conn *connection, app *App) *node {
 	if app.Memory != memoryOff {
 		n.memory = store.NewMemory(app.Memory, n.check)
 	}
-	options := store.Options{ReadTimeout: readTimeout, Check: n.check, OnHealth: n.onHealth, OnRefused: n.onRefused}
+	options := store.Options{ReadTimeout: readTimeout, Check: n.check, OnHealth: n.onHealth, OnRefused: n.onRefused, OnError: n.onError}
 	if n.redis == nil {
 		options.OnSwept = n.onSwept
 	}
@@ -275,12 +277,14 @@ func (n *node) onGap(g journal.Gap) {
 	// Redis may have been emptied.
 	n.switches.again()
 	n.history.WriteAgain()
+	n.errors.note(errorGap, g.Reason)
 	n.logger().Warn("journal_gap: not every purge can have been seen; what was stored before is dropped",
 		zap.String("reason", g.Reason), zap.String("floor", g.Floor.String()))
 	n.emit("journal_gap", map[string]any{"reason": g.Reason})
 }
 
 func (n *node) onMalformed(m journal.Malformed) {
+	n.errors.note(errorMalformed, m.ID.String()+": "+m.Err.Error())
 	n.logger().Warn("a malformed journal entry is skipped", zap.String("id", m.ID.String()), zap.Error(m.Err),
 		zap.Uint64("suppressed", m.Suppressed))
 }

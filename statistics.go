@@ -3,6 +3,7 @@ package rediscache
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
@@ -35,7 +36,23 @@ type statistics struct {
 	Nodes      []nodeStatistics                `json:"nodes"`
 	Memory     *stats.Memory                   `json:"memory,omitempty"` // of this node
 	Coalesced  uint64                          `json:"coalesced"`        // requests that another request's fetch has answered
-	Errors     map[string]uint64               `json:"errors"`
+	Errors     map[string]errorStatistics      `json:"errors"`           // by kind
+}
+
+// errorStatistics are the errors of a kind.
+type errorStatistics struct {
+	Count uint64     `json:"count"`
+	Last  string     `json:"last,omitempty"` // the text of the latest one, if it is known
+	At    *time.Time `json:"at,omitempty"`   // when that was
+}
+
+// UnmarshalJSON reads what older versions answer, too: the count alone.
+func (e *errorStatistics) UnmarshalJSON(text []byte) error {
+	if json.Unmarshal(text, &e.Count) == nil {
+		return nil
+	}
+	type plain errorStatistics
+	return json.Unmarshal(text, (*plain)(e))
 }
 
 type durationStatistics struct {
@@ -108,9 +125,13 @@ func (n *node) statistics(ctx context.Context, window stats.Window) *statistics 
 	}
 	s.addCounts(&report.Total)
 	s.PurgeRate = float64(report.Total.Purges) / windowMinutes[window]
-	s.Errors = n.errorCounts()
-	for name := range s.Errors {
-		s.Errors[name] = report.Total.Errors[name]
+	s.Errors = make(map[string]errorStatistics, len(errorKinds))
+	for _, kind := range errorKinds {
+		e := errorStatistics{Count: report.Total.Errors[kind.name]}
+		if last, known := report.Total.Latest[kind.name]; known {
+			e.Last, e.At = last.Text, &last.At
+		}
+		s.Errors[kind.name] = e
 	}
 	s.Top, s.Bottom, s.Costly = listEndpoints(report.Endpoints)
 	s.Nodes = listNodes(report.Nodes, hour.Nodes, n.journal.NodeID())

@@ -20,7 +20,7 @@ const statisticsInterval = 3 * time.Second
 // waited for one, be it another request's: HIT and STALE can be both. A 504 to
 // only-if-cached is neither.
 func (n *node) totals() *stats.Bucket {
-	b := &stats.Bucket{Requests: make(map[string]*stats.Outcomes), Coalesced: n.coalesced.Load(), Errors: n.errorCounts()}
+	b := &stats.Bucket{Requests: make(map[string]*stats.Outcomes), Coalesced: n.coalesced.Load(), Errors: n.errorCounts(), Latest: n.errors.all()}
 	for name, counts := range n.stats.Snapshot() {
 		requests := new(stats.Outcomes)
 		for outcome := range numOutcomes {

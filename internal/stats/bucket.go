@@ -24,8 +24,16 @@ type Bucket struct {
 	Miss      Histogram            `json:"miss"`
 	Purges    uint64               `json:"purges,omitempty"`    // applied; every node applies every purge
 	Coalesced uint64               `json:"coalesced,omitempty"` // requests that another one's fetch has answered
-	Errors    map[string]uint64    `json:"errors,omitempty"`
+	Errors    map[string]uint64    `json:"errors,omitempty"`    // by kind
+	Latest    map[string]Error     `json:"latest_errors,omitempty"`
 	State     *State               `json:"state,omitempty"` // of the node when it counted last
+}
+
+// Error is the latest one of a kind. It has a field of its own, beside the counts, so
+// that nodes that do not know of it read the counts as ever.
+type Error struct {
+	Text string    `json:"text"`
+	At   time.Time `json:"at"`
 }
 
 // State is what a node is like, as opposed to what it counted.
@@ -88,6 +96,15 @@ func (b *Bucket) add(other *Bucket) {
 		}
 		b.Errors[name] += n
 	}
+	for name, e := range other.Latest {
+		if e.At.Before(b.Latest[name].At) {
+			continue
+		}
+		if b.Latest == nil {
+			b.Latest = make(map[string]Error)
+		}
+		b.Latest[name] = e
+	}
 	if other.State != nil {
 		b.State = other.State
 	}
@@ -97,7 +114,7 @@ func (b *Bucket) add(other *Bucket) {
 func (b *Bucket) since(earlier *Bucket) *Bucket {
 	delta := &Bucket{
 		Requests: make(map[string]*Outcomes, len(b.Requests)), Hit: b.Hit.since(&earlier.Hit), Miss: b.Miss.since(&earlier.Miss),
-		Coalesced: b.Coalesced - earlier.Coalesced, Errors: make(map[string]uint64, len(b.Errors)), State: b.State,
+		Coalesced: b.Coalesced - earlier.Coalesced, Errors: make(map[string]uint64, len(b.Errors)), Latest: make(map[string]Error), State: b.State,
 	}
 	for name, counts := range b.Requests {
 		d := *counts
@@ -110,6 +127,9 @@ func (b *Bucket) since(earlier *Bucket) *Bucket {
 	}
 	for name, n := range b.Errors {
 		delta.Errors[name] = n - earlier.Errors[name]
+		if e, known := b.Latest[name]; known && delta.Errors[name] > 0 {
+			delta.Latest[name] = e
+		}
 	}
 	return delta
 }

@@ -44,6 +44,7 @@ type Redis struct {
 
 	dictionaries *dictionaries
 	raw, encoded atomic.Uint64
+	onError      func(ErrorKind, error) // see Options
 
 	// Set by start: puts reads of different requests into one round trip.
 	pipeline *redis.AutoPipeliner
@@ -83,7 +84,7 @@ func (rs *reads) close() {
 func NewRedis(client redis.UniversalClient, prefix string) *Redis {
 	prefix += ":"
 	rs := new(reads)
-	return &Redis{client: client, walker: client, prefix: prefix, dictionaries: newDictionaries(client, prefix, rs), reads: rs}
+	return &Redis{client: client, walker: client, prefix: prefix, dictionaries: newDictionaries(client, prefix, rs), reads: rs, onError: Options{}.withDefaults().OnError}
 }
 
 // WalkWith has walks, pages and sweeps use a client that waits longer than requests
@@ -244,14 +245,18 @@ func (r *Redis) finderFor(ctx context.Context, data []byte) (finder, error) {
 }
 
 func (r *Redis) count(err error) {
+	kind := ErrorCorrupt
 	switch {
 	case errors.Is(err, ErrVersion):
+		kind = ErrorOtherVersion
 		r.version.Add(1)
 	case errors.Is(err, ErrDictionary):
+		kind = ErrorDictionaryMiss
 		r.dictionaries.misses.Add(1)
 	default:
 		r.corrupt.Add(1)
 	}
+	r.onError(kind, err)
 }
 
 // Put stores the records in one round trip, but for large ones. Those that are

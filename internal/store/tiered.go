@@ -67,6 +67,10 @@ type Options struct {
 	// it is out of memory; at most once a minute. Responses are not stored then.
 	OnRefused func(error)
 
+	// OnError is called with each error that a kind counts. It may be called by a
+	// request, and by several at a time.
+	OnError func(ErrorKind, error)
+
 	// OnSwept is called with each record that was removed from memory because it
 	// has expired or is covered. It may be nil.
 	OnSwept func(*Record)
@@ -88,6 +92,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.OnRefused == nil {
 		o.OnRefused = func(error) {}
+	}
+	if o.OnError == nil {
+		o.OnError = func(ErrorKind, error) {}
 	}
 	return o
 }
@@ -129,6 +136,7 @@ func NewTiered(m *Memory, r *Redis, opts Options) *Tiered {
 		stop:   func() {},
 	}
 	if r != nil {
+		r.onError = opts.OnError
 		t.health = health{
 			down:     make(chan error, 1),
 			nudged:   make(chan struct{}, 1),
@@ -330,10 +338,28 @@ func (t *Tiered) PutThen(done func(), records ...*Record) {
 		done()
 		return
 	}
-	if !t.Up() || records[0].Position.Epoch == 0 || !t.queue.push(&job{records, done}) {
-		t.droppedWrites.Add(uint64(len(records)))
+	if err := t.enqueue(&job{records, done}); err != nil {
+		t.drop(records, err)
 		done()
 	}
+}
+
+func (t *Tiered) enqueue(j *job) error {
+	switch {
+	case !t.Up():
+		return errDown
+	case j.records[0].Position.Epoch == 0:
+		return errNoJournal
+	case !t.queue.push(j):
+		return errBehind
+	}
+	return nil
+}
+
+// drop counts records that are not written to Redis.
+func (t *Tiered) drop(records []*Record, err error) {
+	t.droppedWrites.Add(uint64(len(records)))
+	t.opts.OnError(ErrorDroppedWrite, err)
 }
 
 func (t *Tiered) write(ctx context.Context) {
@@ -355,8 +381,11 @@ func (t *Tiered) writeAgain(ctx context.Context, jobs []*job, err error) {
 	_, refused := errors.AsType[redis.Error](err)
 	for _, j := range jobs {
 		records := t.queue.current(j)
-		if (len(jobs) == 1 && refused) || t.writeRecords(ctx, records) != nil {
-			t.droppedWrites.Add(uint64(len(records)))
+		if len(jobs) > 1 || !refused {
+			err = t.writeRecords(ctx, records)
+		}
+		if err != nil && len(records) > 0 {
+			t.drop(records, err)
 		}
 	}
 }
@@ -365,8 +394,12 @@ func (t *Tiered) writeAgain(ctx context.Context, jobs []*job, err error) {
 // compresses them, should manage. No request waits for that.
 const writeRate = 4 << 20
 
-// errDown is the error of a write while Redis is left out.
-var errDown = errors.New("store: redis is down")
+// Errors of writes that are not tried.
+var (
+	errDown      = errors.New("store: redis is down")
+	errNoJournal = errors.New("store: the journal has not been found yet")
+	errBehind    = errors.New("store: redis does not keep up with writes")
+)
 
 func (t *Tiered) writeRecords(ctx context.Context, records []*Record) error {
 	if len(records) == 0 {
@@ -383,10 +416,10 @@ func (t *Tiered) writeRecords(ctx context.Context, records []*Record) error {
 	ctx, cancel := context.WithTimeout(ctx, t.opts.WriteTimeout+time.Duration(size)*time.Second/writeRate)
 	defer cancel()
 	err := t.redis.Put(ctx, records...)
-	t.note(period, err, false)
 	if _, refused := errors.AsType[redis.Error](err); refused {
 		t.refused(err)
 	}
+	t.note(period, err, false)
 	return err
 }
 
@@ -411,6 +444,7 @@ func (t *Tiered) note(period uint64, err error, read bool) {
 		return // Redis was not asked
 	}
 	t.redisErrors.Add(1)
+	t.opts.OnError(ErrorRedis, err)
 	if errors.Is(err, errIncomplete) {
 		t.health.succeed(period, read) // large bodies take long on a slow link
 		return
@@ -445,6 +479,18 @@ func (t *Tiered) tune(ctx context.Context) {
 		collector.adjust()
 	}
 }
+
+// ErrorKind is what has gone wrong, as Stats counts it.
+type ErrorKind string
+
+// The kinds.
+const (
+	ErrorRedis          ErrorKind = "redis"           // RedisErrors
+	ErrorDroppedWrite   ErrorKind = "dropped_write"   // DroppedWrites
+	ErrorCorrupt        ErrorKind = "corrupt"         // Corrupt
+	ErrorOtherVersion   ErrorKind = "other_version"   // OtherVersion
+	ErrorDictionaryMiss ErrorKind = "dictionary_miss" // DictionaryMisses
+)
 
 // Stats are counters since the start, but for the queue, which is as it is.
 type Stats struct {
