@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc3986"
 )
 
 // Kind says what a selector compares.
@@ -192,14 +194,14 @@ func (s Selector) Normalize(prefix string) (Selector, error) {
 	return s, err
 }
 
-// normalURL brings a URL into the form in which records hold theirs, with its
-// path and query as they are.
+// normalURL brings a URL into the form in which entries hold it: path and query are as
+// they were written, so that nodes that compare them so understand it, too. The table
+// compares what rfc3986.Normal makes of it and of the URL of a record.
 func normalURL(raw string) (string, error) {
-	scheme, authority, rest, err := splitURL(raw)
+	scheme, authority, rest, err := splitURL(raw, false)
 	if err != nil {
 		return "", err
 	}
-	rest, _, _ = strings.Cut(rest, "#")
 	if !strings.HasPrefix(rest, "/") {
 		rest = "/" + rest
 	}
@@ -209,42 +211,44 @@ func normalURL(raw string) (string, error) {
 // normalURLPrefix is normalURL for the beginning of a URL, which may end within
 // the host.
 func normalURLPrefix(raw string) (string, error) {
-	scheme, rest, ok := strings.Cut(raw, "://")
-	if scheme = strings.ToLower(scheme); !ok || (scheme != "http" && scheme != "https") {
-		return "", fmt.Errorf("prefix %q does not begin with http:// or https://", beforeQuery(raw))
+	scheme, authority, rest, err := splitURL(raw, true)
+	if err != nil {
+		return "", err
 	}
-	if !strings.ContainsAny(rest, "/?#") {
-		return scheme + "://" + normalAuthority(scheme, rest), nil
-	}
-	scheme, authority, rest, err := splitURL(raw)
-	return scheme + "://" + authority + rest, err
+	return scheme + "://" + authority + rest, nil
 }
 
-// splitURL splits an absolute URL behind its authority, which loses its
-// user information and the default port of the scheme.
-func splitURL(raw string) (scheme, authority, rest string, err error) {
-	u, err := url.Parse(raw)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" {
-		return "", "", "", fmt.Errorf("url %q is not an absolute http or https URL", beforeQuery(raw))
+// splitURL splits an absolute URL, or the beginning of one, behind its authority, which
+// loses its user information and the default port of the scheme. The fragment goes.
+// anyHost lets it end behind the scheme.
+func splitURL(raw string, anyHost bool) (scheme, authority, rest string, err error) {
+	invalid := func(why string) error {
+		return fmt.Errorf("%q is not an absolute http or https URL: %s", beforeQuery(raw), why)
 	}
-	authority = raw[len(u.Scheme)+len("://"):]
-	if end := strings.IndexAny(authority, "/?#"); end >= 0 {
-		authority, rest = authority[:end], authority[end:]
+	scheme, rest, found := strings.Cut(raw, "://")
+	if scheme = strings.ToLower(scheme); !found || scheme != "http" && scheme != "https" {
+		return "", "", "", invalid("it does not begin with http:// or https://")
 	}
-	return u.Scheme, normalAuthority(u.Scheme, authority), rest, nil
-}
-
-// normalAuthority is an authority as records hold it: escapes stay, user
-// information and the default port of the scheme go.
-func normalAuthority(scheme, raw string) string {
-	authority := strings.ToLower(raw[strings.LastIndexByte(raw, '@')+1:])
-	for {
-		host, port := splitPort(authority)
-		if port != defaultPort(scheme) {
-			return authority
-		}
-		authority = host
+	rest, _, _ = strings.Cut(rest, "#")
+	if end := strings.IndexAny(rest, "/?"); end >= 0 {
+		rest, authority = rest[end:], rest[:end]
+	} else {
+		rest, authority = "", rest
 	}
+	if authority == "" && rest == "" && anyHost {
+		return scheme, "", "", nil
+	}
+	host, port := rfc3986.SplitPort(authority[strings.LastIndexByte(authority, '@')+1:])
+	if host, err = validHost(host, port); err != nil {
+		return "", "", "", invalid(err.Error())
+	}
+	if _, err := url.Parse("http://h" + rest); err != nil {
+		return "", "", "", invalid("it holds a control character, or % that begins no escape")
+	}
+	if port = rfc3986.NormalPort(scheme, port); port != "" {
+		host += ":" + port
+	}
+	return scheme, host, rest, nil
 }
 
 // beforeQuery is what of a URL may stand in an error, which may be logged.
@@ -254,31 +258,37 @@ func beforeQuery(raw string) string {
 }
 
 func normalHost(raw string) (string, error) {
-	host := strings.ToLower(raw)
+	host := raw
 	if strings.Count(host, ":") > 1 && !strings.HasPrefix(host, "[") {
 		host = "[" + host + "]" // an IPv6 address as people write it
 	}
-	if strings.ContainsAny(host, "/?#@ ") {
-		return "", fmt.Errorf("host %q is not a host", beforeQuery(raw))
+	host, port := rfc3986.SplitPort(host)
+	host, err := validHost(host, port)
+	if err != nil {
+		return "", fmt.Errorf("%q is not a host: %w", beforeQuery(raw), err)
+	}
+	if port != "" {
+		host += ":" + rfc3986.NormalPort("", port)
 	}
 	return host, nil
 }
 
-// splitPort splits host[:port]; an IPv6 address keeps its brackets.
-func splitPort(authority string) (host, port string) {
-	colon := strings.LastIndexByte(authority, ':')
-	if colon < 0 || strings.HasSuffix(authority, "]") {
-		return authority, ""
+// validHost is a host in normal form.
+func validHost(host, port string) (string, error) {
+	normal := rfc3986.NormalHost(host)
+	_, err := url.Parse("http://" + strings.ReplaceAll(normal, "%", "%25") + ":" + port)
+	switch {
+	case normal == "":
+		return "", errors.New("there is no host")
+	case strings.ContainsFunc(host, notASCII) && strings.Contains(normal, "%"):
+		return "", errors.New("the host is not a name, RFC 5891")
+	case err != nil || strings.ContainsAny(normal+port, "/?#@\\"):
+		return "", errors.New("the host, or its port, holds what it may not")
 	}
-	return authority[:colon], authority[colon+1:]
+	return normal, nil
 }
 
-func defaultPort(scheme string) string {
-	if scheme == "https" {
-		return "443"
-	}
-	return "80"
-}
+func notASCII(c rune) bool { return c >= utf8.RuneSelf }
 
 // cutURL splits the URL of a record, which is in normal form.
 func cutURL(u string) (scheme, authority string) {
@@ -317,14 +327,28 @@ func (s Selector) compact() Selector {
 		if path, _, _ := strings.Cut(s.Value, "?"); len(path) <= maxValue {
 			return Selector{KindURL, path}
 		}
-		return Selector{KindPrefix, cutPrefix(s.Value)}
+		return compactPrefix(s.Value)
 	case KindPrefix:
-		return Selector{KindPrefix, cutPrefix(s.Value)}
+		return compactPrefix(s.Value)
 	case KindPattern:
 		return Selector{KindPattern, cutPattern(s.Value)}
 	case KindNamespace, KindTag, KindKey, KindHost, KindUser, KindAll:
 	}
 	return Selector{s.Kind, digest(s.Value)}
+}
+
+// compactPrefix is a selector for what begins with a URL that is too long. Where dot
+// segments behind the cut take back what stands before it, the normal form is cut.
+func compactPrefix(u string) Selector {
+	normal, cut := rfc3986.NormalPrefix(u), cutPrefix(u)
+	switch {
+	case strings.HasPrefix(normal, rfc3986.NormalPrefix(cut)):
+	case len(normal) <= maxValue:
+		cut = normal
+	default:
+		cut = cutPrefix(normal)
+	}
+	return Selector{KindPrefix, cut}
 }
 
 // cutPrefix cuts a prefix in front of the character or escape that makes it too

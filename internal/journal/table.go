@@ -16,6 +16,7 @@ import (
 	"sync"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/glob"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc3986"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/siphash"
 )
 
@@ -28,7 +29,7 @@ type Subject struct {
 	Identifier string // whole, where the key name has it cut
 	Key        string // the full key, prefix included
 	BaseKey    string // the full key that variants share; equal to Key without variants
-	URL        string // scheme://host/path?kept-query
+	URL        string // scheme://host/path?kept-query; compared in normal form, RFC 3986 section 6.2.2
 	Tags       []string
 	User       string // hash of the identity, "" without one
 }
@@ -201,16 +202,17 @@ func (t *table) applyOne(s Selector, m mark) {
 	case KindPattern:
 		t.addRange(rangeGroup{markPattern, t.patternGroup(s.Value), m.request}, rangeMark{s.Value, m.id, m.severity})
 	case KindPrefix:
-		t.addRange(rangeGroup{markPrefix, prefixGroup(s.Value), m.request}, rangeMark{s.Value, m.id, m.severity})
+		prefix := rfc3986.NormalPrefix(s.Value)
+		t.addRange(rangeGroup{markPrefix, prefixGroup(prefix), m.request}, rangeMark{prefix, m.id, m.severity})
 	case KindURL:
 		t.applyURL(s.Value, m)
 	case KindHost:
 		t.mark(markHost, s.Value, m)
 		// Records hold no default port.
-		switch host, port := splitPort(s.Value); port {
-		case defaultPort("http"):
+		switch host, port := rfc3986.SplitPort(s.Value); port {
+		case rfc3986.DefaultPort("http"):
 			t.mark(markOrigin, "http://"+host, m)
-		case defaultPort("https"):
+		case rfc3986.DefaultPort("https"):
 			t.mark(markOrigin, "https://"+host, m)
 		}
 	case KindNamespace:
@@ -230,15 +232,15 @@ func (t *table) applyOne(s Selector, m mark) {
 // which records may hold it.
 func (t *table) applyURL(u string, m mark) {
 	if !strings.Contains(u, "?") {
-		t.mark(markURL, u, m)
+		t.mark(markURL, rfc3986.Normal(u), m)
 		return
 	}
-	t.mark(markExactURL, u, m)
+	t.mark(markExactURL, rfc3986.Normal(u), m)
 	if t.urlForms == nil {
 		return
 	}
 	for _, form := range t.urlForms(u) {
-		t.mark(markExactURL, form, m)
+		t.mark(markExactURL, rfc3986.Normal(form), m)
 	}
 }
 
@@ -336,7 +338,7 @@ func (t *table) check(s *Subject, after ID) Verdict {
 // find is check with, for Covered, the ID of a purge that covers the record.
 func (t *table) find(s *Subject, after ID) (Verdict, ID) {
 	key := strings.TrimPrefix(s.Key, t.prefix)
-	c := check{t: t, after: after, subject: s, key: key, named: identified(key, s)}
+	c := check{t: t, after: after, subject: s, url: rfc3986.Normal(s.URL), key: key, named: identified(key, s)}
 	c.locked()
 	c.matchRanges()
 	return c.verdict, c.by
@@ -347,6 +349,7 @@ type check struct {
 	t          *table
 	after      ID
 	subject    *Subject
+	url        string // of the subject, in normal form
 	key, named string // what keys and patterns are compared with
 	verdict    Verdict
 	by         ID                // the hard purge that was found
@@ -377,7 +380,7 @@ func (c *check) locked() {
 	if s.BaseKey != s.Key {
 		c.mark(markKey, strings.TrimPrefix(s.BaseKey, c.t.prefix))
 	}
-	c.url(s.URL)
+	c.markURLs()
 	if c.newer(markPattern) {
 		c.patterns = c.t.rangesOf(markPattern, s.Namespace)
 	}
@@ -393,8 +396,9 @@ func identified(key string, s *Subject) string {
 	return s.Namespace + ":" + s.Identifier
 }
 
-func (c *check) url(u string) {
-	if u == "" {
+func (c *check) markURLs() {
+	u := c.url
+	if c.subject.URL == "" {
 		return
 	}
 	path, _, _ := strings.Cut(u, "?")
@@ -404,7 +408,7 @@ func (c *check) url(u string) {
 	origin := u[:len(scheme)+len("://")+len(authority)]
 	c.mark(markOrigin, origin)
 	c.mark(markHost, authority)
-	if host, port := splitPort(authority); port != "" {
+	if host, port := rfc3986.SplitPort(authority); port != "" {
 		c.mark(markHost, host)
 	}
 	if c.newer(markPrefix) {
@@ -456,7 +460,7 @@ func (c *check) matchRanges() {
 	c.match(c.patterns[0], named)
 	c.match(c.patterns[1], func(pattern string) bool { return named(pattern) || glob.Match(pattern, c.subject.Key) })
 	for _, lists := range c.prefixes {
-		c.match(lists, func(prefix string) bool { return strings.HasPrefix(c.subject.URL, prefix) })
+		c.match(lists, func(prefix string) bool { return strings.HasPrefix(c.url, prefix) })
 	}
 }
 
