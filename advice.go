@@ -12,6 +12,7 @@ var reasonAdvice = [numReasons]string{
 	ReasonOverrideField:    "Remove the field that overrides method or URL, such as X-HTTP-Method-Override or X-Original-URL, or Connection if it names fields, in front of the cache.",
 	ReasonAmbiguousPath:    "Ask for the path as it is meant: without . and .. segments, backslashes, and parameters behind ; in front of its last segment.",
 	ReasonMatcher:          "Narrow the matcher of the option bypass, which matches this request.",
+	ReasonGraphQL:          "Send queries as whole documents, and mutations as they are: they run each time. Or let the origin state a lifetime for what it answers to a hash alone, or with errors.",
 	ReasonNoIdentity:       "Authenticate the request before the cache, or let it have what by_user or key … exact reads.",
 	ReasonKeyTooLong:       "Shorten the URL or the key template: identifiers end at 8 KiB.",
 	ReasonCredentials:      "Let the origin answer with public or s-maxage, or use by_user, shared, ignore_cookies, vary_cookie or vary_header.",

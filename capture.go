@@ -59,6 +59,7 @@ type captureWriter struct {
 
 	rec         *store.Record // being captured; nil when the response is not to be stored
 	declared    int64         // Content-Length; -1 when not stated
+	maySpoil    bool          // only the configuration lets it be stored: see graphql.go
 	dropped     Reason        // why it was given up while the pump was at work
 	body        coalesce.Buffer
 	taken       int64    // of what all bodies may take, for body
@@ -243,6 +244,8 @@ func (c *captureWriter) Write(p []byte) (int, error) {
 	if c.withheld {
 		return len(p), nil
 	}
+	c.passPending()
+	c.lookFirst(p)
 	c.commit()
 	if c.pump != nil {
 		return c.fly(p)
@@ -396,6 +399,10 @@ func (c *captureWriter) record() *store.Record {
 		rec.Body = c.flight.Body()
 	} else {
 		rec.Body = c.body.Bytes()
+	}
+	if c.maySpoil && c.tellsErrors(rec.Body) {
+		c.spoil()
+		return nil
 	}
 	if c.status != http.StatusNoContent {
 		rec.Fields = append(rec.Fields, store.Field{

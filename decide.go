@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/graphql"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
@@ -26,13 +27,16 @@ func (c *captureWriter) decide() {
 		return
 	}
 	response := rfc9111.Response{Status: c.status, Header: header, RequestTime: c.began, ResponseTime: x.now}
-	rules, mismatch := c.rulesFor(c.status, header)
+	rules, withheld := c.rulesFor(c.status, header)
 	decision := rfc9111.Decide(response, rules)
 	bound(&decision.Freshness)
 	if !decision.Store {
 		x.refuse(refused(decision.Refusal))
-		if mismatch {
-			x.refuse(ReasonTypeMismatch)
+		if withheld != ReasonNone {
+			x.refuse(withheld)
+		}
+		if withheld == ReasonGraphQL {
+			x.detail = x.operation.String()
 		}
 		return
 	}
@@ -62,6 +66,7 @@ func (c *captureWriter) decide() {
 	if c.flight == nil && c.room(c.declared) {
 		c.body.Reserve(c.declared)
 	}
+	c.maySpoil = !ownLifetime(response, &decision, rules)
 	freshness := c.rec.Freshness // not of the record, which need not live as long as a slow client reads
 	x.storing, x.freshness, x.now = true, &freshness, response.ResponseTime
 }
@@ -154,17 +159,23 @@ func (x *exchange) warnIdentityBelow() {
 	})
 }
 
-// rulesFor is the policy for a response as the HTTP rules know it. It reports
-// whether a configured lifetime was left out because the response is of another
-// type than its URL promises: a private page at /account/x.css must not be
-// stored only because style sheets are.
-func (c *captureWriter) rulesFor(status int, header http.Header) (rules rfc9111.Policy, mismatch bool) {
+// rulesFor is the policy for a response as the HTTP rules know it. It says why a
+// configured lifetime was left out: because the response is of another type than its
+// URL promises, for a private page at /account/x.css must not be stored only because
+// style sheets are; or because nobody can tell whether the request reads.
+func (c *captureWriter) rulesFor(status int, header http.Header) (rules rfc9111.Policy, withheld Reason) {
 	rules = c.rules(status)
-	if rules.HasTTL && contradictsExtension(c.x.q.path, header.Get("Content-Type")) {
-		rules.HasTTL, rules.TTL, rules.Override = false, 0, false
-		mismatch = true
+	switch {
+	case !rules.HasTTL:
+	case c.x.operation == graphql.Unreadable:
+		withheld = ReasonGraphQL
+	case contradictsExtension(c.x.q.path, header.Get("Content-Type")):
+		withheld = ReasonTypeMismatch
 	}
-	return rules, mismatch
+	if withheld != ReasonNone {
+		rules.HasTTL, rules.TTL, rules.Override = false, 0, false
+	}
+	return rules, withheld
 }
 
 func (c *captureWriter) rules(status int) rfc9111.Policy {
@@ -176,9 +187,11 @@ func (c *captureWriter) rules(status int) rfc9111.Policy {
 	if p.Heuristic != nil {
 		rules.HeuristicPercent, rules.HeuristicMax = p.Heuristic.Percent, time.Duration(p.Heuristic.Max)
 	}
-	if c.x.asGet {
+	if c.x.asGet || c.x.operation == graphql.Unreadable {
 		// Only what the response itself says.
 		rules.Validators, rules.HeuristicPercent = false, 0
+	}
+	if c.x.asGet {
 		return rules
 	}
 	if ttl := p.statusTTL(status, c.x.ttl); ttl != nil {

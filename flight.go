@@ -450,6 +450,9 @@ func (c *captureWriter) fly(p []byte) (int, error) {
 func (c *captureWriter) settle() {
 	if c.dropped != ReasonNone {
 		c.x.refuse(c.dropped)
+		if c.dropped == ReasonGraphQL {
+			c.x.detail = "errors"
+		}
 		c.dropped = ReasonNone
 	}
 }

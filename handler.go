@@ -17,6 +17,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/coalesce"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/graphql"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc3986"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
@@ -34,8 +35,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return nil
 	}
 	defer x.observe()
+	what := x.choose()
 	x.matchInvalidations()
-	switch x.choose() {
+	switch what {
 	case actBypass:
 		return x.bypass(x.reason)
 	case actHit:
@@ -70,7 +72,12 @@ const (
 // choose finds out what is to be done with the request. It changes nothing but
 // the exchange.
 func (x *exchange) choose() act {
-	if x.reason = x.bypassReason(); x.reason != ReasonNone {
+	x.reason = x.bypassReason()
+	x.readContent(x.reason != ReasonNone)
+	if x.reason == ReasonNone && x.operation.Changes() {
+		x.reason, x.detail = ReasonGraphQL, x.operation.String()
+	}
+	if x.reason != ReasonNone {
 		return actBypass
 	}
 	if x.reason = x.buildKey(); x.reason != ReasonNone {
@@ -134,6 +141,9 @@ type exchange struct {
 	url     string
 	ttl     *TTL
 	body    []byte // part of the key, with vary_body
+
+	operation graphql.Kind // of a request with such a body
+	unread    bool         // the body is too large for that
 
 	directives   *rfc9111.Directives // of a request whose Cache-Control is honoured
 	onlyIfCached bool                // RFC 9111 section 5.2.1.7
@@ -296,10 +306,10 @@ func (x *exchange) buildKey() Reason {
 		q.templated, q.exact, q.identifier = true, p.Key.Exact, identifier
 	}
 	if isBodyMethod(x.method) && !x.asGet {
-		if !x.readBody() {
+		if x.unread {
 			return ReasonRequestBody
 		}
-		q.method, q.body = x.method, x.body
+		q.method, q.body, q.graphql = x.method, x.body, x.operation != graphql.None
 	}
 	key, err := q.build()
 	if err != nil {
@@ -475,22 +485,6 @@ func (x *exchange) remember() {
 		x.h.logger.Error("a ttl matcher failed", zap.Error(err))
 	}
 	x.ttl = ttl
-}
-
-// readBody reads the body of a request whose body is part of the key, and
-// leaves it for the upstream. It reports whether it was small enough.
-func (x *exchange) readBody() bool {
-	limit := x.h.policy.varyBody()
-	if x.r.ContentLength > limit {
-		return false
-	}
-	body, err := io.ReadAll(io.LimitReader(x.r.Body, limit+1))
-	unread(x.r, body)
-	if err != nil || int64(len(body)) > limit {
-		return false
-	}
-	x.body = body
-	return true
 }
 
 // bypass passes the request on without looking anything up. Nothing is stored,

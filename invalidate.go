@@ -184,10 +184,14 @@ func (x *exchange) matchInvalidations() {
 	}
 }
 
-// isUnsafe reports whether the method may change something. A method that the
-// route caches is a way to read.
+// isUnsafe reports whether the request may change something. One with a method that
+// the route caches is a way to read, unless its content says otherwise, or could not be
+// read.
 func (x *exchange) isUnsafe() bool {
-	return !rfc9111.SafeMethod(x.method) && !x.h.policy.cachesMethod(x.method)
+	if x.operation.Changes() {
+		return true
+	}
+	return !rfc9111.SafeMethod(x.method) && (x.unread || !x.h.policy.cachesMethod(x.method))
 }
 
 // invalidate purges what a successful answer has made wrong: what the route

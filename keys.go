@@ -87,6 +87,7 @@ type keyRequest struct {
 	varyCookie        []string
 	method            string // "" for GET and HEAD
 	body              []byte // part of the key with another method
+	graphql           bool   // so that what the answer is made for is, too
 	user              string // keyed hash of the identity, "" without by_user
 }
 
@@ -203,6 +204,9 @@ func (q *keyRequest) appendHash(dst []byte) []byte {
 		body := sha256.Sum256(q.body)
 		h.addField("Content-Type", q.header)
 		h.addField("Content-Encoding", q.header)
+		if q.graphql {
+			h.addField("Accept", q.header)
+		}
 		h.add(partMethod, q.method)
 		h.add(partBody, string(body[:]))
 	}

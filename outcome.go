@@ -38,6 +38,7 @@ const (
 	ReasonOverrideField           // the request carries a field by which an origin may change method or URL
 	ReasonAmbiguousPath           // matchers and the origin may read the path differently
 	ReasonMatcher                 // the option bypass matched
+	ReasonGraphQL                 // a GraphQL request changes something, or is not readable, or its answer tells of errors
 	ReasonNoIdentity              // by_user, or a placeholder of an exact key, has no value
 	ReasonKeyTooLong              // the identifier is larger than maxIdentifier
 	ReasonCredentials             // the response may not be shared and the request carried credentials
@@ -65,7 +66,7 @@ const (
 )
 
 var reasonNames = [numReasons]string{
-	"", "disabled", "method", "request-body", "upgrade", "override-field", "ambiguous-path", "bypass-rule", "no-identity",
+	"", "disabled", "method", "request-body", "upgrade", "override-field", "ambiguous-path", "bypass-rule", "graphql", "no-identity",
 	"key-too-long", "credentials", "identity-below", "unproven", "absent", "variant", "expired",
 	"request-directive", "only-if-cached", "precondition", "range", "no-store-rule", "type-mismatch", "set-cookie", "too-large", "streaming",
 	"trailers", "tag-limit", "variant-limit", "error", "incomplete", "overload",
@@ -101,6 +102,6 @@ func (r Reason) unshared() bool {
 }
 
 var unsharedReasons = []Reason{
-	ReasonCredentials, ReasonIdentityBelow, ReasonNoStoreRule, ReasonTypeMismatch, ReasonSetCookie, ReasonTooLarge,
+	ReasonGraphQL, ReasonCredentials, ReasonIdentityBelow, ReasonNoStoreRule, ReasonTypeMismatch, ReasonSetCookie, ReasonTooLarge,
 	ReasonStreaming, ReasonTrailers, ReasonTagLimit, ReasonVariantLimit,
 }

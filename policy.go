@@ -118,8 +118,10 @@ type Policy struct {
 	ClientCacheControl string `json:"client_cache_control,omitempty"`
 
 	// The size of the largest request body that is part of the key, in bytes,
-	// for methods such as POST and QUERY; larger ones bypass. Default: none, and
-	// 64 KiB where methods have a body.
+	// for methods such as POST and QUERY; larger ones bypass. A POST whose content is
+	// a GraphQL mutation or subscription, or larger, is unsafe (RFC 9110 section
+	// 9.2.1); others are taken for safe. Default: none, and 64 KiB where methods
+	// have a body.
 	VaryBody int64 `json:"vary_body,omitempty"`
 
 	// Templates of tags of stored responses. `{http.response.header.*}` is

@@ -153,7 +153,7 @@ func unquote(quoted []byte) (text string) {
 
 // HasErrors reports whether an answer in JSON has a member errors that is not empty:
 // at its top, or with lists in an object of the list that it is, as answers to a batch
-// are.
+// are. Of a part of an answer it looks at the members that are complete.
 func HasErrors(answer []byte, lists bool) bool {
 	s := scanner{text: bytes.TrimPrefix(answer, byteOrderMark)}
 	if lists && s.skipSpace() == '[' {
@@ -165,7 +165,8 @@ func HasErrors(answer []byte, lists bool) bool {
 		return false
 	}
 	for name, value := range s.members() {
-		if (bytes.Equal(name, quotedErrors) || bytes.IndexByte(name, '\\') >= 0 && unquote(name) == "errors") && !isEmpty(value) {
+		isErrors := bytes.Equal(name, quotedErrors) || bytes.IndexByte(name, '\\') >= 0 && unquote(name) == "errors"
+		if isErrors && !s.bad && !isEmpty(value) {
 			return true
 		}
 	}
