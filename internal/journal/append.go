@@ -15,7 +15,11 @@ import (
 
 // Result says what became of a purge.
 type Result struct {
-	ID ID // of its last entry, if its selectors needed several
+	ID ID // of its last entry, if its selectors needed several; zero while it waits
+	// Waits is why the purge is not recorded yet. It covers what this node began to
+	// fetch before it, and is appended once the journal takes it. Nil once it is
+	// recorded.
+	Waits error
 	// Confirmed nodes have applied it, this one included. Pending ones have not
 	// yet. Lapsed ones did not, and may not answer from their stores before they
 	// have.
@@ -28,21 +32,44 @@ type Result struct {
 // Complete reports whether the purge is final: no live node will answer a
 // request that begins from now on from a response it covers.
 func (r *Result) Complete() bool {
-	return len(r.Pending) == 0 && (r.Replicated == nil || *r.Replicated)
+	return r.Waits == nil && len(r.Pending) == 0 && (r.Replicated == nil || *r.Replicated)
 }
 
 // Append records a purge and waits, no longer than wait, until every live node
-// has applied it. The error is ErrInvalid or ErrNotRecorded; after the latter
-// nothing is promised. The end of ctx ends the wait as well.
+// has applied it. One that cannot be recorded covers what this node has begun to
+// fetch by now, and waits until it can be. The end of ctx ends the wait as well.
+// The error is ErrInvalid or ErrNotRecorded; after the latter nothing is promised.
 func (j *Journal) Append(ctx context.Context, p Purge, wait time.Duration) (Result, error) {
+	start := time.Now()
+	r, items, err := j.record(ctx, p, wait)
+	if !errors.Is(err, ErrNotRecorded) || errors.Is(err, errSkipped) || !j.enqueue(items) {
+		return r, err
+	}
+	peers := j.registry.tally(Position{ID: maxID})
+	return Result{
+		Waits: err, Confirmed: []string{j.opts.NodeID}, Pending: peers.pending, Lapsed: peers.lapsed, Duration: time.Since(start),
+	}, nil
+}
+
+// Record is Append for those who want a purge that is recorded or none: one that
+// cannot be recorded is ErrNotRecorded. It may be in the journal all the same, if
+// Redis did not answer in time.
+func (j *Journal) Record(ctx context.Context, p Purge, wait time.Duration) (Result, error) {
+	r, _, err := j.record(ctx, p, wait)
+	return r, err
+}
+
+func (j *Journal) record(ctx context.Context, p Purge, wait time.Duration) (Result, []*item, error) {
 	if j.client == nil {
-		return j.appendLocal(p)
+		r, err := j.appendLocal(p)
+		return r, nil, err
 	}
 	items, err := j.newItems(p)
 	if err != nil {
-		return Result{}, err
+		return Result{}, nil, err
 	}
-	return j.appendAndWait(ctx, items, wait)
+	r, err := j.appendAndWait(ctx, items, wait)
+	return r, items, err
 }
 
 // Switch enables or disables the cache in the whole fleet, or one namespace of
@@ -93,15 +120,37 @@ func (j *Journal) appendAndWait(ctx context.Context, items []*item, wait time.Du
 	c, err := j.confirm(ctx, r.ID, seen)
 	replication.Wait()
 	if err != nil {
-		return Result{}, fmt.Errorf("%w: %w", ErrNotRecorded, err)
+		return Result{}, fmt.Errorf("%w: %w: %w", ErrNotRecorded, errSkipped, err)
 	}
+	j.keep(items, seen)
 	r.Confirmed, r.Pending, r.Lapsed = c.confirmed, c.pending, c.lapsed
 	r.Duration = time.Since(start)
 	return r, nil
 }
 
+// keep lets what is recorded and not read back yet cover what this node has begun
+// to fetch by now, for Redis may go before it is.
+func (j *Journal) keep(items []*item, seen *sight) {
+	if seen.isDone() || len(items[0].selectors) == 0 {
+		return
+	}
+	for _, it := range items {
+		it.state, it.appended = itemAppended, time.Now()
+	}
+	q := &j.queues[items[0].source]
+	q.add(j, items)
+	if seen.isDone() { // before the queue had them
+		own := make([]ownEntry, len(items))
+		for i, it := range items {
+			own[i].token = it.token
+		}
+		q.remove(j, own)
+	}
+}
+
 func (j *Journal) notRecorded(err error) error {
 	j.counters.refused.Add(1)
+	j.hear(err)
 	if cluster, ok := j.client.(*redis.ClusterClient); ok {
 		cluster.ReloadState(context.Background()) // the slot may have moved
 	}
@@ -308,6 +357,15 @@ func (s *sights) expect(items []*item) *sight {
 		s.waiting[it.token] = w
 	}
 	return w
+}
+
+func (w *sight) isDone() bool {
+	select {
+	case <-w.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // awaits reports whether an own entry has not been read yet.

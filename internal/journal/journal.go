@@ -178,6 +178,8 @@ type Journal struct {
 	phase   atomic.Uint32
 	asked   atomic.Pointer[time.Time] // when the cycle under way asked Redis, while there is no answer
 	closed  atomic.Bool
+	heard   atomic.Bool             // Redis has answered something
+	heir    atomic.Pointer[Journal] // has what waited when this one was closed
 
 	cycle   sync.Mutex // guards these
 	tail    tail
@@ -287,13 +289,16 @@ func (j *Journal) Close(ctx context.Context) {
 func (j *Journal) leave(ctx context.Context) {
 	j.cycle.Lock()
 	defer j.cycle.Unlock()
-	if j.client == nil || j.tail.counter == 0 {
+	if j.client == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	j.tail.limit = callTimeout // not that of the last cycle, which may have been a request's
 	_ = j.drain(ctx)
+	if j.tail.counter == 0 {
+		return // it never came to announce itself
+	}
 	_ = j.client.HSet(ctx, j.keys.nodes, j.opts.NodeID, j.nextLine(stateLeft)).Err()
 }
 
@@ -326,6 +331,19 @@ func (j *Journal) NewRules() {
 func (j *Journal) outdated() bool {
 	st := j.state.Load()
 	return st.position.Epoch != 0 && st.version != j.rules.Load()
+}
+
+// Heard reports whether Redis has ever answered, be it with an error. Without it
+// no other node can be known.
+func (j *Journal) Heard() bool { return j.heard.Load() }
+
+// hear notes what the outcome of a call says about Redis.
+func (j *Journal) hear(err error) {
+	_, answered := errors.AsType[redis.Error](err)
+	_, gap := errors.AsType[gapError](err)
+	if err == nil || answered || gap {
+		j.heard.Store(true)
+	}
 }
 
 // HasPeers reports whether other nodes are there.
@@ -386,6 +404,8 @@ var (
 	// ErrNotRecorded is wrapped by the error of a purge of which nothing is
 	// promised. It may have been recorded all the same.
 	ErrNotRecorded = errors.New("it could not be recorded in the journal")
+	// errSkipped is wrapped along with it where appending again would not help.
+	errSkipped = errors.New("every node skips it")
 	// ErrInvalid is wrapped by the error of a purge that cannot be appended.
 	ErrInvalid = errors.New("invalid purge")
 	// ErrExhausted is wrapped along with ErrNotRecorded when an entry with the

@@ -307,7 +307,7 @@ func TestRedisReturnsEmpty(t *testing.T) {
 	s.Kill()
 	a.waitFor(t, CutOff)
 	a.wantVerdict(t, old, Valid)
-	if _, err := a.Append(t.Context(), Purge{Selectors: []Selector{all}}, time.Second); !errors.Is(err, ErrNotRecorded) {
+	if _, err := a.Record(t.Context(), Purge{Selectors: []Selector{all}}, time.Second); !errors.Is(err, ErrNotRecorded) {
 		t.Errorf("%v, want ErrNotRecorded", err)
 	}
 	start := time.Now()
@@ -441,7 +441,7 @@ func TestLastPossibleID(t *testing.T) {
 	a := startNode(t, s.Client())
 	s.do("xadd", "cache::journal", maxID.String(), "op", "purge", "tag", "x")
 	eventually(t, "applied", func() bool { return a.Position().ID == maxID })
-	_, err := a.Append(t.Context(), Purge{Selectors: []Selector{all}}, time.Second)
+	_, err := a.Record(t.Context(), Purge{Selectors: []Selector{all}}, time.Second)
 	if !errors.Is(err, ErrNotRecorded) || !errors.Is(err, ErrExhausted) {
 		t.Errorf("%v, want it to tell that the stream has ended", err)
 	}

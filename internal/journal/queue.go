@@ -43,9 +43,11 @@ type item struct {
 	fields    fields
 	selectors []Selector
 	soft      bool
+	source    source
 	token     string
 	count     uint64 // what was being fetched before it has a lower one
 	state     itemState
+	since     time.Time // when it was queued
 	appended  time.Time // when Redis had it
 }
 
@@ -77,6 +79,9 @@ func (q *queue) add(j *Journal, items []*item) {
 	defer q.mu.Unlock()
 	fresh := make([]*item, 0, len(items))
 	for _, it := range items {
+		if it.since.IsZero() {
+			it.since = time.Now()
+		}
 		old := q.repeated(it)
 		if old == nil {
 			q.items = append(q.items, it)
@@ -84,7 +89,13 @@ func (q *queue) add(j *Journal, items []*item) {
 		fresh = append(fresh, cmp.Or(old, it))
 	}
 	if q.full(j.opts.MaxQueue) {
+		since := q.items[0].since
 		q.overflow(j)
+		for _, it := range q.items {
+			if it.since.IsZero() {
+				it.since = since
+			}
+		}
 		q.publish(j, q.items)
 		return
 	}
@@ -316,6 +327,34 @@ func (q *queue) waiting() bool {
 	return slices.ContainsFunc(q.items, func(it *item) bool { return it.state == itemWaiting })
 }
 
+// Waiting returns how many entries of purges are yet to be appended, and since
+// when the first of them is.
+func (j *Journal) Waiting() (entries int, since time.Time) {
+	for i := range j.queues {
+		n, first := j.queues[i].unrecorded()
+		entries += n
+		if since.IsZero() || !first.IsZero() && first.Before(since) {
+			since = first
+		}
+	}
+	return entries, since
+}
+
+func (q *queue) unrecorded() (n int, since time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, it := range q.items {
+		if it.state == itemAppended {
+			continue
+		}
+		n++
+		if since.IsZero() || it.since.Before(since) {
+			since = it.since
+		}
+	}
+	return n, since
+}
+
 func (q *queue) size() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -345,7 +384,7 @@ func (j *Journal) newItems(p Purge) ([]*item, error) {
 	items := make([]*item, len(entries))
 	for i, e := range entries {
 		token := j.token()
-		it := &item{fields: append(e, fieldToken, token), soft: p.Soft, token: token}
+		it := &item{fields: append(e, fieldToken, token), soft: p.Soft, source: p.source(), token: token}
 		read, err := decode(ID{}, it.fields.values(), j.opts.Prefix)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
@@ -375,9 +414,10 @@ func (j *Journal) AppendAsync(p Purge) error {
 	if err != nil {
 		return err
 	}
-	q := &j.queues[p.source()]
-	if j.phase.Load() == phaseAway {
-		q.add(j, items)
+	if j.phase.Load() == phaseAway || j.closed.Load() {
+		if !j.enqueue(items) {
+			return errClosed
+		}
 		return nil
 	}
 	for _, it := range items {
@@ -385,6 +425,7 @@ func (j *Journal) AppendAsync(p Purge) error {
 	}
 	seen := j.sights.expect(items)
 	defer j.sights.forget(items)
+	q := &j.queues[p.source()]
 	q.add(j, items)
 	ctx, cancel := context.WithTimeout(context.Background(), j.opts.WriteTimeout)
 	defer cancel()
@@ -400,9 +441,19 @@ func (j *Journal) AppendAsync(p Purge) error {
 	return nil
 }
 
+// enqueue lets items wait. It reports false where nobody will ever append them.
+func (j *Journal) enqueue(items []*item) bool {
+	j.queues[items[0].source].add(j, items)
+	if heir := j.heir.Load(); heir != nil {
+		return heir.enqueue(copies(items))
+	}
+	return !j.closed.Load()
+}
+
 // Adopt takes over the purges that a journal which has been closed could not
-// append. Both are about the same stream.
+// append, and those that it will yet be given. Both are about the same stream.
 func (j *Journal) Adopt(closed *Journal) {
+	closed.heir.Store(j)
 	for i := range closed.queues {
 		if items := closed.queues[i].leftOver(); len(items) > 0 {
 			j.queues[i].add(j, items)
@@ -416,10 +467,19 @@ func (q *queue) leftOver() (items []*item) {
 	defer q.mu.Unlock()
 	for _, it := range q.items {
 		if it.state != itemAppended {
-			items = append(items, &item{fields: it.fields, selectors: it.selectors, soft: it.soft, token: it.token})
+			items = append(items, it)
 		}
 	}
-	return items
+	return copies(items)
+}
+
+// copies returns items that wait, of the same entries.
+func copies(items []*item) []*item {
+	list := make([]*item, len(items))
+	for i, it := range items {
+		list[i] = &item{fields: it.fields, selectors: it.selectors, soft: it.soft, source: it.source, token: it.token, since: it.since}
+	}
+	return list
 }
 
 // drainBatch is how many items are appended in one round trip.

@@ -375,3 +375,131 @@ func TestRepeatsOfRequestsAreOne(t *testing.T) {
 	}
 	a.wantVerdict(t, fetched, Covered) // what was fetched between two of them, too
 }
+
+// A purge that cannot be recorded covers at once what was being fetched here, and
+// is appended before the node trusts Redis again.
+func TestPurgeThatWaits(t *testing.T) {
+	s := newServer(t)
+	a, b := startNode(t, s.Client(), named("a")), startNode(t, s.Client(), named("b"))
+	a.settled(t)
+	s.Kill()
+	old := a.subject()
+	p := Purge{Selectors: []Selector{{KindTag, "pickup-7"}}, By: "operator"}
+	if _, err := a.Record(t.Context(), p, time.Second); !errors.Is(err, ErrNotRecorded) {
+		t.Errorf("want it not recorded: %v", err)
+	}
+	a.wantVerdict(t, old, Valid)
+	if n, _ := a.Waiting(); n != 0 {
+		t.Errorf("%d purges wait that must be recorded or nothing", n)
+	}
+	before := time.Now()
+	r, err := a.Append(t.Context(), p, time.Second)
+	if err != nil || !errors.Is(r.Waits, ErrNotRecorded) || r.Complete() || !slices.Equal(r.Confirmed, []string{"a"}) || !slices.Equal(r.Pending, []string{"b"}) {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if n, since := a.Waiting(); n != 1 || since.Before(before) {
+		t.Errorf("%d wait since %v", n, since)
+	}
+	a.wantVerdict(t, old, Covered)
+	a.wantVerdict(t, a.subject(), Valid)
+	a.waitFor(t, CutOff)
+	s.Start()
+	a.waitFor(t, Leased)
+	if n, _ := a.Waiting(); n != 0 {
+		t.Errorf("%d wait although the node trusts Redis", n)
+	}
+	eventually(t, "b knows", func() bool { return b.verdict(old) >= Covered })
+	eventually(t, "it is told", func() bool {
+		return slices.ContainsFunc(b.entries(), func(e Entry) bool { return e.By == "operator" })
+	})
+}
+
+// Whatever keeps an entry from being appended, the purge waits.
+func TestPurgeWaitsForAJournalThatTakesNone(t *testing.T) {
+	for name, tt := range map[string]struct {
+		refuse, mend func(s *server)
+	}{
+		"last possible ID": {
+			func(s *server) { s.do("xadd", "cache::journal", maxID.String(), "op", "purge", "tag", "x") },
+			func(s *server) { s.do("del", "cache::journal") },
+		},
+		"out of memory": {
+			func(s *server) { s.do("config", "set", "maxmemory", "1") },
+			func(s *server) { s.do("config", "set", "maxmemory", "0") },
+		},
+		"a replica": {
+			func(s *server) { s.do("replicaof", "127.0.0.1", "1") },
+			func(s *server) { s.do("replicaof", "no", "one") },
+		},
+		"another type": {
+			func(s *server) { s.do("del", "cache::journal"); s.do("set", "cache::journal", "x") },
+			func(s *server) { s.do("del", "cache::journal") },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t)
+			a := startNode(t, s.Client(), named("a"))
+			tt.refuse(s)
+			old := a.subject()
+			r, err := a.Append(t.Context(), Purge{Selectors: []Selector{{KindTag, "pickup-7"}}}, time.Second)
+			if err != nil || r.Waits == nil || !a.Heard() {
+				t.Errorf("%+v, %v", r, err)
+			}
+			if v := a.verdict(old); v < Covered {
+				t.Errorf("it is %s", v)
+			}
+			tt.mend(s)
+			eventually(t, "it is recorded", func() bool {
+				n, _ := a.Waiting()
+				return n == 0 && slices.ContainsFunc(a.entries(), func(e Entry) bool { return len(e.Selectors) == 1 && e.Selectors[0].Value == "pickup-7" })
+			})
+			a.waitFor(t, Leased)
+			a.wantVerdict(t, a.subject(), Valid)
+		})
+	}
+}
+
+// A purge that nobody waits for, and that is in the journal, covers here before it
+// is read back.
+func TestRecordedPurgeCoversBeforeItIsRead(t *testing.T) {
+	s := newServer(t)
+	a := startNode(t, s.Client(), named("a"))
+	a.settled(t)
+	old := a.subject()
+	a.cycle.Lock()
+	r, err := a.Append(t.Context(), Purge{Selectors: []Selector{{KindTag, "pickup-7"}}}, 0)
+	if err != nil || r.Waits != nil || r.Complete() || r.ID.IsZero() {
+		t.Errorf("%+v, %v", r, err)
+	}
+	a.wantVerdict(t, old, Covered)
+	a.cycle.Unlock()
+	eventually(t, "it is read back", func() bool { return a.Stats().Queue == 0 && !a.Position().ID.Before(r.ID) })
+	a.wantVerdict(t, old, Covered)
+	a.wantVerdict(t, a.subject(), Valid)
+}
+
+// What a request or an operator purges by a journal that is being closed is not
+// lost as long as another one follows it.
+func TestHeirTakesWhatComesLate(t *testing.T) {
+	s := newServer(t)
+	a, b := startNode(t, s.Client(), named("a")), startNode(t, s.Client(), named("b"))
+	s.Kill()
+	a.waitFor(t, CutOff)
+	b.waitFor(t, CutOff)
+	old := b.subject()
+	purge := func(tag string) Purge { return Purge{Selectors: []Selector{{KindTag, tag}}} }
+	a.Close(context.Background())
+	if r, err := a.Append(t.Context(), purge("early"), 0); !errors.Is(err, ErrNotRecorded) {
+		t.Errorf("nobody will append it, and it is claimed to wait: %+v, %v", r, err)
+	}
+	b.Adopt(a.Journal)
+	if r, err := a.Append(t.Context(), purge("late"), 0); err != nil || r.Waits == nil {
+		t.Errorf("%+v, %v", r, err)
+	}
+	b.wantVerdict(t, old, Valid)
+	if err := a.AppendAsync(purge("pickup-7")); err != nil {
+		t.Error(err)
+	}
+	b.wantVerdict(t, old, Covered)
+}

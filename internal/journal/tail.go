@@ -153,6 +153,7 @@ func (j *Journal) turn(ctx context.Context, limit time.Duration) bool {
 		// That Redis did not answer in time says nothing: the answer may lie there.
 		err = j.advance(ctx)
 	}
+	j.hear(err)
 	if j.closed.Load() {
 		return false
 	}
