@@ -1,6 +1,7 @@
 package rediscache
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -55,7 +58,7 @@ func (adminAPI) Routes() []caddy.AdminRoute {
 		})},
 		{Pattern: "/redis_cache/entry", Handler: route(methods{
 			http.MethodGet:    {handleEntry, []string{"key", "body"}},
-			http.MethodDelete: {handleDeleteEntry, []string{"key", "wait"}},
+			http.MethodDelete: {handleDeleteEntry, []string{"key", "wait", "require"}},
 		})},
 		{Pattern: "/redis_cache/doctor", Handler: route(methods{http.MethodGet: {handleDoctor, nil}})},
 		{Pattern: "/redis_cache/enable", Handler: route(methods{http.MethodPost: {handleEnable, nil}})},
@@ -159,6 +162,10 @@ type purgeRequest struct {
 	Wait   string `json:"wait"`    // for the other nodes; default 1s
 	By     string `json:"by"`      // for the listing
 	Reason string `json:"reason"`
+
+	// `recorded` refuses a purge that cannot be recorded now, in place of letting it
+	// wait.
+	Require string `json:"require"`
 }
 
 const (
@@ -177,12 +184,30 @@ func parseWait(wait string) (time.Duration, error) {
 	return d, nil
 }
 
+// promise is what whoever purges asks for.
+type promise struct {
+	wait     time.Duration // for the other nodes
+	recorded bool          // or nothing is done
+}
+
+const requireRecorded = "recorded"
+
+func parsePromise(wait, require string) (p promise, err error) {
+	if p.wait, err = parseWait(wait); err != nil {
+		return p, err
+	}
+	if p.recorded = require == requireRecorded; !p.recorded && require != "" {
+		return p, apiError(http.StatusBadRequest, fmt.Errorf("require: %q is not %q", require, requireRecorded))
+	}
+	return p, nil
+}
+
 func handlePurge(app *App, w http.ResponseWriter, r *http.Request) error {
 	var request purgeRequest
 	if err := readJSON(r, &request); err != nil {
 		return err
 	}
-	wait, err := parseWait(request.Wait)
+	how, err := parsePromise(request.Wait, request.Require)
 	if err != nil {
 		return err
 	}
@@ -204,15 +229,18 @@ func handlePurge(app *App, w http.ResponseWriter, r *http.Request) error {
 			" tag, tags, key, keys, pattern, url, urls, prefix, host, user or all"))
 	}
 	if request.DryRun {
-		return app.node.dryRun(w, r, p, wait)
+		return app.node.dryRun(w, r, p, how.wait)
 	}
-	return app.appendPurge(w, r, p, p.Selectors, wait)
+	return app.appendPurges(w, r, []journal.Purge{p}, how)
 }
 
 // purgeResult is the answer to a purge.
 type purgeResult struct {
-	ID         string             `json:"id"`
+	ID         string             `json:"id"` // "" while it waits
 	Selectors  []journal.Selector `json:"selectors"`
+	Recorded   bool               `json:"recorded"`             // in the journal
+	WaitsFor   string             `json:"waits_for,omitempty"`  // why it is not recorded yet
+	Standalone bool               `json:"standalone,omitempty"` // no other node is known that could need it
 	Confirmed  []string           `json:"confirmed"` // nodes that have applied it
 	Pending    []string           `json:"pending"`   // nodes that had not by the end of the wait
 	Lapsed     []string           `json:"lapsed"`    // nodes that may not answer before they have
@@ -220,32 +248,71 @@ type purgeResult struct {
 	DurationMS int64              `json:"duration_ms"`
 }
 
-// appendPurge answers 200 when the purge is final, 202 when it is recorded and
-// not everybody has confirmed it, and 503 when it is not known to be recorded.
-func (a *App) appendPurge(w http.ResponseWriter, r *http.Request, p journal.Purge, selectors []journal.Selector, wait time.Duration) error {
-	result, err := a.node.journal.Append(r.Context(), p, wait)
-	if err == nil && result.Complete() {
-		a.node.metrics.confirm.Observe(result.Duration.Seconds())
+// appendPurges answers 200 when the purges are final, 202 when they are recorded
+// and not everybody has confirmed them, or wait to be recorded, and 503 when that
+// was refused. The answer names the last one: who has applied that has applied the
+// others.
+func (a *App) appendPurges(w http.ResponseWriter, r *http.Request, purges []journal.Purge, how promise) error {
+	appends := a.node.journal.Append
+	if how.recorded {
+		appends = a.node.journal.Record
 	}
-	return answerPurge(w, &result, selectors, err)
+	var (
+		selectors []journal.Selector
+		waits     error
+	)
+	last := len(purges) - 1
+	for i, p := range purges {
+		selectors = append(selectors, p.Selectors...)
+		wait := how.wait
+		if i < last {
+			wait = 0
+		}
+		result, err := appends(r.Context(), p, wait)
+		if waits = cmp.Or(waits, result.Waits); i < last && err == nil {
+			continue
+		}
+		if result.Waits = waits; err == nil && result.Complete() {
+			a.node.metrics.confirm.Observe(result.Duration.Seconds())
+		}
+		return a.answerPurge(w, &result, selectors, err)
+	}
+	return nil // there is a last one
 }
 
-func answerPurge(w http.ResponseWriter, result *journal.Result, selectors []journal.Selector, err error) error {
+func (a *App) answerPurge(w http.ResponseWriter, result *journal.Result, selectors []journal.Selector, err error) error {
 	switch {
 	case errors.Is(err, journal.ErrInvalid):
 		return apiError(http.StatusBadRequest, err)
 	case err != nil:
 		return apiError(http.StatusServiceUnavailable, err)
 	}
-	status := http.StatusOK
-	if !result.Complete() {
-		status = http.StatusAccepted
-	}
-	return writeJSON(w, status, purgeResult{
-		ID: result.ID.String(), Selectors: selectors, Replicated: result.Replicated,
+	answer := purgeResult{
+		Selectors: selectors, Recorded: result.Waits == nil, Standalone: a.standalone(), Replicated: result.Replicated,
 		Confirmed: list(result.Confirmed), Pending: list(result.Pending), Lapsed: list(result.Lapsed),
 		DurationMS: result.Duration.Milliseconds(),
-	})
+	}
+	if !result.ID.IsZero() {
+		answer.ID = result.ID.String()
+	}
+	status := http.StatusOK
+	if result.Waits != nil {
+		answer.WaitsFor = result.Waits.Error()
+		waiting, since := a.node.journal.Waiting()
+		a.node.logger().Warn("a purge waits to be recorded: it covers what this node has stored, and other nodes do not know of it",
+			zap.Int("waiting", waiting), zap.Time("since", since), zap.Error(result.Waits))
+	}
+	if !result.Complete() && !answer.Standalone {
+		status = http.StatusAccepted
+	}
+	return writeJSON(w, status, answer)
+}
+
+// standalone reports whether this node is all there is, as far as anybody can
+// tell: without Redis, or with one that nobody has asked for and that has never
+// answered.
+func (a *App) standalone() bool {
+	return a.node.client == nil || !a.Redis.named() && !a.node.journal.Heard()
 }
 
 // list is never null in JSON.
@@ -350,14 +417,15 @@ func handleNodes(app *App, w http.ResponseWriter, r *http.Request) error {
 
 func handleEvent(app *App, w http.ResponseWriter, r *http.Request) error {
 	var request struct {
-		Event string          `json:"event"`
-		Data  json.RawMessage `json:"data"`
-		Wait  string          `json:"wait"`
+		Event   string          `json:"event"`
+		Data    json.RawMessage `json:"data"`
+		Wait    string          `json:"wait"`
+		Require string          `json:"require"`
 	}
 	if err := readJSON(r, &request); err != nil {
 		return err
 	}
-	wait, err := parseWait(request.Wait)
+	how, err := parsePromise(request.Wait, request.Require)
 	if err != nil {
 		return err
 	}
@@ -375,18 +443,8 @@ func handleEvent(app *App, w http.ResponseWriter, r *http.Request) error {
 	case len(purges) == 0:
 		return apiError(http.StatusBadRequest, errors.New("every selector of the rules is empty with this data"))
 	}
-	// Hard and soft purges are entries of their own. The answer names the last one:
-	// who has applied that has applied the other.
-	var selectors []journal.Selector
-	for i := range purges {
+	for i := range purges { // hard and soft ones are entries of their own
 		purges[i].By = "event " + request.Event
-		selectors = append(selectors, purges[i].Selectors...)
 	}
-	last := len(purges) - 1
-	for _, p := range purges[:last] {
-		if _, err := app.node.journal.Append(r.Context(), p, 0); err != nil {
-			return apiError(http.StatusServiceUnavailable, err)
-		}
-	}
-	return app.appendPurge(w, r, purges[last], selectors, wait)
+	return app.appendPurges(w, r, purges, how)
 }

@@ -256,7 +256,7 @@ func handleDeleteEntry(app *App, w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	wait, err := parseWait(r.URL.Query().Get("wait"))
+	how, err := parsePromise(r.URL.Query().Get("wait"), r.URL.Query().Get("require"))
 	if err != nil {
 		return err
 	}
@@ -268,5 +268,5 @@ func handleDeleteEntry(app *App, w http.ResponseWriter, r *http.Request) error {
 		}
 		p.Selectors = append(p.Selectors, selector)
 	}
-	return app.appendPurge(w, r, p, p.Selectors, wait)
+	return app.appendPurges(w, r, []journal.Purge{p}, how)
 }

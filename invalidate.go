@@ -240,7 +240,7 @@ func valid(selectors []journal.Selector, prefix string) []journal.Selector {
 
 // invalidateBefore purges what the response of a POST is about to replace, and
 // places that response behind the purge, if nothing else was purged since the
-// POST began. It reports whether the purge is recorded.
+// POST began. It reports whether nothing is left to be done for the purge.
 func (x *exchange) invalidateBefore(p journal.Purge) bool {
 	log := x.h.node.journal
 	stats := log.Stats()
@@ -253,9 +253,13 @@ func (x *exchange) invalidateBefore(p journal.Purge) bool {
 	defer cancel()
 	result, err := log.Append(ctx, p, invalidateWait)
 	position := log.Position()
-	if err != nil || position.ID.Before(result.ID) {
-		return false // this node, too, has yet to apply it
+	switch {
+	case err != nil:
+		return false
+	case result.Waits != nil || position.ID.Before(result.ID):
+		return true // it covers the response: nobody knows yet where it will lie
 	}
+	unchanged = unchanged && position.Local == x.position.Local // what waits has no ID yet
 	if unchanged && position.ID == result.ID && log.Stats().Applied == before+1 {
 		x.position, x.overtaken = position, false
 	}

@@ -332,6 +332,16 @@ func (c *RedisConfig) tune(opts *redis.Options) error {
 	return nil
 }
 
+// defaultPort is where Redis is looked for unless somebody says where it is. It is
+// a variable so that tests can be built that never meet a Redis which is not theirs.
+var defaultPort = "6379"
+
+// named reports whether configuration or environment speak of Redis at all.
+func (c *RedisConfig) named() bool {
+	return c != nil || slices.ContainsFunc([]string{"REDIS_URL", "REDIS_HOST", "REDIS_PORT", "REDIS_DB", "REDIS_PASSWORD"},
+		func(name string) bool { return os.Getenv(name) != "" })
+}
+
 // connectionOf parses the URL, or reads the environment when there is none.
 func connectionOf(rawURL string) (*redis.Options, error) {
 	if rawURL != "" {
@@ -347,7 +357,7 @@ func connectionOf(rawURL string) (*redis.Options, error) {
 	opts := &redis.Options{
 		Addr: net.JoinHostPort(
 			cmp.Or(os.Getenv("REDIS_HOST"), "localhost"),
-			cmp.Or(os.Getenv("REDIS_PORT"), "6379"),
+			cmp.Or(os.Getenv("REDIS_PORT"), defaultPort),
 		),
 		Password: os.Getenv("REDIS_PASSWORD"),
 	}

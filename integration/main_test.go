@@ -3,15 +3,22 @@ package integration
 import (
 	"flag"
 	"fmt"
+	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
 
-// binary is the Caddy under test, built once with the race detector.
-var binary string
+// binary is the Caddy under test, built once with the race detector. Where nothing
+// says where Redis is, it looks on defaultPort.
+var (
+	binary      string
+	defaultPort string
+)
 
 func TestMain(m *testing.M) {
 	os.Exit(run(m))
@@ -29,7 +36,9 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "caddy")
-	build := exec.Command("go", "build", "-race", "-o", binary, "../cmd/caddy")
+	defaultPort = unusedPort()
+	flags := "-X github.com/gplus-recycling/caddy-redis-cache.defaultPort=" + defaultPort
+	build := exec.Command("go", "build", "-race", "-ldflags", flags, "-o", binary, "../cmd/caddy")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "building Caddy: %v\n%s", err, out)
 		return 1
@@ -41,6 +50,17 @@ func run(m *testing.M) int {
 		return 1
 	}
 	return m.Run()
+}
+
+// unusedPort returns a port below those of freePort, and of the Redis that a machine
+// may run.
+func unusedPort() string {
+	for port := 19000 + rand.IntN(900); ; port++ {
+		if l, err := net.Listen("tcp", fmt.Sprintf("localhost:%d", port)); err == nil {
+			l.Close()
+			return strconv.Itoa(port)
+		}
+	}
 }
 
 // command runs the binary to its end and returns what it printed on both outputs.
