@@ -412,7 +412,26 @@ func handleNodes(app *App, w http.ResponseWriter, r *http.Request) error {
 	for _, n := range nodes {
 		lines = append(lines, line{n.ID, n.Self, n.State, n.Version, n.Position.ID.String(), n.Lag.Seconds()})
 	}
-	return writeJSON(w, http.StatusOK, map[string]any{"nodes": lines, "disabled": app.node.switches.list()})
+	answer := map[string]any{"nodes": lines, "disabled": app.node.switches.list()}
+	if waiting := app.node.waiting(); waiting != nil {
+		answer["waiting"] = waiting
+	}
+	return writeJSON(w, http.StatusOK, answer)
+}
+
+// waitingPurges are those of this node that are not recorded yet.
+type waitingPurges struct {
+	Purges int       `json:"purges"` // entries of the journal
+	Since  time.Time `json:"since"`
+}
+
+// waiting returns nil if nothing waits.
+func (n *node) waiting() *waitingPurges {
+	count, since := n.journal.Waiting()
+	if count == 0 {
+		return nil
+	}
+	return &waitingPurges{count, since.UTC()}
 }
 
 func handleEvent(app *App, w http.ResponseWriter, r *http.Request) error {

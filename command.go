@@ -171,7 +171,9 @@ func purgeCommand() *cobra.Command {
 		Short: "Purges stored responses on all nodes",
 		Long: `Purges the stored responses that any of the selectors selects. The exit status
 is 1 also when the purge is recorded but a node has not confirmed it within
---wait; the nodes are named then.`,
+--wait; the nodes are named then. It is 1, too, when the purge cannot be recorded
+because Redis is away: it then covers what the asked node has stored, and waits.
+With --require recorded it is refused in place of that.`,
 		Example: `  caddy redis-cache purge --namespace pickup --reason import
   caddy redis-cache purge --tag user:7 --tag user:8 --soft
   caddy redis-cache purge --prefix https://example.com/api/ --dry-run`,
@@ -187,10 +189,12 @@ is 1 also when the purge is recorded but a node has not confirmed it within
 	singles := map[string]string{
 		"pattern": "Glob on keys", "prefix": "What URLs begin with", "host": "Host", "user": "Identity of a user",
 		"wait": "How long to wait for the other nodes (default 1s)", "by": "Who purges, for the journal", "reason": "Why, for the journal",
+		"require": "recorded: refuse a purge that would have to wait for Redis",
 	}
 	for name, usage := range singles {
 		cmd.Flags().String(name, "", usage)
 	}
+	_ = cmd.RegisterFlagCompletionFunc("require", cobra.FixedCompletions([]string{requireRecorded}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.Flags().Bool("all", false, "Everything under the prefix")
 	cmd.Flags().Bool("soft", false, "Make stale instead of absent")
 	cmd.Flags().Bool("dry-run", false, "Only count what would be purged")
@@ -215,7 +219,7 @@ func runPurge(c *console, cmd *cobra.Command, _ []string) error {
 	if len(body) == 0 {
 		return errors.New("nothing is selected: want any of --namespace, --tag, --key, --pattern, --url, --prefix, --host, --user or --all")
 	}
-	for _, name := range []string{"wait", "by", "reason"} {
+	for _, name := range []string{"wait", "by", "reason", "require"} {
 		if value, _ := cmd.Flags().GetString(name); value != "" {
 			body[name] = value
 		}
@@ -241,6 +245,9 @@ func (c *console) showRecorded(status int, text []byte) error {
 	answer, err := parseObject(text)
 	if err != nil {
 		return fmt.Errorf("reading the answer of the admin API: %w", err)
+	}
+	if cause := inline(answer.get("waits_for")); cause != "" {
+		return fmt.Errorf("it waits to be recorded, and other nodes do not know of it: %s", cause)
 	}
 	if pending := inline(answer.get("pending")); pending != "" {
 		return fmt.Errorf("it is recorded, but not everybody has confirmed it; pending: %s", pending)

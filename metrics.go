@@ -53,13 +53,14 @@ var (
 	descStored    = newDesc("stored_bytes_total", "Size of the responses written to Redis, before and after compression.", "stage")
 	descBreaker   = newDesc("breaker_state", "Circuit breaker in front of Redis: 0 closed, 1 open.")
 	descLag       = newDesc("journal_lag_seconds", "Time since the node last knew that it had read the whole journal, or since it started.")
+	descWaiting   = newDesc("waiting_purges", "Purges of this node that are not recorded yet, because Redis takes none.")
 	descWarm      = newDesc("warm_total", "Requests sent for warming, by result.", "result")
 	descErrors    = newDesc("errors_total", helpErrors(), "kind")
 	descDisabled  = newDesc("disabled", "Whether the cache is switched off for everything on this node, by configuration or at run time.")
 
 	descs = []*prometheus.Desc{
 		descRequests, descTook, descEntries, descMemory, descOperations, descRedisTook, descPurges, descConfirm,
-		descCoalesced, descEvictions, descStored, descBreaker, descLag, descWarm, descErrors, descDisabled,
+		descCoalesced, descEvictions, descStored, descBreaker, descLag, descWaiting, descWarm, descErrors, descDisabled,
 	}
 )
 
@@ -230,6 +231,8 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	m.count(descStored, s.EncodedBytes, "encoded")
 	m.gauge(descBreaker, number(!n.store.Up()))
 	m.gauge(descLag, j.Lag.Seconds())
+	waiting, _ := n.journal.Waiting()
+	m.gauge(descWaiting, float64(waiting))
 }
 
 // metrics sends what is collected. What it is told fits the descriptions, which

@@ -29,10 +29,11 @@ type statistics struct {
 	Namespaces map[string]*namespaceStatistics `json:"namespaces"`
 	TTL        map[string]int                  `json:"ttl_distribution"`
 	PurgeRate  float64                         `json:"invalidations_per_minute"`
-	Top        []endpointStatistics            `json:"top_endpoints"`    // with the highest hit rates
-	Bottom     []endpointStatistics            `json:"bottom_endpoints"` // with the lowest
-	Costly     []endpointStatistics            `json:"costly_endpoints"` // by the time that caching would save
-	Breaker    string                          `json:"breaker"`          // of this node, in front of Redis: closed, open or off
+	Top        []endpointStatistics            `json:"top_endpoints"`     // with the highest hit rates
+	Bottom     []endpointStatistics            `json:"bottom_endpoints"`  // with the lowest
+	Costly     []endpointStatistics            `json:"costly_endpoints"`  // by the time that caching would save
+	Breaker    string                          `json:"breaker"`           // of this node, in front of Redis: closed, open or off
+	Waiting    *waitingPurges                  `json:"waiting,omitempty"` // of this node
 	Nodes      []nodeStatistics                `json:"nodes"`
 	Memory     *stats.Memory                   `json:"memory,omitempty"` // of this node
 	Coalesced  uint64                          `json:"coalesced"`        // requests that another request's fetch has answered
@@ -109,7 +110,7 @@ func handleStats(app *App, w http.ResponseWriter, r *http.Request) error {
 func (n *node) statistics(ctx context.Context, window stats.Window) *statistics {
 	now := time.Now()
 	n.history.Collect(now)
-	s := &statistics{Window: window, Breaker: n.breakerState(), Namespaces: make(map[string]*namespaceStatistics)}
+	s := &statistics{Window: window, Breaker: n.breakerState(), Waiting: n.waiting(), Namespaces: make(map[string]*namespaceStatistics)}
 	readCtx, cancel := context.WithTimeout(ctx, journalTimeout)
 	defer cancel()
 	hour, day, err := n.fleet.Report(readCtx, now, window, s.Breaker == "closed")

@@ -151,10 +151,7 @@ func TestCutOffFromRedis(t *testing.T) {
 				t.Errorf("the node that is cut off has a new response, %q", r.body)
 			}
 			for _, n := range []*node{available, strict} {
-				r := n.api(t, http.MethodPost, "/redis_cache/purge", `{"namespace":"user"}`)
-				if r.status != http.StatusServiceUnavailable {
-					t.Errorf("a purge on a node that is cut off is answered %d %s", r.status, r.body)
-				}
+				n.purgeWaits(t, `{"namespace":"user"}`)
 			}
 			f.check(t, paths[2], strict)
 
@@ -171,8 +168,8 @@ func TestCutOffFromRedis(t *testing.T) {
 	}
 }
 
-// TestPurgeWithoutRedis takes Redis away from the whole fleet: purges are answered 503, and
-// soon. What was final stays so.
+// TestPurgeWithoutRedis takes Redis away from the whole fleet: purges wait, and whoever requires
+// that they are recorded hears soon that they are not. What was final stays so.
 func TestPurgeWithoutRedis(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, startRedis(t))
@@ -194,10 +191,11 @@ func TestPurgeWithoutRedis(t *testing.T) {
 		tt.away()
 		for _, n := range f.nodes {
 			begun := time.Now()
-			r := n.api(t, http.MethodPost, "/redis_cache/purge", `{"namespace":"pickup","wait":"1s"}`)
+			r := n.api(t, http.MethodPost, "/redis_cache/purge", `{"namespace":"pickup","wait":"1s","require":"recorded"}`)
 			if r.status != http.StatusServiceUnavailable {
 				t.Errorf("%s: a purge is answered %d %s", tt.name, r.status, r.body)
 			}
+			n.purgeWaits(t, `{"namespace":"user","wait":"1s"}`)
 			if took := time.Since(begun); took > 5*time.Second {
 				t.Errorf("%s: that took %s", tt.name, took)
 			}

@@ -20,6 +20,7 @@ import (
 type layout struct {
 	redis   *redisServer // nil: memory only
 	connect string       // what follows `redis`, in place of the server's URL and block
+	unnamed bool         // nothing says where Redis is
 	origin  *origin      // behind the site, nil: the site says what is behind it
 	cache   string       // further lines of the global option redis_cache
 	global  string       // further global options
@@ -46,7 +47,10 @@ func (l layout) caddyfile(site, admin string) string {
 			}
 			where = fmt.Sprintf("%s {\n\tdial_timeout %[2]s\n\tread_timeout %[2]s\n\twrite_timeout %[2]s\n\t}", l.redis.url(), timeout)
 		}
-		fmt.Fprintf(&b, "\tredis_cache {\n\tredis %s\n%s\n\t}\n", where, l.cache)
+		if where = "redis " + where; l.unnamed {
+			where = ""
+		}
+		fmt.Fprintf(&b, "\tredis_cache {\n\t%s\n%s\n\t}\n", where, l.cache)
 	}
 	_, port, _ := strings.Cut(site, ":")
 	fmt.Fprintf(&b, "}\nhttp://:%s {\n\tbind 127.0.0.1\n%s\n", port, l.site)
@@ -271,6 +275,16 @@ func (n *node) purge(t *testing.T, body string) map[string]any {
 	// lease before it knows whom to wait for.
 	body = strings.TrimSuffix(body, "}") + `,"wait":"10s"}`
 	return n.json(t, http.StatusOK, http.MethodPost, "/redis_cache/purge", body)
+}
+
+// purgeWaits purges where that cannot be recorded.
+func (n *node) purgeWaits(t *testing.T, body string) map[string]any {
+	t.Helper()
+	answer := n.json(t, http.StatusAccepted, http.MethodPost, "/redis_cache/purge", body)
+	if cause, _ := answer["waits_for"].(string); answer["recorded"] != false || answer["standalone"] != nil || cause == "" || answer["id"] != "" {
+		t.Errorf("the purge %s is answered %v", body, answer)
+	}
+	return answer
 }
 
 var goroutineTotal = regexp.MustCompile(`goroutine profile: total (\d+)`)

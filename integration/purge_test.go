@@ -105,12 +105,12 @@ func TestPurgeAnswer(t *testing.T) {
 	}
 
 	// Redis away: other nodes cannot be told, so nothing is claimed.
-	node.get(t, "/api/v1/pickups/1")
 	rds.kill()
-	r := node.api(t, http.MethodPost, "/redis_cache/purge", `{"namespace":"pickup"}`)
+	r := node.api(t, http.MethodPost, "/redis_cache/purge", `{"namespace":"pickup","require":"recorded"}`)
 	if r.status != http.StatusServiceUnavailable || !strings.Contains(r.body, `"error"`) {
 		t.Errorf("without Redis: %d %s, want 503", r.status, r.body)
 	}
+	node.purgeWaits(t, `{"namespace":"pickup"}`)
 	rds.start(t)
 	eventually(t, "purges work again", func() bool {
 		return node.api(t, http.MethodPost, "/redis_cache/purge", `{"namespace":"pickup"}`).status == http.StatusOK

@@ -27,7 +27,12 @@ type redisServer struct {
 // reserveRedis returns a server that is not started, for tests that begin without.
 func reserveRedis(t *testing.T, args ...string) *redisServer {
 	t.Helper()
-	r := &redisServer{addr: fmt.Sprintf("127.0.0.1:%d", freePort(t)), args: args}
+	return redisAt(t, strconv.Itoa(freePort(t)), args...)
+}
+
+func redisAt(t *testing.T, port string, args ...string) *redisServer {
+	t.Helper()
+	r := &redisServer{addr: "127.0.0.1:" + port, args: args}
 	r.client = redis.NewClient(&redis.Options{Addr: r.addr, MaxRetries: -1, ContextTimeoutEnabled: true, ReadTimeout: patience, WriteTimeout: patience})
 	t.Cleanup(func() { r.client.Close() })
 	return r
