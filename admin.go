@@ -241,9 +241,9 @@ type purgeResult struct {
 	Recorded   bool               `json:"recorded"`             // in the journal
 	WaitsFor   string             `json:"waits_for,omitempty"`  // why it is not recorded yet
 	Standalone bool               `json:"standalone,omitempty"` // no other node is known that could need it
-	Confirmed  []string           `json:"confirmed"` // nodes that have applied it
-	Pending    []string           `json:"pending"`   // nodes that had not by the end of the wait
-	Lapsed     []string           `json:"lapsed"`    // nodes that may not answer before they have
+	Confirmed  []string           `json:"confirmed"`            // nodes that have applied it
+	Pending    []string           `json:"pending"`              // nodes that had not by the end of the wait
+	Lapsed     []string           `json:"lapsed"`               // nodes that may not answer before they have
 	Replicated *bool              `json:"replicated,omitempty"`
 	DurationMS int64              `json:"duration_ms"`
 }
