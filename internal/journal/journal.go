@@ -55,6 +55,8 @@ type Options struct {
 	// MaxRequestMarks is how much of what requests have purged is remembered apart
 	// from that; 3,000,000.
 	MaxRequestMarks int
+	// CheckpointEvery is after how many entries a checkpoint is written; 100,000.
+	CheckpointEvery int
 	MaxQueue        int // purges that wait for Redis before they become wider, and as many by requests; 1024
 
 	// Replicated tells that Redis has replicas that may take over: with Sentinel
@@ -64,6 +66,10 @@ type Options struct {
 	// URLForms returns the forms in which records may hold a URL with a query.
 	// It may be nil. When it would answer otherwise than before, call NewRules.
 	URLForms func(url string) []string
+
+	// Rules names what URLForms and Expand answer by, without showing it: nodes whose
+	// rules differ do not take over each other's tables. Nil means that it never differs.
+	Rules func() string
 
 	// Expand returns the purges that an event stands for under this node's rules.
 	// Nil means none. When it would answer otherwise than before, call NewRules.
@@ -89,6 +95,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.MaxLen, 1_000_000)
 	setDefault(&o.MaxMarks, maxMarks)
 	setDefault(&o.MaxRequestMarks, maxRequestMarks)
+	setDefault(&o.CheckpointEvery, 100_000)
 	setDefault(&o.MaxQueue, 1024)
 	if o.NodeID == "" {
 		o.NodeID = rand.Text()[:16]
@@ -97,6 +104,9 @@ func (o Options) withDefaults() Options {
 }
 
 func (o Options) withFuncs() Options {
+	if o.Rules == nil {
+		o.Rules = func() string { return "" }
+	}
 	if o.Expand == nil {
 		o.Expand = func(string, json.RawMessage) []Purge { return nil }
 	}
@@ -154,7 +164,8 @@ type state struct {
 // tableRules are under which rules a table was made.
 type tableRules struct {
 	version uint64
-	since   ID // what was checked up to an entry before that counts no more
+	name    string // what Options.Rules said
+	since   ID     // what was checked up to an entry before that counts no more
 }
 
 // Journal is the part of one node in the journal.
@@ -180,6 +191,7 @@ type Journal struct {
 	closed  atomic.Bool
 	heard   atomic.Bool             // Redis has answered something
 	heir    atomic.Pointer[Journal] // has what waited when this one was closed
+	writing atomic.Bool             // a checkpoint
 
 	cycle   sync.Mutex // guards these
 	tail    tail
@@ -196,16 +208,25 @@ type Journal struct {
 	readied sync.Once
 
 	counters counters
+
+	// believes decides whether a checkpoint is used. Only tests change it.
+	believes func(h *checkpointHeader, epoch uint64, entry redis.XMessage) bool
 }
 
 // keys are the Redis keys of a journal. All lie in the slot of the stream, which
 // Redis Cluster finds by hashing the whole name, braces being absent.
-type keys struct{ stream, epoch, nodes, removed string }
+type keys struct {
+	stream, epoch, nodes, removed, checkpoint string
+	halves                                    [2]string // of chunks
+}
 
 func newKeys(prefix string) keys {
 	stream := prefix + "::journal"
 	name := func(of string) string { return prefix + "::" + of + ":{" + stream + "}" }
-	return keys{stream, name("epoch"), name("nodes"), name("removed")}
+	return keys{
+		stream, name("epoch"), name("nodes"), name("removed"), name("checkpoint"),
+		[2]string{name("checkpoint0"), name("checkpoint1")},
+	}
 }
 
 // New returns a journal that does nothing by itself before Start.
@@ -222,6 +243,8 @@ func New(opts Options) *Journal {
 		stop:   func() {},
 		ready:  make(chan struct{}),
 		waits:  make(chan struct{}, maxWaits(opts.Client)),
+
+		believes: (*checkpointHeader).proves,
 	}
 	j.registry = &registry{
 		self:    opts.NodeID,

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -44,7 +45,8 @@ func (j *Journal) rebuild(ctx context.Context, reason gapError) (proof time.Time
 // attach makes what was replayed the state of the node.
 func (j *Journal) attach(p progress, reason gapError) {
 	t := &j.tail
-	t.progress, t.attached, t.replayed, t.strays = p, true, ID{}, 0
+	t.adopt(p)
+	t.attached, t.replayed, t.strays = true, ID{}, 0
 	j.settle(&t.progress, nil)
 	j.gap(reason)
 }
@@ -58,7 +60,7 @@ func (j *Journal) renew(ctx context.Context) (time.Time, error) {
 	}
 	p.table.raise(t.table.lowest())
 	p.since = t.position.ID
-	t.progress = p
+	t.adopt(p)
 	j.settle(&t.progress, nil)
 	return j.readOn(ctx)
 }
@@ -170,17 +172,18 @@ func (j *Journal) know(epochs ...uint64) {
 	}
 }
 
-// replay reads the journal from its first entry to its end, or to the anchor.
+// replay reads the journal from its first entry, or from a checkpoint, to its end,
+// or to the anchor.
 func (j *Journal) replay(ctx context.Context, epoch uint64, news replay) (p progress, sent time.Time, err error) {
 	t := &j.tail
 	p = progress{position: Position{Epoch: epoch}, table: j.newTable(), replay: &news}
 	p.version = j.rules.Load()
-	from := "-"
+	p.name = j.opts.Rules()
+	j.loadCheckpoint(ctx, &p, news.anchor)
+	from := cmp.Or(p.from, "-")
 	for {
-		if time.Since(t.lineSent) >= j.opts.Heartbeat {
-			if err = j.register(ctx); err != nil {
-				return p, sent, err
-			}
+		if err = j.stayRegistered(ctx); err != nil {
+			return p, sent, err
 		}
 		sent = time.Now()
 		var messages []redis.XMessage
@@ -191,11 +194,12 @@ func (j *Journal) replay(ctx context.Context, epoch uint64, news replay) (p prog
 		if len(messages) == 0 || (p.anchor.ID != "" && !sameMessage(messages[0], p.anchor)) {
 			return p, sent, errVanished
 		}
-		if p.anchor.ID == "" {
+		switch {
+		case p.anchor.ID != "":
+			messages = messages[1:]
+		case p.from == "":
 			first, _ := ParseID(messages[0].ID)
 			p.table.raise(first)
-		} else {
-			messages = messages[1:]
 		}
 		if news.anchor != nil {
 			if i := slices.IndexFunc(messages, func(m redis.XMessage) bool { return sameMessage(m, *news.anchor) }); i >= 0 {

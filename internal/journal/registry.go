@@ -324,6 +324,18 @@ func (r *registry) nodes(own Position) []NodeInfo {
 	return list
 }
 
+// elects reports whether this node is the live one with the lowest ID.
+func (r *registry) elects() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id, p := range r.peers {
+		if id < r.self && p.present && p.state == stateLive && !p.lapsed(r.lease) {
+			return false
+		}
+	}
+	return true
+}
+
 // live returns how many peers have not lapsed or left.
 func (r *registry) live() int {
 	r.mu.Lock()

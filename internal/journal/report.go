@@ -17,6 +17,9 @@ type counters struct {
 	gaps      atomic.Uint64
 	overflows atomic.Uint64
 	forgotten atomic.Uint64
+
+	checkpoints atomic.Uint64 // written
+	loaded      atomic.Uint64
 }
 
 // Stats describe a journal. Those in the first group count since the start.
@@ -31,6 +34,8 @@ type Stats struct {
 	// Forgotten counts the times at which requests had purged too much to remember:
 	// what was stored before, of the hosts about which there was most, is absent.
 	Forgotten uint64
+	// Checkpoints counts those written by this node, Loaded those from which it went on.
+	Checkpoints, Loaded uint64
 
 	Standing Standing
 	Position Position
@@ -59,8 +64,11 @@ func (j *Journal) Stats() Stats {
 		Position:  st.position,
 		Floor:     st.table.lowest(),
 		Forgotten: j.counters.forgotten.Load(),
-		Queue:     j.queued(),
-		Nodes:     1 + j.registry.live(),
+
+		Checkpoints: j.counters.checkpoints.Load(),
+		Loaded:      j.counters.loaded.Load(),
+		Queue:       j.queued(),
+		Nodes:       1 + j.registry.live(),
 	}
 	s.Marks, s.RequestMarks = st.table.size()
 	s.MaxRequestMarks = j.opts.MaxRequestMarks

@@ -40,7 +40,9 @@ type progress struct {
 	own      []ownEntry     // that were read, until they are sighted
 	read     int            // entries, until they are counted
 	tableRules
-	replay *replay // while the journal is read from its first entry
+	replay  *replay // while the journal is read from its first entry
+	from    string  // the ID of the checkpoint that was loaded; "" without one
+	entries int     // read since then, or since one was written
 }
 
 // replay says what of a replay is news: what is newer than what was read before,
@@ -78,6 +80,15 @@ type tail struct {
 	noticed      time.Time
 	suppressed   uint64
 	maintained   time.Time
+
+	checkpointed   ID        // what the last known checkpoint reaches
+	nextCheckpoint time.Time // not to be written before
+}
+
+// adopt goes on from what was replayed.
+func (t *tail) adopt(p progress) {
+	t.progress = p
+	t.checkpointed, _ = ParseID(p.from) // zero without one
 }
 
 // gapError tells why continuity could not be proved.
@@ -103,6 +114,7 @@ func (j *Journal) follow(ctx context.Context) {
 			continue
 		}
 		j.maintain(ctx)
+		j.checkpoint()
 		j.wait(ctx)
 	}
 }
@@ -396,6 +408,7 @@ func (j *Journal) apply(p *progress, messages []redis.XMessage) []Entry {
 	}
 	p.table.bound()
 	p.read += len(messages)
+	p.entries += len(messages)
 	return entries
 }
 
