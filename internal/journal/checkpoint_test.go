@@ -360,7 +360,7 @@ func FuzzTableReader(f *testing.F) {
 	dice := rand.New(rand.NewPCG(3, 4))
 	j := New(Options{Prefix: "cache", MaxRequestMarks: 20})
 	table := j.newTable()
-	for i := range 60 {
+	for i := range 8 {
 		table.applyRequest([]Selector{randomSelector(dice)}, at(i+1))
 		table.apply([]Selector{randomSelector(dice)}, i%2 == 0, at(i+1))
 	}
@@ -372,6 +372,7 @@ func FuzzTableReader(f *testing.F) {
 			return
 		}
 		again.bound()
+		dice := rand.New(rand.NewPCG(3, 4))
 		third := again.reread(t, again.chunks(t))
 		for range 20 {
 			s, after := randomSubject(dice), at(dice.IntN(60))
