@@ -246,7 +246,30 @@ func headerSize(header http.Header) int {
 }
 
 // isStream reports whether the response wants every piece to be passed on at
-// once.
+// once, and has no end that it would be complete with.
 func isStream(header http.Header) bool {
-	return caddyhttp.IsIncremental(header) || strings.HasPrefix(strings.ToLower(header.Get("Content-Type")), "text/event-stream")
+	return caddyhttp.IsIncremental(header) || slices.Contains(streamTypes, mediaType(header.Get("Content-Type")))
+}
+
+const typeEvents = "text/event-stream"
+
+var streamTypes = []string{typeEvents, "multipart/x-mixed-replace"}
+
+// mediaType is a media type, or range of them, without its parameters.
+func mediaType(value string) string {
+	value, _, _ = strings.Cut(value, ";")
+	return strings.ToLower(strings.TrimSpace(value))
+}
+
+// acceptsEvents reports whether the request is a subscription to events, or could
+// be one.
+func acceptsEvents(header http.Header) bool {
+	for _, line := range header["Accept"] {
+		for accepted := range strings.SplitSeq(line, ",") {
+			if mediaType(accepted) == typeEvents {
+				return true
+			}
+		}
+	}
+	return false
 }

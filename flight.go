@@ -77,10 +77,16 @@ func (x *exchange) fetch() error {
 // fetchFor answers from upstream and stores the response if it may be; followers
 // of the flight, if there is one, get it, too. What is stored already is
 // revalidated, and stands in for an upstream that fails.
-func (x *exchange) fetchFor(f *flight) error {
+func (x *exchange) fetchFor(f *flight) (err error) {
 	stored := x.storedHeader()
 	w := newCaptureWriter(x, stored)
 	defer func() { w.release() }()
+	returned := false
+	defer func() {
+		if !returned || err != nil || x.reason == ReasonIncomplete {
+			x.noteIncomplete(w.status)
+		}
+	}()
 	if f != nil {
 		w.flight = f
 		defer x.detach(f)()
@@ -88,7 +94,7 @@ func (x *exchange) fetchFor(f *flight) error {
 	}
 	conditions, abort := x.addConditions(w, stored), x.abortable(w)
 	restore := func() { abort(); conditions() }
-	err := x.callNext(w, x.r)
+	err = x.callNext(w, x.r)
 	if w.pump == nil {
 		restore()
 	} else {
@@ -102,13 +108,15 @@ func (x *exchange) fetchFor(f *flight) error {
 		w.flight = f
 		err = x.callNext(w, x.again(x.r.Context(), w, x.repl))
 	}
-	return x.finish(w, err)
+	err = x.finish(w, err)
+	returned = true
+	return err
 }
 
 // mayFollow reports whether another request's fetch could answer this one.
 func (x *exchange) mayFollow() bool {
 	x.shares = x.h.policy.Coalesce != optionOff && x.method != http.MethodHead && len(x.reqHead["Range"]) == 0 &&
-		x.directives == nil && !x.noStore && (x.forward == ReasonAbsent || x.forward == ReasonVariant || x.forward == ReasonExpired)
+		x.directives == nil && !x.noStore && !acceptsEvents(x.reqHead) && (x.forward == ReasonAbsent || x.forward == ReasonVariant || x.forward == ReasonExpired)
 	if !x.shares {
 		return false
 	}
@@ -319,7 +327,16 @@ func (x *exchange) detach(f *flight) (restore func()) {
 	client := x.r.Context()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(client))
 	*x.r = *x.r.WithContext(ctx)
+	misses, id, miss := x.h.node.misses, x.id, x.miss(ReasonIncomplete)
 	unwatch := context.AfterFunc(client, func() {
+		if f.Followers() == 0 {
+			misses.Add(id, miss, time.Now())
+			defer func() {
+				if f.Ending() == coalesce.Complete {
+					misses.Remove(id)
+				}
+			}()
+		}
 		for wait := strayWait; ; wait = strayLimit - strayWait {
 			timer := time.NewTimer(wait)
 			select {
@@ -381,9 +398,22 @@ func (x *exchange) noteUnshared(status int, why Reason) {
 	if !x.shares || !x.mayLead() || status >= http.StatusInternalServerError {
 		return
 	}
-	miss := coalesce.Miss{Credentialed: x.credentials != (credentials{}), Why: uint8(why), Position: x.position}
+	miss := x.miss(why)
 	x.h.node.misses.Add(x.id, miss, x.now)
 	x.releaseLease(&miss)
+}
+
+// noteIncomplete remembers that the response broke off, or that the client gave it
+// up before there was one: it may be polling for something that happens some day,
+// which nobody else would learn of who waits for it in a queue.
+func (x *exchange) noteIncomplete(status int) {
+	if status != 0 || !x.background && x.came.Context().Err() != nil {
+		x.noteUnshared(status, ReasonIncomplete)
+	}
+}
+
+func (x *exchange) miss(why Reason) coalesce.Miss {
+	return coalesce.Miss{Credentialed: x.credentials != (credentials{}), Why: uint8(why), Position: x.position}
 }
 
 // releaseLease tells other nodes that they need not wait.

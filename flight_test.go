@@ -232,8 +232,11 @@ func TestCoalescing(t *testing.T) {
 		follower := s.visit("/a")
 		time.Sleep(500 * time.Millisecond)
 		leader.leave()
+		synctest.Wait()
+		late := s.visit("/a") // somebody still waits for it: it has not been given up
 		time.Sleep(1500 * time.Millisecond)
 		follower.want(t, OutcomeMiss, "1: one two", "collapsed", 2*time.Second)
+		late.want(t, OutcomeMiss, "1: one two", "collapsed", 1500*time.Millisecond)
 		expect(t, s.get("/a"), OutcomeHit, "hit")
 	})
 
@@ -244,6 +247,41 @@ func TestCoalescing(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		expect(t, s.get("/a"), OutcomeHit, "hit")
+	})
+
+	coalesceTest(t, "given up", `{}`, func(t *testing.T, s *site, fetches *atomic.Int32) {
+		first := s.visit("/a")
+		synctest.Wait()
+		first.leave()
+		synctest.Wait()
+		alone := s.visit("/a") // which ends a little later
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if n := fetches.Load(); n != 2 {
+			t.Errorf("%d fetches: want nobody to wait for what was given up", n)
+		}
+		time.Sleep(time.Second)
+		alone.want(t, OutcomeMiss, "2: one two", "stored", 2*time.Second)
+		s.handler.node.memory.Clear()
+		a, b := s.visit("/a"), s.visit("/a")
+		time.Sleep(2 * time.Second)
+		a.want(t, OutcomeMiss, "3: one two", "", 2*time.Second)
+		b.want(t, OutcomeMiss, "3: one two", "", 2*time.Second)
+	})
+
+	// A client that leaves when everything has been fetched has given nothing up.
+	coalesceTest(t, "slow client leaves at the end", `{}`, func(t *testing.T, s *site, _ *atomic.Int32) {
+		stall := make(chan struct{})
+		v := s.visitBy(&client{stall: stall}, "/a")
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		v.leave()
+		synctest.Wait()
+		close(stall)
+		synctest.Wait()
+		if _, known := s.handler.node.misses.Get(coalesce.IDOf(v.w.header.Get("X-Cache-Key")), time.Now()); known {
+			t.Error("what is stored is taken for given up")
+		}
 	})
 
 	coalesceTest(t, "leader is slow", `{}`, func(t *testing.T, s *site, fetches *atomic.Int32) {

@@ -213,8 +213,11 @@ func (x *exchange) serveRevalidated(w *captureWriter) error {
 	if forbidden { // to keep the response, not to answer with it
 		x.forget(x.stored)
 	}
-	if w.flight != nil && x.storing && x.rec.Freshness.Fresh(time.Now()) {
-		x.shareWhole(w.flight, w.varyNames, OutcomeRevalidated)
+	if x.storing && x.rec.Freshness.Fresh(time.Now()) {
+		x.h.node.misses.Remove(x.id)
+		if w.flight != nil {
+			x.shareWhole(w.flight, w.varyNames, OutcomeRevalidated)
+		}
 	}
 	x.yield(w, coalesce.Alone)
 	if cookies := w.notModified["Set-Cookie"]; len(cookies) > 0 {

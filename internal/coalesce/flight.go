@@ -236,6 +236,13 @@ func (f *Flight[H]) End(how Ending) {
 	}
 }
 
+// Ending says how the flight has ended, if it has.
+func (f *Flight[H]) Ending() Ending {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ending
+}
+
 // ErrTooSlow is returned to a follower that has waited long enough.
 var ErrTooSlow = errors.New("coalesce: the leader is too slow")
 
