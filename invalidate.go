@@ -158,6 +158,12 @@ func (a *App) purgeRules() string {
 	return fmt.Sprintf("%q %s %q", slices.Compact(queries), on, a.secret)
 }
 
+// purgeRules names the rules in use without showing them: the secret is one of them.
+func (n *node) purgeRules() string {
+	app := n.app.Load()
+	return userHash(app.secret, "rules of purges: "+app.purgeRules())
+}
+
 // urlWithQuery is the URL as a record holds it under a vary_query rule.
 func urlWithQuery(base string, rule *VaryQuery, query string) string {
 	if kept := rule.kept(query); len(kept) > 0 {

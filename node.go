@@ -114,7 +114,7 @@ func newNode(conn *connection, app *App) *node {
 	n.journal = journal.New(journal.Options{
 		Client: n.log, Prefix: app.Prefix, Version: moduleVersion(), ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
 		MaxAge: maxLifetime, Replicated: n.replicated,
-		URLForms: n.urlForms, Expand: n.expandEvent,
+		URLForms: n.urlForms, Expand: n.expandEvent, Rules: n.purgeRules,
 		Empty: n.emptyMemory, OnEntry: n.onEntry, OnMalformed: n.onMalformed, OnGap: n.onGap, OnReach: n.onReach, OnNode: n.onNode,
 	})
 	if app.Memory != memoryOff {
