@@ -33,6 +33,8 @@ func (o *policyParser) parse() error {
 		return o.parseNoStore()
 	case "ignore_cookies":
 		return o.appendArgs(&p.IgnoreCookies)
+	case "credential_headers":
+		return cmp.Or(o.appendArgs(&p.CredentialHeaders), o.wrap(validateCredentialHeaders(p.CredentialHeaders)))
 	case "tag":
 		return o.parseTag()
 	case "invalidate":

@@ -22,14 +22,25 @@ type credentials struct {
 	name          string // one of them, for the reason: never its value
 }
 
-// allowed reports whether a response may be shared with, or taken from, a
-// request that carries these credentials.
+// allowed reports whether a request that carries these credentials may be answered
+// with a stored response, or make one fresh.
 func (c *credentials) allowed(f *rfc9111.Freshness) bool {
 	return (!c.authorization || f.ForAuthorization) && (!c.other || f.ForCredentials)
 }
 
+// storable reports whether the answer to a request that carries these credentials
+// may be stored, and shared with those who wait for it: what is stored for everybody
+// was not fetched as somebody, unless the origin says that everybody may have it.
+func (c *credentials) storable(d *rfc9111.Decision) bool {
+	return c.allowed(&d.Freshness) && (!c.other || d.Explicit)
+}
+
+// count reports whether there are any.
+func (c *credentials) count() bool { return c.authorization || c.other }
+
 // credentialsOf finds the credentials that the route does not account for.
-func (p *Policy) credentialsOf(r *http.Request, userID string) (c credentials) {
+func (h *Handler) credentialsOf(r *http.Request, userID string) (c credentials) {
+	p := &h.policy
 	if p.Shared || p.ByUser != "" {
 		return c
 	}
@@ -44,6 +55,10 @@ func (p *Policy) credentialsOf(r *http.Request, userID string) (c credentials) {
 	if userID != "" {
 		c.other = true
 		c.name = "http.auth.user.id"
+	}
+	if field := h.inFront(r).identity(r); field != "" {
+		c.other = true
+		c.name = field
 	}
 	if slices.Contains(p.VaryHeader, "Cookie") {
 		return c

@@ -40,7 +40,7 @@ func (c *captureWriter) decide() {
 		}
 		return
 	}
-	if !x.credentials.allowed(&decision.Freshness) {
+	if !x.credentials.storable(&decision) {
 		x.outcome, x.detail = OutcomeBypass, x.credentials.name
 		x.refuse(ReasonCredentials)
 		return

@@ -70,6 +70,11 @@ func (o *policyParser) parseEncode() (err error) {
 	return o.wrap(o.policy.Encode.validate())
 }
 
+// mayBePrivate is that of the policy, and knows the other fields by which clients are told.
+func (x *exchange) mayBePrivate() bool {
+	return !x.h.policy.Shared && x.h.inFront(x.r).identity(x.came) != "" || x.h.policy.mayBePrivate(x.came, x.userID)
+}
+
 // mayBePrivate reports whether the answer to a request may be somebody's own,
 // even where a stored response is shared or selected by the credential. Nothing
 // of it may get into a dictionary, which other responses are compressed with.

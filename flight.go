@@ -106,7 +106,7 @@ func (x *exchange) fetchFor(f *flight) (err error) {
 		x.shares = x.shares && !x.conditional()
 		w = newCaptureWriter(x, nil)
 		w.flight = f
-		err = x.callNext(w, x.again(x.r.Context(), w, x.repl))
+		err = x.callNext(w, x.again(w))
 	}
 	err = x.finish(w, err)
 	returned = true

@@ -157,6 +157,7 @@ type exchange struct {
 	shares     bool            // the fetch may answer others, or another one this
 	collapsed  bool            // another request's fetch has answered this one
 	background bool            // there is no client
+	deputy     *exchange       // that may fetch anew what is stored, in the background
 	explained  bool            // nothing is done: see explain.go
 	warms      bool            // no client has sent it: see warm.go
 	lease      *coalesce.Lease // in the fleet, while this request fetches
@@ -189,6 +190,9 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	repl := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	now := time.Now()
 	x := &exchange{h: h, w: w, r: r, next: next, repl: repl, began: now, now: now, method: r.Method, warms: isWarm(r)}
+	if x.warms {
+		h.disguise(r, repl)
+	}
 	x.position = h.node.journal.Position()
 	x.ended = h.node.flights.Ended()
 	x.q = x.keyRequest()
@@ -212,7 +216,7 @@ func (x *exchange) bypassReason() Reason {
 		return ReasonOverrideField
 	case x.q.pathKind() == rfc3986.PathAmbiguous:
 		return ReasonAmbiguousPath
-	case p.matchesBypass(r) || len(p.Bypass) > 0 && x.q.pathKind() == rfc3986.PathParams && withoutParams(r, p.matchesBypass):
+	case x.matchesBypass():
 		return ReasonMatcher
 	}
 	if !cached {
@@ -285,7 +289,7 @@ func (x *exchange) buildKey() Reason {
 	q := x.q
 	if p.ByUser != "" {
 		identity, err := x.repl.ReplaceOrErr(p.ByUser, true, true)
-		if err != nil || identity == "" {
+		if err != nil || identity == "" || x.warms { // as nobody
 			return ReasonNoIdentity
 		}
 		x.user = userHash(x.h.app.secret, identity)
@@ -319,7 +323,7 @@ func (x *exchange) buildKey() Reason {
 	x.answered = key.Key
 	x.readDirectives()
 	x.userID = userID(x.repl)
-	x.credentials = p.credentialsOf(x.r, x.userID)
+	x.credentials = x.h.credentialsOf(x.r, x.userID)
 	return ReasonNone
 }
 
@@ -451,13 +455,13 @@ func (x *exchange) readDirectives() {
 }
 
 // servesStale reports whether what is stored is answered while it is fetched
-// anew, RFC 5861 section 3.
+// anew, RFC 5861 section 3. What cannot be fetched without this client is not.
 func (x *exchange) servesStale() bool {
-	return x.stored != nil && x.forward == ReasonExpired && x.stored.Freshness.ServeStale(x.now)
+	return x.stored != nil && x.forward == ReasonExpired && x.stored.Freshness.ServeStale(x.now) &&
+		(x.refreshing() || x.deputize())
 }
 
 func (x *exchange) serveStale() error {
-	x.remember()
 	x.refresh()
 	x.rec = x.stored
 	return x.serve(OutcomeStale, ReasonExpired)
@@ -480,6 +484,11 @@ func (x *exchange) remember() {
 	x.came = x.r.Clone(x.r.Context())
 	x.reqHead = x.came.Header
 	x.url = x.q.url()
+	x.readTTL()
+}
+
+// readTTL finds the configured lifetime for the responses to the request.
+func (x *exchange) readTTL() {
 	ttl, err := x.requestTTL()
 	if err != nil {
 		x.h.logger.Error("a ttl matcher failed", zap.Error(err))

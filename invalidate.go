@@ -294,6 +294,9 @@ func (x *exchange) targets(status int, header http.Header) []journal.Selector {
 
 // forget purges one stored response that has turned out to be wrong.
 func (x *exchange) forget(rec *store.Record) {
+	if x.credentials.other {
+		return // what somebody is answered says nothing of what everybody gets
+	}
 	by := byRequest
 	if x.h.policy.privateKey() {
 		by = byPrivateRequest

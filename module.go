@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 
@@ -51,6 +52,7 @@ type Handler struct {
 	counter      *stats.Counter
 	credentialed *credentialed
 	unstored     unstored
+	front        atomic.Pointer[front] // see inFront
 	logger       *zap.Logger
 	warnOnce     sync.Once // about an identity that appears below the cache
 }

@@ -55,6 +55,13 @@ func cutParams(u *url.URL, requestURI string) (*url.URL, string) {
 	return &plain, requestURI
 }
 
+// matchesBypass reports whether the option bypass matches the request, with parameters
+// of its path or without.
+func (x *exchange) matchesBypass() bool {
+	p := &x.h.policy
+	return p.matchesBypass(x.r) || len(p.Bypass) > 0 && x.q.pathKind() == rfc3986.PathParams && withoutParams(x.r, p.matchesBypass)
+}
+
 // requestTTL is the configured lifetime for the responses to the request. Where the
 // path has parameters and their absence makes a difference, the safer one holds.
 func (x *exchange) requestTTL() (*TTL, error) {

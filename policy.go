@@ -60,6 +60,12 @@ type Policy struct {
 	// of common analytics services.
 	IgnoreCookies []string `json:"ignore_cookies,omitempty"`
 
+	// Request fields that are taken for credentials, in addition to those that
+	// README lists, such as X-API-Key; with a minus sign in front, fields that are
+	// not, on this route. One that is named in `vary_header` is accounted for.
+	// Authorization and cookies always are credentials. Default: none.
+	CredentialHeaders []string `json:"credential_headers,omitempty"`
+
 	// Matchers of requests that are neither looked up nor stored. Handlers
 	// only. Default: none.
 	Bypass []*MatcherRule `json:"bypass,omitempty"`
@@ -248,6 +254,7 @@ func (p Policy) merge(ns Policy) Policy {
 	p.ByUser = cmp.Or(p.ByUser, ns.ByUser)
 	p.Shared = p.Shared || ns.Shared
 	p.IgnoreCookies = slices.Concat(ns.IgnoreCookies, p.IgnoreCookies)
+	p.CredentialHeaders = slices.Concat(ns.CredentialHeaders, p.CredentialHeaders)
 	p.NoStore = slices.Concat(ns.NoStore, p.NoStore)
 	p.Methods = firstNonEmpty(p.Methods, ns.Methods)
 	p.MaxBody = cmp.Or(p.MaxBody, ns.MaxBody)
@@ -348,6 +355,9 @@ func (p *Policy) validate() error {
 				return fmt.Errorf("%s: %q is not the name of a field", option, name)
 			}
 		}
+	}
+	if err := validateCredentialHeaders(p.CredentialHeaders); err != nil {
+		return err
 	}
 	if p.Key != nil {
 		if err := p.Key.validate(); err != nil {

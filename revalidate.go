@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -197,8 +199,7 @@ func (x *exchange) refreshAhead() {
 	}
 	f := &x.rec.Freshness
 	delta := max(x.rec.FetchTime, f.Lifetime/aheadShare)
-	if float64(f.Remaining(x.now)) < 2*float64(delta)*rand.ExpFloat64() {
-		x.remember()
+	if float64(f.Remaining(x.now)) < 2*float64(delta)*rand.ExpFloat64() && !x.refreshing() && x.deputize() {
 		x.refresh()
 	}
 }
@@ -241,14 +242,12 @@ func (x *exchange) freshened(w *captureWriter, header http.Header) (rec *store.R
 		}
 	}
 	delete(update, "Set-Cookie")
-	fresh := rfc9111.Freshen(x.storedHeader(), update)
-	if len(fresh["Date"]) == 0 {
-		fresh["Date"] = []string{time.Now().UTC().Format(http.TimeFormat)}
+	fresh, decision := x.judged(w, update)
+	if !x.credentials.storable(&decision) {
+		// It says that what everybody gets is still good. What else it says is to somebody.
+		maps.DeleteFunc(update, func(name string, _ []string) bool { return !x.h.policy.freshens(name) })
+		fresh, decision = x.judged(w, update)
 	}
-	rules, _ := w.rulesFor(old.Status, fresh)
-	decision := rfc9111.Decide(rfc9111.Response{
-		Status: old.Status, Header: fresh, RequestTime: w.began, ResponseTime: time.Now(),
-	}, rules)
 	if !decision.Store {
 		return nil, true
 	}
@@ -289,6 +288,29 @@ func (x *exchange) freshened(w *captureWriter, header http.Header) (rec *store.R
 	return rec, false
 }
 
+// judged is the header of the stored response with what updates it, and what the
+// rules say of that.
+func (x *exchange) judged(w *captureWriter, update http.Header) (http.Header, rfc9111.Decision) {
+	fresh := rfc9111.Freshen(x.storedHeader(), update)
+	if len(fresh["Date"]) == 0 {
+		fresh["Date"] = []string{time.Now().UTC().Format(http.TimeFormat)}
+	}
+	rules, _ := w.rulesFor(x.stored.Status, fresh)
+	return fresh, rfc9111.Decide(rfc9111.Response{
+		Status: x.stored.Status, Header: fresh, RequestTime: w.began, ResponseTime: time.Now(),
+	}, rules)
+}
+
+// freshens reports whether a response field is about nothing but how long and for
+// which requests a response is good.
+func (p *Policy) freshens(name string) bool {
+	switch name {
+	case "Age", "Cache-Control", "Date", "Etag", "Expires", "Last-Modified", "Vary":
+		return true
+	}
+	return slices.ContainsFunc(p.targets(), func(target string) bool { return strings.EqualFold(target, name) })
+}
+
 // freshenByHead compares the answer to HEAD with the stored response: one that
 // agrees makes it fresh, one that does not proves it wrong, RFC 9111 section
 // 4.3.5.
@@ -322,6 +344,13 @@ func (f *refreshes) begin(key coalesce.ID) bool {
 	}
 	f.keys[key] = struct{}{}
 	return true
+}
+
+func (f *refreshes) running(key coalesce.ID) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, running := f.keys[key]
+	return running || len(f.keys) >= maxRefreshes
 }
 
 func (f *refreshes) end(key coalesce.ID) {

@@ -2,7 +2,6 @@ package rediscache
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -60,15 +59,22 @@ var errBrokeOff = errors.New("the upstream broke off")
 // again prepares a request for a further call of the handlers behind: as it came
 // in, with the variables and placeholders that the handlers in front have set,
 // but for those of the exchange, which are x's.
-func (x *exchange) again(ctx context.Context, w http.ResponseWriter, outer *caddy.Replacer) *http.Request {
-	r := x.came.Clone(ctx)
+func (x *exchange) again(w http.ResponseWriter) *http.Request {
+	ctx := x.r.Context()
+	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
+	return x.prepare(x.came.Clone(ctx), w, vars, x.repl.Get)
+}
+
+// prepare makes a request that the handlers behind have not seen, with variables and
+// placeholders of handlers in front.
+func (x *exchange) prepare(r *http.Request, w http.ResponseWriter, vars map[string]any, outer caddy.ReplacerFunc) *http.Request {
 	r.Body = http.NoBody
 	if len(x.body) > 0 {
 		r.Body = io.NopCloser(bytes.NewReader(x.body))
 	}
+	ctx := r.Context()
 	server := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	original := ctx.Value(caddyhttp.OriginalRequestCtxKey)
-	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
 	repl := caddy.NewReplacer()
 	prepared := caddyhttp.PrepareRequest(r, repl, w, server)
 	if copied, ok := prepared.Context().Value(caddyhttp.VarsCtxKey).(map[string]any); ok {
@@ -77,7 +83,7 @@ func (x *exchange) again(ctx context.Context, w http.ResponseWriter, outer *cadd
 	// In place, because the replacer is bound to the request.
 	*prepared = *prepared.WithContext(context.WithValue(prepared.Context(), caddyhttp.OriginalRequestCtxKey, original))
 	repl.Map(x.placeholder)
-	repl.Map(outer.Get)
+	repl.Map(outer)
 	return prepared
 }
 
@@ -86,38 +92,22 @@ const (
 	maxRefreshes   = 64 // background refreshes of a node at a time
 )
 
-// refresh fetches the stored response anew in the background, once at a time
-// for each key and fleet, unless the upstream has failed lately. The client that
-// triggered it is not kept waiting.
-func (x *exchange) refresh() {
-	n := x.h.node
+// refreshing reports whether what is stored needs no refresh: there is one already,
+// or the upstream has failed lately.
+func (x *exchange) refreshing() bool {
 	id := coalesce.IDOf(x.answered.Full)
-	if n.failures.Recent(id, x.now) || !n.refreshes.begin(id) {
+	return x.h.node.failures.Recent(id, x.now) || x.h.node.refreshes.running(id)
+}
+
+// refresh lets the deputy fetch the stored response anew in the background, once at
+// a time for each key and fleet. The client that triggered it is not kept waiting.
+func (x *exchange) refresh() {
+	n, y := x.h.node, x.deputy
+	if y == nil || !n.refreshes.begin(y.id) {
 		return
 	}
-	// All of it is fetched, whatever this client wants of it.
-	came := x.came.Clone(x.came.Context())
-	for _, name := range conditionFields {
-		delete(came.Header, name)
-	}
-	method := x.method
-	if method == http.MethodHead {
-		method = http.MethodGet
-	}
-	came.Method = method
-	// What the outer handlers prepared is still untouched, and only what the
-	// upstream makes of it will be stored.
-	w := &discardWriter{header: x.w.Header().Clone()}
-	y := &exchange{
-		h: x.h, w: w, next: x.next, now: x.now, method: method, credentials: x.credentials, userID: x.userID,
-		position: x.position, user: x.user, soft: x.soft, tier: x.tier, ended: x.ended, id: id, background: true,
-		key: x.key, base: x.base, stored: cmp.Or(x.stored, x.rec), answered: x.answered, forward: ReasonExpired,
-		q: x.q, level: x.level, came: came, reqHead: came.Header, url: x.url, ttl: x.ttl, body: x.body,
-	}
-	y.r = y.again(context.WithoutCancel(x.r.Context()), w, x.repl)
-	y.repl = y.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	go func() {
-		defer n.refreshes.end(id)
+		defer n.refreshes.end(y.id)
 		defer func() {
 			if recovered := recover(); recovered != nil && recovered != http.ErrAbortHandler { //nolint:errorlint // see callNext
 				x.h.logger.Error("a background refresh panicked", zap.Any("panic", recovered))

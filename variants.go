@@ -92,7 +92,7 @@ func (n *node) put(c *captureWriter, rec *store.Record) {
 	x.lease = nil
 	stored := func() { lease.Release(nil) }
 	x.identify(rec)
-	rec.MinEncode, rec.Private = x.h.policy.minEncode(), x.h.policy.mayBePrivate(x.came, x.userID)
+	rec.MinEncode, rec.Private = x.h.policy.minEncode(), x.mayBePrivate()
 	if c.variantHash == "" {
 		n.store.PutThen(stored, rec)
 		return

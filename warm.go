@@ -313,7 +313,9 @@ func (t *warmTask) send(ctx context.Context) (result warmResult) {
 			result.Error = "the response broke off"
 		}
 	}()
-	t.server.ServeHTTP(w, t.request.WithContext(ctx))
+	r := t.request.WithContext(ctx)
+	r.RemoteAddr, _ = nobodysAddress("") // what remains of who asks is taken out at the cache
+	t.server.ServeHTTP(w, r)
 	result.Status, result.Outcome = w.status, w.header.Get("X-Cache")
 	return result
 }

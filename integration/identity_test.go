@@ -43,6 +43,7 @@ func TestIdentity(t *testing.T) {
 	web.with("/plain/must-revalidate", "Cache-Control: must-revalidate, max-age=60")
 	web.with("/plain/max-age", "Cache-Control: max-age=60")
 	web.with("/plain/targeted", "CDN-Cache-Control: max-age=60")
+	web.with("/plain/targeted-public", "CDN-Cache-Control: public, max-age=60")
 	web.with("/plain/private", "Cache-Control: private, max-age=60")
 	web.with("/user/private", "Cache-Control: private, max-age=60")
 	web.with("/owned/private", "Cache-Control: private, max-age=60")
@@ -95,8 +96,12 @@ func TestIdentity(t *testing.T) {
 			HIT    /plain/s-maxage | Cookie: sid=2
 			HIT    /plain/s-maxage`},
 		{"targeted field", `
-			MISS   /plain/targeted | Cookie: sid=1
-			HIT    /plain/targeted`},
+			BYPASS /plain/targeted | Cookie: sid=1 # it speaks of shared caches, not of everybody
+			MISS   /plain/targeted
+			HIT    /plain/targeted | Cookie: sid=1`},
+		{"targeted field with public", `
+			MISS   /plain/targeted-public | Cookie: sid=1
+			HIT    /plain/targeted-public`},
 		{"must-revalidate lets Authorization only", `
 			BYPASS /plain/must-revalidate | Cookie: sid=1
 			MISS   /plain/must-revalidate | Authorization: Bearer t

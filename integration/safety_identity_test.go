@@ -42,7 +42,7 @@ func login(user string) string {
 
 func authBeforeCache(t *testing.T, s *safety) {
 	s.guard.handle("/check", func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("X-Token") != "good" {
+		if r.Header.Get("X-Door") != "good" {
 			w.WriteHeader(http.StatusUnauthorized)
 			io.WriteString(w, "who are you")
 		}
@@ -50,7 +50,7 @@ func authBeforeCache(t *testing.T, s *safety) {
 	// The origin lets everybody share it: only the handler in front protects it.
 	s.web.with("/auth/basic/page", "Cache-Control: public, max-age=600")
 	wrong := "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("alice:guess"))
-	for way, field := range map[string]string{"basic": login("alice"), "forward": "X-Token: good"} {
+	for way, field := range map[string]string{"basic": login("alice"), "forward": "X-Door: good"} {
 		t.Run(way, func(t *testing.T) {
 			cached, uncached := "/auth/"+way+"/page", "/noauth/"+way+"/page"
 			anonymous := func(when string) {
@@ -131,20 +131,20 @@ func concurrentUsers(t *testing.T, s *safety) {
 		path := fmt.Sprintf("/own/%d", i)
 		page := func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Cache-Control", control)
-			fmt.Fprintf(w, "page of %s", r.Header.Get("X-User"))
+			fmt.Fprintf(w, "page of %s", r.Header.Get("X-Who"))
 		}
 		// Nothing but the response tells that the page is somebody's.
 		users := []string{"alice", "bob", "carol", "dave"}
 		var asks [][]string
 		for _, user := range users {
-			asks = append(asks, []string{"X-User: " + user})
+			asks = append(asks, []string{"X-Who: " + user})
 		}
 		for n, r := range s.together(t, path, page, asks...) {
 			if r.body != "page of "+users[n] || r.outcome() != "MISS" {
 				t.Errorf("%s: %s got %q, %s", control, users[n], r.body, r.outcome())
 			}
 		}
-		if r := s.get(t, path, "X-User: eve"); r.body != "page of eve" {
+		if r := s.get(t, path, "X-Who: eve"); r.body != "page of eve" {
 			t.Errorf("%s: eve got %q afterwards", control, r.body)
 		}
 		if got := s.web.count(path); got != len(users)+1 {

@@ -47,7 +47,7 @@ const refreshSite = `
 	}
 	handle /handle/* {
 		$CACHE
-		respond "handle {path} {query.q} {host} {scheme} {method} {remote_host} {header.X-Client} at={time.now.unix_ms}"
+		respond "handle {path} {query.q} {host} {scheme} {method} {header.X-Client} at={time.now.unix_ms}"
 	}
 	handle_path /stripped/* {
 		$CACHE
@@ -117,7 +117,7 @@ func TestRefreshInHandlers(t *testing.T) {
 	paths := map[string]string{
 		"/above/path/deep/x?q=1": "path=/deep/x uri=/deep/x?q=1 orig=/above/path/deep/x?q=1",
 		"/above/handle/abc?n=1":  "/inner/above/handle/abc blue dark one none abc yes site",
-		"/handle/x?q=1":          "handle /handle/x 1 shop.test http GET 127.0.0.1 me",
+		"/handle/x?q=1":          "handle /handle/x 1 shop.test http GET me",
 		"/stripped/a/b?c=d":      "path=/a/b uri=/a/b?c=d orig=/stripped/a/b?c=d",
 		"/vars/x":                "blue dark loud",
 		"/route/x":               "routed",

@@ -71,6 +71,13 @@ type Decision struct {
 	// "Expires", the name of a targeted field, "ttl", "heuristic", or "".
 	Source string
 
+	// Explicit is whether the origin itself says that everybody may have the
+	// response, by public. A lifetime for shared caches lets one be shared that was
+	// fetched without credentials, or with Authorization (§3.5); of cookies and the
+	// like RFC 9111 does not speak, and origins that send s-maxage with a page behind
+	// a cookie do not mean them.
+	Explicit bool
+
 	Vary  []string // request fields that select the response; canonical, sorted
 	Strip []string // fields that must not be stored (§5.2.2.4, §5.2.2.7); canonical, sorted
 }
@@ -85,6 +92,7 @@ func Decide(resp Response, p Policy) Decision {
 	d.setLifetime(&resp, &o, &p)
 	o.restrict(&d.Freshness, &p)
 	o.share(&d.Freshness, &resp, &p)
+	d.Explicit = d.Freshness.ForCredentials && o.Public
 
 	d.Refusal = o.refusal(resp.Status, &p)
 	if d.Refusal == RefusalNone && varyAny {

@@ -281,6 +281,28 @@ func TestDecideCredentials(t *testing.T) {
 	}
 }
 
+func TestDecideExplicit(t *testing.T) {
+	honour := with(Policy{}, targets)
+	for _, tt := range []struct {
+		section string
+		header  []string
+		want    bool
+	}{
+		{"5.2.2.9 public", []string{"Cache-Control: public, max-age=60"}, true},
+		{"5.2.2.9 public, s-maxage", []string{"Cache-Control: public, s-maxage=60"}, true},
+		{"5.2.2.10 s-maxage", []string{"Cache-Control: s-maxage=60"}, false},
+		{"RFC 9213 2.2 targeted", []string{"CDN-Cache-Control: max-age=60"}, false},
+		{"RFC 9213 2.2 targeted public", []string{"CDN-Cache-Control: public, max-age=60"}, true},
+		{"RFC 9213 2.2 targeted replaces", []string{"CDN-Cache-Control: max-age=60", "Cache-Control: public"}, false},
+		{"5.2.2.7 public, private", []string{"Cache-Control: public, private, max-age=60"}, false},
+		{"5.2.2.5 public, no-store", []string{"Cache-Control: public, no-store"}, false},
+	} {
+		if d := decide(200, honour, tt.header...); d.Explicit != tt.want {
+			t.Errorf("%s: %q: explicit %t", tt.section, tt.header, d.Explicit)
+		}
+	}
+}
+
 func TestDecideFields(t *testing.T) {
 	override := Policy{TTL: time.Minute, HasTTL: true, Override: true, Targets: []string{"CDN-Cache-Control"}}
 	for _, tt := range []struct {

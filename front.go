@@ -1,0 +1,406 @@
+package rediscache
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/intercept"
+	maphandler "github.com/caddyserver/caddy/v2/modules/caddyhttp/map"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+)
+
+// What handlers in front write into a request cannot be told, there, from what its
+// client has sent. So the configuration is read: which handlers a request may have
+// met before it reaches a redis_cache, what they write, and whether that tells who
+// asks.
+
+// write is something that a handler in front may write.
+type write struct {
+	kind   writeKind
+	name   string // canonical, for fields
+	value  string // a template; of a map, everything that it reads
+	copied bool   // from the answer of a server that was asked beside the request
+	when   []caddyhttp.MatcherSets
+	group  string // of the route in the list that is walked
+}
+
+type writeKind uint8
+
+const (
+	writesField       writeKind = iota // a request field
+	writesVar                          // {http.vars.*}
+	writesPlaceholder                  // of a map
+	writesDeferred                     // a response field, after the cache has decided
+)
+
+// front is what a handler in front of one redis_cache may write that tells who asks.
+type front struct {
+	credentials *fieldSet // request fields that are credentials here
+	copied      []string  // those that are copied from another server's answer, by any name; for the doctor
+	told        *fieldSet // the same, whether or not a rule accounts for them
+	toldVars    []string
+
+	// What a request that nobody has sent goes without.
+	fields       *fieldSet
+	vars         []string
+	placeholders []string
+	keyed        bool // the key itself tells who asks
+
+	deferred []string // response fields that are written too late for the cache to see; for the doctor
+}
+
+// inFront is what handlers in front write. It is read once, from the configuration
+// that runs: when handlers are provisioned, those around them are not there yet.
+func (h *Handler) inFront(r *http.Request) *front {
+	if f := h.front.Load(); f != nil {
+		return f
+	}
+	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	return h.readFront(server)
+}
+
+func (h *Handler) readFront(server *caddyhttp.Server) *front {
+	w := frontWalk{handler: h}
+	if server != nil {
+		w.named = server.NamedRoutes
+		w.walk(server.Routes, nil, false, nil)
+		if server.Errors != nil {
+			w.walk(server.Errors.Routes, nil, false, nil)
+		}
+		for name := range server.NamedRoutes {
+			w.invoke(name, nil, false, nil)
+		}
+	}
+	writes := w.found
+	if !w.reached { // inside a handler that cannot be looked into
+		writes = w.all
+	}
+	f := newFront(&h.policy, writes)
+	h.front.Store(f)
+	return f
+}
+
+// frontWalk collects what is in front of one handler.
+type frontWalk struct {
+	handler *Handler
+	named   map[string]*caddyhttp.Route
+	entered []string // named routes that the walk is in
+	reached bool
+	found   []write
+	all     []write // of the server
+}
+
+// walk follows a request through routes. before is what may have been written; it
+// returns that with what may have been written at the end.
+func (w *frontWalk) walk(routes caddyhttp.RouteList, path []caddyhttp.MatcherSets, copies bool, before []write) []write {
+	before = slices.Clone(before)
+	for i := range before {
+		before[i].group = "" // the groups of this list are others
+	}
+	for _, route := range routes {
+		at := path
+		if len(route.MatcherSets) > 0 {
+			at = append(slices.Clip(path), route.MatcherSets)
+		}
+		// Of a group only one route runs.
+		behind := slices.DeleteFunc(slices.Clone(before), func(p write) bool { return p.group != "" && p.group == route.Group })
+		known := len(behind)
+		for _, handler := range route.Handlers {
+			behind = w.pass(handler, at, copies, behind)
+		}
+		if route.Terminal {
+			continue
+		}
+		for _, p := range behind[known:] {
+			p.group = route.Group
+			before = append(before, p)
+		}
+	}
+	return before
+}
+
+func (w *frontWalk) invoke(name string, path []caddyhttp.MatcherSets, copies bool, before []write) []write {
+	route := w.named[name]
+	if route == nil || slices.Contains(w.entered, name) {
+		return before
+	}
+	w.entered = append(w.entered, name)
+	before = w.walk(caddyhttp.RouteList{*route}, path, copies, before)
+	w.entered = w.entered[:len(w.entered)-1]
+	return before
+}
+
+// pass looks at one handler and returns what may have been written behind it.
+func (w *frontWalk) pass(handler any, path []caddyhttp.MatcherSets, copies bool, before []write) []write {
+	switch h := handler.(type) {
+	case *caddyhttp.Subroute:
+		behind := w.walk(h.Routes, path, copies, before)
+		if h.Errors != nil {
+			w.walk(h.Errors.Routes, path, copies, behind)
+		}
+		return behind
+	case *caddyhttp.Invoke:
+		return w.invoke(h.Name, path, copies, before)
+	case *reverseproxy.Handler:
+		// The request goes on behind the routes for the response, forward_auth above all.
+		behind := before
+		for _, response := range h.HandleResponse {
+			behind = append(behind, w.walk(response.Routes, path, true, before)[len(before):]...)
+		}
+		return behind
+	case *intercept.Intercept:
+		for _, response := range h.HandleResponse {
+			w.walk(response.Routes, path, copies, before) // where it ends
+		}
+	case *Handler:
+		if h == w.handler {
+			w.reached = true
+			w.found = append(w.found, before...)
+		}
+	default:
+		written := writesOf(handler)
+		for i := range written {
+			written[i].copied, written[i].when = copies, path
+		}
+		w.all = append(w.all, written...)
+		return append(slices.Clip(before), written...)
+	}
+	return before
+}
+
+// writesOf is what a handler writes from request to request.
+func writesOf(handler any) (writes []write) {
+	switch h := handler.(type) {
+	case *headers.Handler:
+		if h.Request != nil {
+			writes = fieldWrites(writesField, h.Request)
+		}
+		if h.Response != nil && (h.Response.Deferred || h.Response.Require != nil) {
+			writes = append(writes, fieldWrites(writesDeferred, h.Response.HeaderOps)...)
+		}
+	case *caddyhttp.VarsMiddleware:
+		for name, value := range *h {
+			writes = append(writes, write{kind: writesVar, name: name, value: caddy.ToString(value)})
+		}
+	case *maphandler.Handler:
+		reads := []string{h.Source}
+		reads = append(reads, h.Defaults...)
+		for _, m := range h.Mappings {
+			for _, output := range m.Outputs {
+				reads = append(reads, caddy.ToString(output))
+			}
+		}
+		for _, destination := range h.Destinations {
+			writes = append(writes, write{kind: writesPlaceholder, name: strings.Trim(destination, "{}"), value: strings.Join(reads, "\n")})
+		}
+	}
+	return writes
+}
+
+// fieldWrites is what operations on a header write. Of response fields it counts, too,
+// when one is taken out.
+func fieldWrites(kind writeKind, ops *headers.HeaderOps) (writes []write) {
+	if ops == nil {
+		return nil
+	}
+	add := func(name, value string) {
+		writes = append(writes, write{kind: kind, name: http.CanonicalHeaderKey(name), value: value})
+	}
+	for _, fields := range []http.Header{ops.Add, ops.Set} {
+		for name, values := range fields {
+			add(name, strings.Join(values, "\n"))
+		}
+	}
+	for name, replacements := range ops.Replace {
+		for _, r := range replacements {
+			add(name, r.Replace)
+		}
+	}
+	if kind == writesDeferred {
+		for _, name := range ops.Delete {
+			add(name, "")
+		}
+	}
+	return writes
+}
+
+// newFront sorts out what tells who asks, as far as a policy does not account for it.
+func newFront(p *Policy, writes []write) *front {
+	f := new(front)
+	var told []string
+	for _, w := range writes {
+		switch {
+		case w.kind == writesDeferred:
+			f.deferred = append(f.deferred, w.name)
+		case w.kind == writesField && (w.copied || strings.Contains(w.value, copiedPlaceholder)):
+			told = append(told, w.name)
+		case w.kind == writesVar && (w.copied || strings.Contains(w.value, copiedPlaceholder)):
+			f.toldVars = append(f.toldVars, w.name)
+		}
+	}
+	f.credentials = newFieldSet(p.credentialHeaders(told))
+	f.told = newFieldSet(slices.DeleteFunc(slices.Clone(told), func(name string) bool { return slices.Contains(p.CredentialHeaders, "-"+name) }))
+	for _, name := range told {
+		if f.credentials.has(name) && !slices.Contains(f.copied, name) {
+			f.copied = append(f.copied, name)
+		}
+	}
+	slices.Sort(f.copied)
+	t := teller{p: p, f: f, fields: slices.Clone(f.copied)}
+	t.spread(writes)
+	f.fields, f.vars, f.placeholders = newFieldSet(t.fields), t.vars, t.placeholders
+	f.keyed = p.Key != nil && t.tells(p.Key.Template)
+	slices.Sort(f.deferred)
+	f.deferred = slices.Compact(f.deferred)
+	return f
+}
+
+// identity is the name of what tells who asks in a request, or "".
+func (f *front) identity(r *http.Request) string {
+	if name := f.credentials.in(r.Header); name != "" {
+		return name
+	}
+	return f.copiedVar(r)
+}
+
+// copiedVar is the name of a variable that a handler in front has set from what
+// another server said of the request, or "".
+func (f *front) copiedVar(r *http.Request) string {
+	for _, name := range f.toldVars {
+		if value := caddyhttp.GetVar(r.Context(), name); value != nil && value != "" {
+			return "vars " + name
+		}
+	}
+	return ""
+}
+
+// copiedPlaceholder begins the names of what a server said that was asked beside the
+// request.
+const copiedPlaceholder = "{http.reverse_proxy.header."
+
+// teller knows what tells who asks.
+type teller struct {
+	p            *Policy
+	f            *front
+	fields       []string // that handlers in front write
+	vars         []string
+	placeholders []string
+}
+
+// spread finds what is written from something that tells who asks, or only for some of
+// those who ask.
+func (t *teller) spread(writes []write) {
+	for known := -1; known != len(t.fields)+len(t.vars)+len(t.placeholders); {
+		known = len(t.fields) + len(t.vars) + len(t.placeholders)
+		for _, w := range writes {
+			if !w.copied && !t.tells(w.value) && !slices.ContainsFunc(w.when, t.selects) {
+				continue
+			}
+			switch w.kind {
+			case writesField:
+				if !slices.Contains(t.p.VaryHeader, w.name) {
+					t.fields = appendNew(t.fields, w.name)
+				}
+			case writesVar:
+				t.vars = appendNew(t.vars, w.name)
+			case writesPlaceholder:
+				t.placeholders = appendNew(t.placeholders, w.name)
+			case writesDeferred:
+			}
+		}
+	}
+}
+
+func appendNew(list []string, name string) []string {
+	if slices.Contains(list, name) {
+		return list
+	}
+	return append(list, name)
+}
+
+// tells reports whether a template reads what tells who asks.
+func (t *teller) tells(template string) bool {
+	for {
+		_, rest, found := strings.Cut(template, "{")
+		if !found {
+			return false
+		}
+		name, _, _ := strings.Cut(rest, "}")
+		if t.names(name) {
+			return true
+		}
+		template = rest
+	}
+}
+
+// names reports whether a placeholder tells who asks.
+func (t *teller) names(placeholder string) bool {
+	if cookie, ok := strings.CutPrefix(placeholder, "http.request.cookie."); ok {
+		return !slices.Contains(t.p.VaryCookie, cookie) && !slices.Contains(t.p.VaryHeader, "Cookie")
+	}
+	if field, ok := strings.CutPrefix(placeholder, "http.request.header."); ok {
+		return t.field(field)
+	}
+	if name, ok := strings.CutPrefix(placeholder, "http.vars."); ok {
+		return name == caddyhttp.ClientIPVarKey || slices.Contains(t.vars, name)
+	}
+	for _, prefix := range []string{"http.auth.", "http.reverse_proxy.header.", "http.request.tls.client.", "http.request.remote"} {
+		if strings.HasPrefix(placeholder, prefix) {
+			return true
+		}
+	}
+	return slices.Contains(t.placeholders, placeholder)
+}
+
+// field reports whether a request field tells who asks.
+func (t *teller) field(name string) bool {
+	name = http.CanonicalHeaderKey(name)
+	if slices.Contains(t.p.VaryHeader, name) {
+		return false
+	}
+	return name == "Authorization" || name == "Cookie" || slices.Contains(clientFields, name) ||
+		t.f.credentials.has(name) || slices.Contains(t.fields, name)
+}
+
+// selects reports whether matchers tell some of those who ask from others.
+func (t *teller) selects(sets caddyhttp.MatcherSets) bool {
+	for _, m := range slices.Concat(sets...) {
+		var reads []string
+		switch m := m.(type) {
+		case *caddyhttp.MatchNot:
+			if t.selects(m.MatcherSets) {
+				return true
+			}
+		case *caddyhttp.MatchRemoteIP, *caddyhttp.MatchClientIP:
+			return true
+		case *caddyhttp.MatchExpression:
+			text := strings.ToLower(m.Expr)
+			return t.tells(m.Expr) || slices.ContainsFunc([]string{"cookie", "authorization", "_ip(", "header", "vars"},
+				func(word string) bool { return strings.Contains(text, word) })
+		case *caddyhttp.MatchHeader:
+			for name := range *m {
+				reads = append(reads, "{http.request.header."+name+"}")
+			}
+		case *caddyhttp.MatchHeaderRE:
+			for name := range *m {
+				reads = append(reads, "{http.request.header."+name+"}")
+			}
+		case *caddyhttp.VarsMatcher:
+			for name := range *m {
+				reads = append(reads, "{http.vars."+name+"}", name)
+			}
+		case *caddyhttp.MatchVarsRE:
+			for name := range *m {
+				reads = append(reads, "{http.vars."+name+"}", name)
+			}
+		}
+		if slices.ContainsFunc(reads, t.tells) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,204 @@
+package rediscache
+
+import (
+	"cmp"
+	"context"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/coalesce"
+)
+
+// What is fetched without a client is fetched as nobody: what is stored for everybody
+// must not be what one of them got. The key and Vary say which request fields may
+// matter; of the others, those that tell who has asked are left out.
+
+// The addresses from which nobody asks, set apart for documentation by RFC 5737 and
+// RFC 3849: no rule of a site is about them.
+const (
+	nobodysIPv4 = "192.0.2.1"
+	nobodysIPv6 = "2001:db8::1"
+)
+
+// clientFields tell the address of the client.
+var clientFields = []string{
+	"Cf-Connecting-Ip", "Cf-Connecting-Ipv6", "Cf-Pseudo-Ipv4", "Client-Ip", "Fastly-Client-Ip", "Fly-Client-Ip", "From",
+	"Proxy-Client-Ip", "True-Client-Ip", "Wl-Proxy-Client-Ip", "X-Appengine-User-Ip", "X-Azure-Clientip",
+	"X-Azure-Socketip", "X-Client-Ip", "X-Cluster-Client-Ip", "X-Envoy-External-Address", "X-Forwarded-For",
+	"X-Original-Forwarded-For", "X-Originating-Ip", "X-Real-Ip", "X-Remote-Addr", "X-Remote-Ip",
+}
+
+// nobodysHeader takes out of a request header what tells who asks, unless the key
+// holds it.
+func (h *Handler) nobodysHeader(f *front, header http.Header) {
+	p := &h.policy
+	for name := range header {
+		switch {
+		case slices.Contains(p.VaryHeader, name):
+		case name == "Cookie":
+			if kept := p.keyedCookies(header); kept == "" {
+				delete(header, name)
+			} else {
+				header[name] = []string{kept}
+			}
+		case name == "Forwarded":
+			header[name] = withoutClient(header[name])
+		case name == "Authorization", slices.Contains(clientFields, name), f.credentials.has(name), f.fields.has(name):
+			delete(header, name)
+		}
+	}
+}
+
+// keyedCookies are the cookies of a request that are part of the key.
+func (p *Policy) keyedCookies(header http.Header) string {
+	var kept []string
+	for name, value := range cookies(header) {
+		if slices.Contains(p.VaryCookie, name) {
+			kept = append(kept, name+"="+value)
+		}
+	}
+	return strings.Join(kept, "; ")
+}
+
+// withoutClient keeps of Forwarded what the key holds, see appendHash.
+func withoutClient(lines []string) []string {
+	var kept []string
+	for _, line := range lines {
+		for pair := range strings.FieldsFuncSeq(line, func(c rune) bool { return c == ',' || c == ';' }) {
+			name, _, _ := strings.Cut(strings.TrimSpace(pair), "=")
+			if strings.EqualFold(name, "host") || strings.EqualFold(name, "proto") {
+				kept = append(kept, strings.TrimSpace(pair))
+			}
+		}
+	}
+	if len(kept) == 0 {
+		return nil
+	}
+	return []string{strings.Join(kept, ";")}
+}
+
+// nobodysAddress is of the family of the client's.
+func nobodysAddress(remote string) (address, ip string) {
+	ip = nobodysIPv4
+	if host, _, err := net.SplitHostPort(remote); err == nil && strings.Contains(host, ":") {
+		ip = nobodysIPv6
+	}
+	return net.JoinHostPort(ip, "0"), ip
+}
+
+// nobody makes a request that nobody has sent of the one of another exchange as it
+// came in: a GET, unless method and body are part of the key, without a connection.
+func (x *exchange) nobody(f *front, of *exchange) *http.Request {
+	client := of.r.Context()
+	original, _ := client.Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
+	address, ip := nobodysAddress(of.came.RemoteAddr)
+	original.RemoteAddr = address
+	// Nothing else of the client's context: other handlers note there who asks.
+	ctx := context.Background()
+	for _, key := range []any{caddyhttp.ServerCtxKey, http.ServerContextKey, http.LocalAddrContextKey} {
+		if value := client.Value(key); value != nil {
+			ctx = context.WithValue(ctx, key, value)
+		}
+	}
+	r := of.came.Clone(context.WithValue(ctx, caddyhttp.OriginalRequestCtxKey, original))
+	if r.Method == http.MethodHead {
+		r.Method = http.MethodGet
+	}
+	r.RemoteAddr = address
+	if r.TLS != nil {
+		state := *r.TLS
+		state.PeerCertificates, state.VerifiedChains = nil, nil
+		r.TLS = &state
+	}
+	x.h.nobodysHeader(f, r.Header)
+	for _, name := range conditionFields { // all of it is fetched, whatever a client wants of it
+		delete(r.Header, name)
+	}
+	vars := map[string]any{}
+	all, _ := client.Value(caddyhttp.VarsCtxKey).(map[string]any)
+	for name, value := range all {
+		if !slices.Contains(f.vars, name) {
+			vars[name] = value
+		}
+	}
+	vars[caddyhttp.ClientIPVarKey] = ip
+	return x.prepare(r, x.w, vars, f.mask(of.repl.Get))
+}
+
+// disguise makes nobody of a request that no client has sent: whoever has it sent may
+// give it fields for variants, and not for one user.
+func (h *Handler) disguise(r *http.Request, repl *caddy.Replacer) {
+	f := h.inFront(r)
+	h.nobodysHeader(f, r.Header)
+	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
+	for _, name := range f.vars {
+		delete(vars, name)
+	}
+	for _, name := range f.placeholders {
+		repl.Set(name, "")
+	}
+}
+
+// mask hides what placeholders of handlers in front tell of who asks. Those of the
+// request itself are for the request that is made.
+func (f *front) mask(outer caddy.ReplacerFunc) caddy.ReplacerFunc {
+	return func(name string) (any, bool) {
+		switch {
+		case strings.HasPrefix(name, "http.request."), strings.HasPrefix(name, "http.vars."):
+			return nil, false
+		case strings.HasPrefix(name, "http.auth."), strings.HasPrefix(name, "http.reverse_proxy."), slices.Contains(f.placeholders, name):
+			return "", true
+		}
+		return outer(name)
+	}
+}
+
+// authenticated reports whether a handler in front, or the connection, knows who asks.
+func (x *exchange) authenticated(f *front) bool {
+	return x.userID != "" || x.r.TLS != nil && len(x.r.TLS.PeerCertificates) > 0 ||
+		f.told.in(x.r.Header) != "" || f.copiedVar(x.r) != ""
+}
+
+// deputize reports whether what is stored can be fetched anew by nobody, and prepares
+// that. Who was authenticated in front triggers no such fetch: nobody would not have
+// come this far. Nor can nobody fetch what is stored for one user, or for request
+// fields that nobody sends.
+func (x *exchange) deputize() bool {
+	if x.deputy != nil {
+		return true
+	}
+	p, f := &x.h.policy, x.h.inFront(x.r)
+	if p.ByUser != "" || f.keyed || x.authenticated(f) {
+		return false
+	}
+	x.remember()
+	y := &exchange{
+		h: x.h, next: x.next, now: x.now, position: x.position, soft: x.soft, tier: x.tier, ended: x.ended,
+		id: coalesce.IDOf(x.answered.Full), background: true, key: x.key, base: x.base, stored: cmp.Or(x.stored, x.rec),
+		answered: x.answered, forward: ReasonExpired, q: x.q, level: x.level, url: x.url, body: x.body, operation: x.operation,
+	}
+	// What the outer handlers prepared is still untouched, and only what the
+	// upstream makes of it will be stored.
+	y.w = &discardWriter{header: x.w.Header().Clone()}
+	y.r = y.nobody(f, x)
+	y.repl = y.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	y.method = y.r.Method
+	y.came = y.r.Clone(y.r.Context())
+	y.reqHead = y.came.Header
+	if x.base != nil {
+		if variant, _ := variantKey(x.key, x.base.Vary, y.reqHead); variant != x.answered {
+			return false
+		}
+	}
+	if y.matchesBypass() {
+		return false
+	}
+	y.readTTL()
+	x.deputy = y
+	return true
+}
