@@ -15,7 +15,7 @@ var reasonAdvice = [numReasons]string{
 	ReasonGraphQL:          "Send queries as whole documents, and mutations as they are: they run each time. Or let the origin state a lifetime for what it answers to a hash alone, or with errors.",
 	ReasonNoIdentity:       "Authenticate the request before the cache, or let it have what by_user or key … exact reads.",
 	ReasonKeyTooLong:       "Shorten the URL or the key template: identifiers end at 8 KiB.",
-	ReasonCredentials:      "Let the origin answer with public or s-maxage, or use by_user, shared, ignore_cookies, vary_cookie or vary_header.",
+	ReasonCredentials:      "Let the origin answer with public where everybody may have the response; where it is about who asks, use by_user, or vary_cookie or vary_header for what it depends on. shared, ignore_cookies and credential_headers -<name> give to all what one was answered: only where that is the same for everybody.",
 	ReasonIdentityBelow:    "Put authentication in front of redis_cache.",
 	ReasonUnproven:         "Make Redis reachable, and wait until the node has caught up with the journal.",
 	ReasonAbsent:           "Ask once: the first answer that may be stored makes the next request a hit.",
@@ -27,7 +27,7 @@ var reasonAdvice = [numReasons]string{
 	ReasonRange:            "Ask for the whole once: ranges are answered from what is stored.",
 	ReasonNoStoreRule:      "Narrow the option no_store, which matches the response.",
 	ReasonTypeMismatch:     "Let the origin state a lifetime, or a type that fits the extension in the URL.",
-	ReasonSetCookie:        "Let the origin set no cookie here, or use set_cookie strip or store.",
+	ReasonSetCookie:        "Let the origin set no cookie here: it has made the response for one visitor. set_cookie strip and store give it to all, with its token against forged requests (CSRF) if it has one, and the forms of the others fail.",
 	ReasonTooLarge:         "Raise max_body, or make the response smaller.",
 	ReasonStreaming:        "Let the origin answer without streaming: event streams are passed on.",
 	ReasonTrailers:         "Let the origin send no trailers.",
@@ -69,8 +69,9 @@ var reasonLine = [256]string{
 // advice is about an explained request.
 func (x *exchange) advice(what act) string {
 	because := x.reason
-	if what == actFetch && (because == ReasonAbsent || because == ReasonVariant) {
+	if what == actFetch {
 		switch never := x.unstored(); {
+		case because != ReasonAbsent && because != ReasonVariant && because != never:
 		case never == ReasonMethod:
 			return "Ask with GET: its response is stored, and answers HEAD, too."
 		case never != ReasonNone:

@@ -371,9 +371,13 @@ func (c *captureWriter) drop(reason Reason) {
 	}
 }
 
-// refuse notes why a response is not stored.
+// refuse notes why a response is not stored. What carries credentials that count could
+// not be cached then, and is no miss, unless the client has been told otherwise.
 func (x *exchange) refuse(reason Reason) {
 	x.storing, x.freshness, x.reason = false, nil, reason
+	if x.credentials.count() && x.outcome == OutcomeMiss && x.headed.IsZero() {
+		x.outcome = OutcomeBypass
+	}
 }
 
 // record returns the complete response, or nil when there is nothing to store.

@@ -105,10 +105,6 @@ func fieldHash(name string) uint {
 }
 
 func (s *fieldSet) has(name string) bool {
-	if strings.IndexByte(name, '_') >= 0 {
-		// Origins behind CGI and its relatives read X_Api_Key as X-Api-Key.
-		name = http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))
-	}
 	h := fieldHash(name)
 	if s.filter[h>>6]&(1<<(h&63)) == 0 {
 		return false

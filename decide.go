@@ -41,7 +41,7 @@ func (c *captureWriter) decide() {
 		return
 	}
 	if !x.credentials.storable(&decision) {
-		x.outcome, x.detail = OutcomeBypass, x.credentials.name
+		x.detail = x.credentials.name
 		x.refuse(ReasonCredentials)
 		return
 	}

@@ -18,6 +18,7 @@ import (
 // linter looks for configurations that run but are hardly meant.
 type linter struct {
 	server   string
+	running  *caddyhttp.Server
 	named    map[string]*caddyhttp.Route // of the server
 	invoked  map[string]bool             // those that were entered
 	entered  []string                    // those that the walk is in
@@ -64,7 +65,7 @@ func (l *linter) add(status, detail, advice string) {
 }
 
 func (l *linter) walkServer(name string, server *caddyhttp.Server) {
-	l.server, l.named, l.invoked = name, server.NamedRoutes, make(map[string]bool)
+	l.server, l.running, l.named, l.invoked = name, server, server.NamedRoutes, make(map[string]bool)
 	l.walk(server.Routes, nil, nil)
 	if server.Errors != nil {
 		l.walk(server.Errors.Routes, nil, nil)
@@ -224,14 +225,14 @@ func (l *linter) directive(h *Handler, path []caddyhttp.MatcherSets, grouped boo
 			l.add(statusWarn, where+": ttl … override holds for the whole site, whatever the origin forbids", "limit it by a matcher to where the origin is wrong")
 		}
 	}
-	if p.SetCookie == "store" && p.ByUser == "" {
-		l.add(statusWarn, where+": set_cookie store without by_user gives everybody the cookies of one", "use strip, or by_user")
-	}
+	l.ofVisitors(where, p)
+	l.written(where, h)
 	requests, kept, name := h.credentialed.counts()
 	credentials := (p.TTL != nil || len(p.TTLRules) > 0) && kept >= enoughKept && kept*leastKept >= requests
 	if credentials {
 		l.add(statusWarn, fmt.Sprintf("%s: ttl does not hold for %d of %d requests, which carried credentials such as %q", where, kept, requests, name),
-			"say what they mean here: by_user, vary_cookie or vary_header, ignore_cookies or shared; or let the origin answer with public or s-maxage")
+			"let the origin answer with public what is for everybody, and say what the others depend on: by_user, vary_cookie or vary_header."+
+				" ignore_cookies, credential_headers -<name> and shared give to all what one was answered: only where that is the same for everybody")
 	}
 	l.lintUnstored(h, where, credentials)
 	if p.ByUser != "" && string(h.app.secret) == h.app.publicSecret() {

@@ -70,6 +70,7 @@ func TestLint(t *testing.T) {
 	const user = "bob $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG"
 	const auth = " {\n" + user + "\n}\n"
 	const forward = "forward_auth localhost:9 {\nuri /verify\n}\n"
+	const copies = "forward_auth localhost:9 {\nuri /verify\ncopy_headers Remote-Name>Person Remote-Team>Team\n}\n"
 	const named = "\n}\n&(named) {\n"
 	for _, tt := range []struct {
 		name, global, site string
@@ -130,6 +131,33 @@ func TestLint(t *testing.T) {
 		{"shared for a part", "", "redis_cache /a/* {\nshared\n}", []string{"ok nothing"}},
 		{"override", "", "redis_cache {\nttl 5m override\n}", []string{"warn …override holds"}},
 		{"cookies", "", "redis_cache {\nset_cookie store\n}", []string{"warn …set_cookie store"}},
+		{"cookies left out", "", "redis_cache {\nset_cookie strip\n}", []string{"warn …set_cookie strip stores for everybody what the origin made for one visitor"}},
+		{"tokens ignored", "", "redis_cache {\nignore_cookies theme csrftoken\n}", []string{"warn …ignore_cookies csrftoken"}},
+		{"tokens ignored by a glob", "", "redis_cache {\nignore_cookies XSRF-*\n}", []string{"warn …ignore_cookies XSRF-*"}},
+		{"sessions ignored", "", "redis_cache {\nignore_cookies PHPSESSID\n}", []string{"warn …ignore_cookies PHPSESSID"}},
+		{"all ignored", "", "redis_cache {\nignore_cookies *\n}", []string{"warn …ignore_cookies *"}},
+		{"other cookies ignored", "", "redis_cache {\nignore_cookies theme lang_*\n}", []string{"ok nothing"}},
+		{"sessions in the key", "", "redis_cache {\nvary_cookie laravel_session\n}", []string{"warn …vary_cookie laravel_session"}},
+		{"tokens in the key", "", "redis_cache {\nvary_header X-CSRF-Token\n}", []string{"warn …vary_header X-Csrf-Token"}},
+		{"cookies of one user", "secret s", "redis_cache {\nset_cookie store\nby_user {cookie.sid}\n}", []string{"ok nothing"}},
+		{"deferred by a deletion", "", "header {\n-Server\nCache-Control no-store\n}\nredis_cache", []string{"warn …header in front changes Cache-Control when the response is sent"}},
+		{"deferred by a sign", "", "header >Vary Cookie\nredis_cache", []string{"warn …changes Vary"}},
+		{"deferred by a default", "", "header ?Surrogate-Control max-age=1\nredis_cache", []string{"warn …changes Surrogate-Control"}},
+		{"deferred deletion", "", "header -Set-Cookie\nredis_cache", []string{"warn …changes Set-Cookie"}},
+		{"deferred for some", "", "@a path /a/*\nheader @a {\ndefer\nSet-Cookie a=b\n}\nredis_cache", []string{"warn …changes Set-Cookie"}},
+		{"deferred in a handle", "", "header /x* >Cache-Control no-store\nhandle /a/* {\nredis_cache\n}", []string{"warn server srv0, host x.test, path /a/*, …changes Cache-Control"}},
+		{"deferred elsewhere", "", "handle /b/* {\nheader >Cache-Control no-store\n}\nhandle /a/* {\nredis_cache\n}", []string{"ok nothing"}},
+		{"deferred behind", "", "route {\nredis_cache\nheader >Cache-Control no-store\n}", []string{"ok nothing"}},
+		{"deferred, of another field", "", "header {\n-Server\nX-Frame-Options DENY\n}\nredis_cache", []string{"ok nothing"}},
+		{"not deferred", "", "header Cache-Control no-store\nredis_cache", []string{"ok nothing"}},
+		{"identity copied", "", copies + "redis_cache", []string{"warn …copies Person, Team into requests"}},
+		{"identity copied in a snippet", "", "route {\ninvoke named\nredis_cache\n}" + named + copies, []string{"warn …copies Person, Team"}},
+		{"identity copied, one in the key", "", copies + "redis_cache {\nvary_header person\n}", []string{"warn …copies Team into"}},
+		{"identity copied, all in the key", "", copies + "redis_cache {\nvary_header Person Team\n}", []string{"ok nothing"}},
+		{"identity copied, of users", "secret s", copies + "redis_cache {\nby_user {header.Person}\n}", []string{"ok nothing"}},
+		{"identity copied, for all", "", copies + "redis_cache /a/* {\nshared\n}", []string{"ok nothing"}},
+		{"identity copied that is none", "", copies + "redis_cache {\ncredential_headers -person -Team\n}", []string{"ok nothing"}},
+		{"identity copied elsewhere", "", "handle /b/* {\n" + copies + "}\nhandle /a/* {\nredis_cache\n}", []string{"ok nothing"}},
 		{"secret", "", "redis_cache {\nby_user {http.auth.user.id}\n}", []string{"warn …without a secret"}},
 		{"with a secret", "secret s", "redis_cache {\nby_user {http.auth.user.id}\n}", []string{"ok nothing"}},
 	} {

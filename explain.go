@@ -288,6 +288,9 @@ func (x *exchange) expect(what act) {
 		if x.forward == ReasonCredentials {
 			x.detail = x.credentials.name
 		}
+		if never := x.unstored(); never != ReasonNone && x.credentials.count() {
+			x.outcome, x.reason, x.detail = OutcomeBypass, never, ""
+		}
 	}
 }
 
@@ -302,14 +305,17 @@ func (x *exchange) unstored() Reason {
 
 // possible are the outcomes of a fetch.
 func (x *exchange) possible() []string {
-	names := []string{OutcomeMiss.String()}
+	var names []string
+	if !x.credentials.count() || x.unstored() == ReasonNone {
+		names = append(names, OutcomeMiss.String())
+	}
 	if x.stored != nil && x.method != http.MethodHead && rfc9111.HasValidator(x.storedHeader()) {
 		names = append(names, OutcomeRevalidated.String())
 	}
 	if x.mayServeOnError() {
 		names = append(names, OutcomeStale.String())
 	}
-	if x.credentials != (credentials{}) && x.unstored() == ReasonNone {
+	if x.credentials.count() {
 		names = append(names, OutcomeBypass.String())
 	}
 	return names
@@ -405,6 +411,7 @@ func (x *exchange) explainCredentials() *explainedCredentials {
 	if x.userID != "" {
 		c.Found = append(c.Found, "http.auth.user.id")
 	}
+	c.Found = append(c.Found, x.h.inFront(x.r).identities(x.r)...)
 	for name := range cookies(x.r.Header) {
 		if !matchesAny(analyticsCookies, name) && !matchesAny(p.IgnoreCookies, name) {
 			c.Found = append(c.Found, cookieCredential(x.r.Header, name))

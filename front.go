@@ -267,6 +267,20 @@ func (f *front) identity(r *http.Request) string {
 	return f.copiedVar(r)
 }
 
+// identities are the names of everything of that kind, keyed or not.
+func (f *front) identities(r *http.Request) (names []string) {
+	for name := range r.Header {
+		if f.credentials.has(name) || f.told.has(name) || slices.Contains(credentialHeaders, name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	if name := f.copiedVar(r); name != "" {
+		names = append(names, name)
+	}
+	return names
+}
+
 // copiedVar is the name of a variable that a handler in front has set from what
 // another server said of the request, or "".
 func (f *front) copiedVar(r *http.Request) string {

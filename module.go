@@ -22,7 +22,7 @@ func init() {
 // tier in front. It is a shared cache in the sense of RFC 9111.
 //
 // Its policy is that of its namespace, with the options that are set here in
-// their place; `no_store`, `ignore_cookies`, `tag` and `invalidate` are added to
+// their place; `no_store`, `ignore_cookies`, `credential_headers`, `tag` and `invalidate` are added to
 // those of the namespace.
 //
 // A request belongs to the first such handler that it reaches; further ones
