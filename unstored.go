@@ -118,6 +118,8 @@ func identityIn(name string) string {
 		return "{http.request.cookie." + cookie + "}"
 	case name == "client certificate":
 		return "{http.request.tls.client.fingerprint}"
+	case strings.HasPrefix(name, "vars "):
+		return "{http.vars." + strings.TrimPrefix(name, "vars ") + "}"
 	case !isCookie && isToken(name) && !strings.HasPrefix(name, "http."):
 		return "{http.request.header." + name + "}"
 	}
