@@ -62,7 +62,8 @@ type answer struct {
 // to it.
 type operation struct {
 	resource int
-	node     int // that read; of a purge the one to which alone something is promised, 0 for all
+	node     int  // that read; of a purge the one to which alone something is promised, 0 for all
+	cutOff   bool // a read on a node that neither held a lease nor reached Redis: only its own purges bind it
 	purge    bool
 	soft     bool
 	maybe    bool // a purge of which nothing was promised
@@ -73,7 +74,7 @@ type operation struct {
 
 func (o operation) String() string {
 	if !o.purge {
-		return fmt.Sprintf("read %d on node %d", o.resource, o.node)
+		return fmt.Sprintf("read %d on node %d (cut off %t)", o.resource, o.node, o.cutOff)
 	}
 	return fmt.Sprintf("purge %d up to answer %d (soft %t, maybe %t, node %d)", o.resource, o.floor, o.soft, o.maybe, o.node)
 }
@@ -86,7 +87,8 @@ type bounds [1 + maxNodes]answer
 // g1 is the guarantee for one resource. A hard purge forbids bodies that were
 // asked for before it, whatever has confirmed them since; a soft one forbids
 // answers that the origin has not confirmed since. A purge without a promise may
-// happen at any time or never.
+// happen at any time or never. One that waits promises something to its own node,
+// and to the others once that node trusts Redis again and has a later one confirmed.
 var g1 = (&porcupine.NondeterministicModel{
 	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
 		parts := make([][]porcupine.Operation, len(resources))
@@ -101,7 +103,11 @@ var g1 = (&porcupine.NondeterministicModel{
 		b, in := state.(bounds), input.(operation)
 		if !in.purge {
 			out := output.(answer)
-			for _, bound := range []answer{b[0], b[in.node]} {
+			binding := []answer{b[in.node], b[0]}
+			if in.cutOff {
+				binding = binding[:1]
+			}
+			for _, bound := range binding {
 				if out.body <= bound.body || out.confirmed <= bound.confirmed {
 					return nil
 				}
@@ -218,6 +224,14 @@ type cacheNode struct {
 	mu      sync.Mutex
 	memory  [len(resources)]*held
 	flights [len(resources)]*flight
+	lapses  int // how often a request has found that the node may not trust Redis
+	waiting []waiting
+}
+
+// waiting is a purge that was promised to its own node alone.
+type waiting struct {
+	operation
+	lapses int // of its time
 }
 
 // newNode returns a node that does nothing by itself before Start.
@@ -241,38 +255,41 @@ func (n *cacheNode) empty() {
 // read is a request. stale lets it find whatever is stored stale.
 func (n *cacheNode) read(resource int, stale bool) answer {
 	called := n.w.now()
-	r, counts := n.serve(resource, stale)
-	if counts {
-		n.w.add(called, operation{resource: resource, node: n.number}, r.answer)
-	}
+	r, cutOff := n.serve(resource, stale)
+	n.w.add(called, operation{resource: resource, node: n.number, cutOff: cutOff}, r.answer)
 	return r.answer
 }
 
-// serve returns a response, and whether G1 holds for it: it does not on a node
-// that neither holds a lease nor reaches Redis.
-func (n *cacheNode) serve(resource int, stale bool) (r *response, counts bool) {
+// serve returns a response, and whether it is one of a node that neither holds a
+// lease nor reaches Redis.
+func (n *cacheNode) serve(resource int, stale bool) (r *response, cutOff bool) {
 	at := n.Position()
 	standing := n.Trust(n.w.t.Context())
-	if standing == Unproven {
-		return n.fetch(resource, at, nil), true
+	if standing != Leased {
+		n.mu.Lock()
+		n.lapses++
+		n.mu.Unlock()
 	}
-	counts = standing == Leased
+	if standing == Unproven {
+		return n.fetch(resource, at, nil), false
+	}
+	cutOff = standing == CutOff
 	if r, verdict := n.lookup(resource); r != nil && verdict == Valid && !stale {
-		return r, counts
+		return r, cutOff
 	}
 	for range 2 {
 		at = n.Position()
 		f, lead := n.join(resource)
 		if lead {
-			return n.lead(resource, f, stale), counts
+			return n.lead(resource, f, stale), cutOff
 		}
 		f.waiting.Add(1)
 		<-f.done
 		if verdict, _ := n.check(&f.response.subject, Checked{}); verdict == Valid || n.followsBlindly {
-			return f.response, counts
+			return f.response, cutOff
 		}
 	}
-	return n.fetch(resource, at, nil), counts
+	return n.fetch(resource, at, nil), cutOff
 }
 
 func (n *cacheNode) join(resource int) (f *flight, lead bool) {
@@ -373,33 +390,81 @@ func (n *cacheNode) keep(resource int, r *response) {
 	n.memory[resource] = &held{response: r}
 }
 
-// purgeBy records a purge that promises something to one node, or to all if node
-// is 0. do appends it, and returns whether it is final.
-func (n *cacheNode) purgeBy(tgt target, soft bool, node int, do func(Purge) bool) bool {
+// promise is to whom a purge has promised something.
+type promise int
+
+const (
+	toNobody promise = iota
+	toThisNode
+	toAll
+)
+
+// purgeBy records a purge. do makes it, and returns what it has promised.
+func (n *cacheNode) purgeBy(tgt target, soft bool, do func(Purge) promise) promise {
 	called := n.w.now()
 	n.w.mu.Lock()
 	floors := n.w.asked
 	n.w.mu.Unlock()
-	final := do(Purge{Selectors: []Selector{tgt.selector}, Soft: soft})
-	for _, resource := range tgt.covers {
-		n.w.add(called, operation{
-			resource: resource, node: node, purge: true, soft: soft, maybe: !final, floor: floors[resource],
-		}, answer{})
+	recorded := n.recorded()
+	promised := do(Purge{Selectors: []Selector{tgt.selector}, Soft: soft})
+	if promised == toAll {
+		for _, o := range recorded {
+			n.w.add(called, o, answer{})
+		}
 	}
-	return final
+	for _, resource := range tgt.covers {
+		o := operation{resource: resource, purge: true, soft: soft, maybe: promised == toNobody, floor: floors[resource]}
+		if promised == toThisNode {
+			n.mu.Lock()
+			n.waiting = append(n.waiting, waiting{o, n.lapses})
+			n.mu.Unlock()
+			o.node = n.number
+		}
+		n.w.add(called, o, answer{})
+	}
+	return promised
 }
 
-// purgeAll is a purge that promises something to all nodes, unless it fails.
-func (n *cacheNode) purgeAll(tgt target, soft bool, wait time.Duration) bool {
-	return n.purgeBy(tgt, soft, 0, func(p Purge) bool {
+// recorded returns the purges that must be in the journal by now: since they were
+// made, this node has not trusted Redis and trusts it again.
+func (n *cacheNode) recorded() (list []operation) {
+	if n.Trust(n.w.t.Context()) != Leased {
+		return nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, w := range n.waiting {
+		if w.lapses < n.lapses {
+			list = append(list, w.operation)
+		}
+	}
+	return list
+}
+
+// purgeAll is a purge that promises something to all nodes, or if it is not final
+// to this one.
+func (n *cacheNode) purgeAll(tgt target, soft bool, wait time.Duration) promise {
+	return n.purgeBy(tgt, soft, func(p Purge) promise {
 		r, err := n.Append(n.w.t.Context(), p, wait)
-		return err == nil && r.Complete()
+		switch {
+		case err != nil:
+			return toNobody
+		case !r.Complete():
+			return toThisNode
+		}
+		return toAll
 	})
 }
 
 // purgeHere is a purge by a request, which promises something to this node.
 func (n *cacheNode) purgeHere(tgt target, soft bool) {
-	n.purgeBy(tgt, soft, n.number, func(p Purge) bool { return n.AppendAsync(p) == nil })
+	n.purgeBy(tgt, soft, func(p Purge) promise {
+		p.Request = true
+		if n.AppendAsync(p) != nil {
+			return toNobody
+		}
+		return toThisNode
+	})
 }
 
 // TestModelOfG1 guards the guard.
@@ -407,6 +472,9 @@ func TestModelOfG1(t *testing.T) {
 	type op = porcupine.Operation
 	read := func(body, confirmed int, call, ret int64) op {
 		return op{Input: operation{node: 1}, Output: answer{body, confirmed}, Call: call, Return: ret}
+	}
+	cut := func(body, confirmed int, call, ret int64) op {
+		return op{Input: operation{node: 1, cutOff: true}, Output: answer{body, confirmed}, Call: call, Return: ret}
 	}
 	purge := func(in operation, call, ret int64) op {
 		in.purge = true
@@ -426,6 +494,8 @@ func TestModelOfG1(t *testing.T) {
 		"no 304 after a soft purge":                 {porcupine.Illegal, []op{purge(operation{floor: 1, soft: true}, 1, 2), read(1, 1, 3, 4)}},
 		"a 304 after both":                          {porcupine.Illegal, []op{purge(operation{floor: 1}, 1, 2), purge(operation{floor: 1, soft: true}, 3, 4), read(1, 2, 5, 6)}},
 		"a promise to this node":                    {porcupine.Illegal, []op{purge(operation{floor: 1, node: 1}, 1, 2), read(1, 1, 3, 4)}},
+		"cut off, after a purge of its own":         {porcupine.Illegal, []op{purge(operation{floor: 1, node: 1}, 1, 2), cut(1, 1, 3, 4)}},
+		"cut off, after a purge of the fleet":       {porcupine.Ok, []op{purge(operation{floor: 1}, 1, 2), cut(1, 1, 3, 4)}},
 		"a promise to another node":                 {porcupine.Ok, []op{purge(operation{floor: 1, node: 2}, 1, 2), read(1, 1, 3, 4)}},
 		"an old purge that ends after a newer one":  {porcupine.Illegal, []op{purge(operation{floor: 2}, 1, 2), purge(operation{floor: 1}, 1, 4), read(2, 2, 5, 6)}},
 		"an old response after a new one, no purge": {porcupine.Ok, []op{read(2, 2, 1, 2), read(1, 1, 3, 4)}},

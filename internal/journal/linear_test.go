@@ -33,8 +33,8 @@ func TestG1IsLinearizable(t *testing.T) {
 			f := newLinearFleet(t, seed)
 			f.run()
 			f.want(t, porcupine.Ok)
-			if f.final.Load() == 0 || f.cached.Load() == 0 {
-				t.Errorf("%d purges were final and %d reads were answered from a store, want some of both", f.final.Load(), f.cached.Load())
+			if f.final.Load() == 0 || f.waited.Load() == 0 || f.cached.Load() == 0 {
+				t.Errorf("%d purges were final, %d waited and %d reads were answered from a store, want some of each", f.final.Load(), f.waited.Load(), f.cached.Load())
 			}
 		})
 	}
@@ -52,8 +52,9 @@ type linearFleet struct {
 	*cacheWorld
 	client        *redis.Client
 	nodes         [linearNodes]atomic.Pointer[cacheNode]
-	final, cached atomic.Int64
 	over          chan struct{}
+
+	final, waited, cached atomic.Int64
 
 	diceMu sync.Mutex
 	dice   *rand.Rand
@@ -138,8 +139,12 @@ func (f *linearFleet) readOnce() {
 
 func (f *linearFleet) purgeOnce() {
 	f.pause(150)
-	if f.node().purgeAll(f.target(), f.roll(5) < 2, 2*time.Second) {
+	switch f.node().purgeAll(f.target(), f.roll(5) < 2, 2*time.Second) {
+	case toAll:
 		f.final.Add(1)
+	case toThisNode:
+		f.waited.Add(1)
+	case toNobody:
 	}
 }
 
@@ -189,6 +194,17 @@ func (f *linearFleet) disturb() {
 			pause(ctx, f.upTo(700))
 			f.signal(syscall.SIGCONT)
 		},
+		func() { // Redis stops, and two nodes purge before it goes on
+			f.signal(syscall.SIGSTOP)
+			f.purgeOnTwo()
+			f.signal(syscall.SIGCONT)
+		},
+		func() { // Redis takes nothing, and two nodes purge
+			f.client.ConfigSet(ctx, "maxmemory", "1")
+			f.purgeOnTwo()
+			pause(ctx, f.upTo(1000))
+			f.client.ConfigSet(ctx, "maxmemory", "0")
+		},
 	}
 	for len(evils) > 0 {
 		f.pause(400)
@@ -197,6 +213,20 @@ func (f *linearFleet) disturb() {
 		evils = slices.Delete(evils, i, i+1)
 	}
 	f.pause(400)
+}
+
+// purgeOnTwo lets two nodes purge at a time.
+func (f *linearFleet) purgeOnTwo() {
+	first := f.roll(linearNodes)
+	var both sync.WaitGroup
+	for _, i := range []int{first, (first + 1) % linearNodes} {
+		both.Go(func() {
+			if f.nodes[i].Load().purgeAll(f.target(), f.roll(3) == 0, 2*time.Second) == toThisNode {
+				f.waited.Add(1)
+			}
+		})
+	}
+	both.Wait()
 }
 
 // asleep lets a node do nothing meanwhile. It wakes at once when that has ended.

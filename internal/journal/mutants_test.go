@@ -64,7 +64,7 @@ func (n *cacheNode) turnUntilLeased(turn func()) {
 
 func (n *cacheNode) purgeFinally(tgt target, soft bool) {
 	n.w.t.Helper()
-	if !n.purgeAll(tgt, soft, 10*time.Second) {
+	if n.purgeAll(tgt, soft, 10*time.Second) != toAll {
 		n.w.t.Errorf("the purge of %s was not final", tgt.selector)
 	}
 }
@@ -232,7 +232,12 @@ func TestMutantRegistryReadBeforeXADD(t *testing.T) {
 		before := a.Position()
 		purge := start(func() {
 			if mutant {
-				a.purgeBy(ofFirst, false, 0, func(p Purge) bool { return a.confirmedBy(t, p, peers) })
+				a.purgeBy(ofFirst, false, func(p Purge) promise {
+					if a.confirmedBy(t, p, peers) {
+						return toAll
+					}
+					return toNobody
+				})
 			} else {
 				a.purgeFinally(ofFirst, false)
 			}
@@ -280,4 +285,146 @@ func (n *cacheNode) confirmedBy(t *testing.T, p Purge, peers []string) bool {
 		}
 	}
 	return true
+}
+
+// away lets Redis refuse what the node appends.
+func (w *cacheWorld) away(n *cacheNode) {
+	w.s.do("config", "set", "maxmemory", "1")
+	eventually(w.t, n.opts.NodeID+" is cut off", func() bool { return n.Trust(w.t.Context()) == CutOff })
+}
+
+func (n *cacheNode) purgeThatWaits(tgt target, soft bool) {
+	n.w.t.Helper()
+	if n.purgeAll(tgt, soft, time.Second) != toThisNode {
+		n.w.t.Errorf("the purge of %s does not wait", tgt.selector)
+	}
+}
+
+// Redis takes nothing, and the node goes on from its memory. It knows of its own
+// purge.
+func TestMutantNoLocalCount(t *testing.T) {
+	caught(t, func(w *cacheWorld, mutant bool) {
+		a := w.running()
+		if mutant {
+			a.check = a.afterAllThatWaits
+		}
+		a.read(first, false)
+		w.away(a)
+		a.read(first, false)
+		a.purgeThatWaits(ofFirst, false)
+		a.read(first, false)
+	})
+}
+
+// afterAllThatWaits takes a record for one that was fetched by now.
+func (n *cacheNode) afterAllThatWaits(s *Subject, upTo Checked) (Verdict, Checked) {
+	later := *s
+	later.Position.Local = n.Position().Local
+	return n.Check(&later, upTo)
+}
+
+// A purge that waits comes between the lookup of a stale response and its
+// revalidation.
+func TestMutantLocalCountAfterLookup(t *testing.T) {
+	caught(t, func(w *cacheWorld, mutant bool) {
+		a := w.running()
+		a.notesLate = mutant
+		a.read(first, false)
+		w.away(a)
+		a.afterLookup = func() {
+			a.afterLookup = func() {}
+			a.purgeThatWaits(ofFirst, false)
+		}
+		a.read(first, true)
+		a.read(first, false)
+	})
+}
+
+// A request that begins after a purge that waits finds a fetch that began before it.
+func TestMutantFollowerWithoutCheckOfWhatWaits(t *testing.T) {
+	caught(t, func(w *cacheWorld, mutant bool) {
+		asked, answered := make(chan struct{}), make(chan struct{})
+		w.onAsk = func(_, number int) bool {
+			if number == 1 {
+				close(asked)
+				<-answered
+			}
+			return false
+		}
+		a := w.running()
+		w.away(a)
+		a.followsBlindly = mutant
+		leader := start(func() { a.read(first, false) })
+		<-asked
+		a.purgeThatWaits(ofFirst, false)
+		a.mu.Lock()
+		f := a.flights[first]
+		a.mu.Unlock()
+		follower := start(func() { a.read(first, false) })
+		eventually(t, "a request follows", func() bool { return f.waiting.Load() == 1 })
+		close(answered)
+		<-leader
+		<-follower
+	})
+}
+
+// A node that Redis has refused may write again. What waits there is in the journal
+// before anything that it has confirmed from then on.
+func TestMutantTrustBeforeTheQueueIsDrained(t *testing.T) {
+	caught(t, func(w *cacheWorld, mutant bool) {
+		a, b := w.byHand(), w.byHand()
+		turn := func(n *cacheNode) { n.turn(t.Context(), callTimeout) }
+		ofA := turn
+		if mutant {
+			ofA = func(n *cacheNode) { n.turnUndrained(t) }
+		}
+		eventually(t, "a has observed for a lease", func() bool {
+			turn(a)
+			turn(b)
+			return !a.registry.tally(Position{}).young
+		})
+		b.read(first, false)
+		w.s.do("config", "set", "maxmemory", "1")
+		a.purgeThatWaits(ofFirst, false)
+		eventually(t, "a is cut off", func() bool {
+			turn(a)
+			return a.Trust(t.Context()) == CutOff
+		})
+		a.read(3, false)
+		w.s.do("config", "set", "maxmemory", "0")
+		eventually(t, "both trust Redis", func() bool {
+			ofA(a)
+			turn(b)
+			return a.leased() && b.leased()
+		})
+		later := start(func() { a.purgeFinally(target{Selector{KindPattern, "menu:c*"}, []int{3}}, false) })
+		eventually(t, "a later purge is confirmed", func() bool {
+			ofA(a)
+			turn(b)
+			select {
+			case <-later:
+				return true
+			default:
+				return false
+			}
+		})
+		b.read(first, false)
+	})
+}
+
+// turnUndrained is a cycle that leaves alone what waits.
+func (n *cacheNode) turnUndrained(t *testing.T) {
+	n.cycle.Lock()
+	defer n.cycle.Unlock()
+	n.tail.limit = callTimeout
+	proof, err := n.readOn(t.Context())
+	if err == nil {
+		err = n.sendLine(t.Context(), stateLive, proof)
+	}
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	n.lineWritten(proof)
+	n.grant(proof)
 }
