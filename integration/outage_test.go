@@ -72,6 +72,9 @@ func TestPurgeBeforeAnyRedis(t *testing.T) {
 	if got := node.waiting(t); got != 0 {
 		t.Errorf("%v purges wait", got)
 	}
+	eventually(t, "the log tells of what was recorded", func() bool {
+		return strings.Count(node.proc.log.String(), `"cache_invalidate"`) >= 5
+	})
 	eventually(t, "responses reach Redis", func() bool {
 		key := node.get(t, fmt.Sprintf("/api/v1/users/%d", probes.Add(1))).key()
 		return within(patience/20, func() bool { return rds.has(t, key) })

@@ -110,6 +110,7 @@ func (j *Journal) appendAndWait(ctx context.Context, items []*item, wait time.Du
 	if err != nil {
 		return Result{}, j.notRecorded(err)
 	}
+	j.hear(nil)
 	j.counters.appended.Add(uint64(len(items)))
 	ctx, cancel := context.WithDeadline(ctx, start.Add(wait))
 	defer cancel()

@@ -388,15 +388,19 @@ func (j *Journal) Check(s *Subject, upTo Checked) (Verdict, Checked) {
 	if proved.ID.Before(st.position.ID) {
 		verdict = st.table.check(s, proved.ID)
 	}
+	searched := upTo == Checked{} // where nothing waits, a later count is no news but to a new record
 	for _, pending := range st.pending {
 		if pending != nil && proved.Local < st.local && verdict < Covered {
-			verdict = max(verdict, pending.check(s, localID(proved.Local)))
+			verdict, searched = max(verdict, pending.check(s, localID(proved.Local))), true
 		}
 	}
 	if verdict != Valid {
 		return verdict, upTo
 	}
-	return Valid, Checked{laterOf(proved.ID, st.position.ID), max(proved.Local, st.local)}
+	if proved.ID = laterOf(proved.ID, st.position.ID); searched {
+		proved.Local = max(proved.Local, st.local)
+	}
+	return Valid, proved
 }
 
 // localID is the ID under which the table of waiting purges holds one.

@@ -50,9 +50,9 @@ const (
 // replaced when they leave.
 type linearFleet struct {
 	*cacheWorld
-	client        *redis.Client
-	nodes         [linearNodes]atomic.Pointer[cacheNode]
-	over          chan struct{}
+	client *redis.Client
+	nodes  [linearNodes]atomic.Pointer[cacheNode]
+	over   chan struct{}
 
 	final, waited, cached atomic.Int64
 

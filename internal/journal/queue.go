@@ -340,6 +340,16 @@ func (j *Journal) Waiting() (entries int, since time.Time) {
 	return entries, since
 }
 
+// holds reports whether an entry is one that has not been read back before.
+func (q *queue) holds(token string) bool {
+	if token == "" {
+		return false
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.ContainsFunc(q.items, func(it *item) bool { return it.token == token })
+}
+
 func (q *queue) unrecorded() (n int, since time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

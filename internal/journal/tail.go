@@ -393,7 +393,7 @@ func (j *Journal) apply(p *progress, messages []redis.XMessage) []Entry {
 		if e.token != "" {
 			p.own = append(p.own, ownEntry{e.token, err})
 		}
-		e.Replayed = p.replay != nil && !p.replay.upTo.Before(id) && !j.sights.awaits(e.token)
+		e.Replayed = p.replay != nil && !p.replay.upTo.Before(id) && !j.sights.awaits(e.token) && !j.queues[ofOperators].holds(e.token)
 		told := p.replay != nil && p.replay.anchor != nil
 		if err != nil {
 			if !told {
