@@ -39,16 +39,23 @@ func (r resource) subject(at Position) Subject {
 type target struct {
 	selector Selector
 	covers   []int
+	request  bool // it is purged as by a request of a client
 }
 
 var targets = []target{
-	{Selector{KindNamespace, "pickup"}, []int{0, 1}},
-	{Selector{KindTag, "red"}, []int{0, 2}},
-	{Selector{KindKey, "pickup:item:2"}, []int{1}},
-	{Selector{KindPattern, "menu:c*"}, []int{3}},
-	{Selector{KindPattern, "*:item:1"}, []int{0, 2}},
-	{Selector{KindPrefix, "https://example.com/menu/"}, []int{2, 3}},
-	{Selector{KindAll, ""}, []int{0, 1, 2, 3}},
+	{Selector{KindNamespace, "pickup"}, []int{0, 1}, false},
+	{Selector{KindTag, "red"}, []int{0, 2}, false},
+	{Selector{KindKey, "pickup:item:2"}, []int{1}, false},
+	{Selector{KindPattern, "menu:c*"}, []int{3}, false},
+	{Selector{KindPattern, "*:item:1"}, []int{0, 2}, false},
+	{Selector{KindPrefix, "https://example.com/menu/"}, []int{2, 3}, false},
+	{Selector{KindAll, ""}, []int{0, 1, 2, 3}, false},
+	{Selector{KindURL, "https://example.com/pickup/item:1"}, []int{0}, true},
+	{Selector{KindURL, "https://example.com/menu/card:2"}, []int{3}, true},
+	{Selector{KindTag, "blue"}, []int{1, 3}, true},
+	{Selector{KindKey, "menu:item:1"}, []int{2}, true},
+	{Selector{KindPrefix, "https://example.com/pickup/item"}, []int{0, 1}, true},
+	{Selector{KindHost, "elsewhere.test"}, nil, true},
 }
 
 // answer is what a read came to. The origin numbers its answers per resource,
@@ -406,7 +413,8 @@ func (n *cacheNode) purgeBy(tgt target, soft bool, do func(Purge) promise) promi
 	floors := n.w.asked
 	n.w.mu.Unlock()
 	recorded := n.recorded()
-	promised := do(Purge{Selectors: []Selector{tgt.selector}, Soft: soft})
+	soft = soft && !tgt.request
+	promised := do(Purge{Selectors: []Selector{tgt.selector}, Soft: soft, Request: tgt.request})
 	if promised == toAll {
 		for _, o := range recorded {
 			n.w.add(called, o, answer{})

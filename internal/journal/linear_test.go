@@ -33,6 +33,7 @@ func TestG1IsLinearizable(t *testing.T) {
 			f := newLinearFleet(t, seed)
 			f.run()
 			f.want(t, porcupine.Ok)
+			t.Logf("%d purges were final, %d waited, %d reads were cached, %d checkpoints loaded", f.final.Load(), f.waited.Load(), f.cached.Load(), f.loaded.Load())
 			if f.final.Load() == 0 || f.waited.Load() == 0 || f.cached.Load() == 0 {
 				t.Errorf("%d purges were final, %d waited and %d reads were answered from a store, want some of each", f.final.Load(), f.waited.Load(), f.cached.Load())
 			}
@@ -55,6 +56,7 @@ type linearFleet struct {
 	over   chan struct{}
 
 	final, waited, cached atomic.Int64
+	loaded                atomic.Int64 // checkpoints
 
 	diceMu sync.Mutex
 	dice   *rand.Rand
@@ -90,7 +92,8 @@ func (f *linearFleet) pause(limit int) {
 }
 
 func (f *linearFleet) join(i int) {
-	n := f.newNode()
+	// So little that it overflows now and then, and checkpoints are frequent.
+	n := f.newNode(every(5), func(o *Options) { o.MaxRequestMarks = 8 })
 	f.t.Cleanup(func() { n.Close(context.Background()) })
 	n.Start()
 	f.nodes[i].Store(n)
@@ -127,6 +130,10 @@ func (f *linearFleet) readOnce() {
 	n, resource := f.node(), f.roll(len(resources))
 	if f.roll(40) == 0 {
 		n.purgeHere(f.target(), f.roll(2) == 0)
+		return
+	}
+	if f.roll(20) == 0 { // what nobody reads takes room
+		n.AppendAsync(Purge{Selectors: []Selector{{KindURL, fmt.Sprint("https://example.com/flood/", f.roll(1000))}}, Request: true})
 		return
 	}
 	f.mu.Lock()
@@ -176,6 +183,19 @@ func (f *linearFleet) disturb() {
 		},
 		func() { f.client.Del(ctx, stream) },
 		func() { f.client.XTrimMaxLen(ctx, stream, 1) },
+		func() { f.toCheckpoint(func() {}) },
+		func() { // some of the checkpoint is lost
+			f.toCheckpoint(func() {
+				for _, half := range f.nodes[0].Load().keys.halves {
+					f.client.HSet(ctx, half, "0", "f"+string(make([]byte, 16)))
+				}
+			})
+		},
+		func() { f.toCheckpoint(func() { f.client.Del(ctx, f.nodes[0].Load().keys.checkpoint) }) },
+		func() { // what Redis has fallen back to is older than the checkpoint
+			dump := f.client.Dump(ctx, stream).Val()
+			f.toCheckpoint(func() { f.client.RestoreReplace(ctx, stream, 0, dump) })
+		},
 		func() { // a node leaves, another one joins
 			i := f.roll(linearNodes)
 			f.nodes[i].Load().Close(context.Background())
@@ -227,6 +247,20 @@ func (f *linearFleet) purgeOnTwo() {
 		})
 	}
 	both.Wait()
+}
+
+// toCheckpoint trims the stream to the checkpoint, if there is one, and lets a node
+// join after something has happened.
+func (f *linearFleet) toCheckpoint(happens func()) {
+	ctx, i := f.t.Context(), f.roll(linearNodes)
+	if h, err := f.nodes[i].Load().checkpointHeader(ctx); err == nil && h.Version > 0 {
+		f.client.XTrimMinID(ctx, f.nodes[i].Load().keys.stream, h.ID)
+	}
+	f.nodes[i].Load().Close(context.Background())
+	happens()
+	f.join(i)
+	f.pause(300)
+	f.loaded.Add(int64(f.nodes[i].Load().Stats().Loaded))
 }
 
 // asleep lets a node do nothing meanwhile. It wakes at once when that has ended.

@@ -5,6 +5,7 @@ package journal
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -34,7 +35,7 @@ func caught(t *testing.T, scenario func(w *cacheWorld, mutant bool)) {
 // first is the resource that the scenarios are about.
 const first = 0
 
-var ofFirst = target{Selector{KindNamespace, "pickup"}, []int{first, 1}}
+var ofFirst = target{Selector{KindNamespace, "pickup"}, []int{first, 1}, false}
 
 // running returns a node that can confirm purges.
 func (w *cacheWorld) running(change ...func(*Options)) *cacheNode {
@@ -182,7 +183,7 @@ func TestMutantSoftOverridesHard(t *testing.T) {
 		}
 		a.read(first, false)
 		a.purgeFinally(ofFirst, false)
-		a.purgeFinally(target{Selector{KindTag, "red"}, []int{first, 2}}, true)
+		a.purgeFinally(target{Selector{KindTag, "red"}, []int{first, 2}, false}, true)
 		a.read(first, false)
 	})
 }
@@ -397,7 +398,7 @@ func TestMutantTrustBeforeTheQueueIsDrained(t *testing.T) {
 			turn(b)
 			return a.leased() && b.leased()
 		})
-		later := start(func() { a.purgeFinally(target{Selector{KindPattern, "menu:c*"}, []int{3}}, false) })
+		later := start(func() { a.purgeFinally(target{Selector{KindPattern, "menu:c*"}, []int{3}, false}, false) })
 		eventually(t, "a later purge is confirmed", func() bool {
 			ofA(a)
 			turn(b)
@@ -427,4 +428,147 @@ func (n *cacheNode) turnUndrained(t *testing.T) {
 	}
 	n.lineWritten(proof)
 	n.grant(proof)
+}
+
+// ofFirstByRequest is what a POST purges.
+var ofFirstByRequest = target{Selector{KindURL, "https://example.com/pickup/item:1"}, []int{first}, true}
+
+// writeNow lets a node write a checkpoint of what it has applied, changed by lose.
+func (n *cacheNode) writeNow(t *testing.T, lose func(*table)) {
+	t.Helper()
+	n.cycle.Lock()
+	c := capture{n.tail.position, n.tail.anchor, n.tail.table, n.tail.name, 0}
+	n.cycle.Unlock()
+	copied := c.table.reread(t, c.table.chunks(t))
+	lose(copied)
+	c.table = copied
+	if _, err := n.writeCheckpoint(t.Context(), c, maxID); err != nil {
+		t.Error(err)
+	}
+}
+
+func nothing(*table) {}
+
+// A node joins after a POST was trimmed away that its checkpoint reaches.
+func TestMutantCheckpointWithoutRequests(t *testing.T) {
+	caught(t, func(w *cacheWorld, mutant bool) {
+		a := w.running()
+		a.read(first, false)
+		a.purgeFinally(ofFirstByRequest, false)
+		a.writeNow(t, func(table *table) {
+			if mutant {
+				table.requests = requestMarks{limit: 1000, overflows: table.requests.overflows}
+			}
+		})
+		w.s.do("xtrim", a.keys.stream, "maxlen", 1)
+		b := w.running()
+		if n := b.Stats().Loaded; n != 1 {
+			t.Errorf("%d checkpoints were loaded", n)
+		}
+		b.read(first, false)
+	})
+}
+
+// The stream was lost behind the checkpoint, and nobody is there who noticed.
+func TestMutantCheckpointWithoutAnchor(t *testing.T) {
+	caught(t, func(w *cacheWorld, mutant bool) {
+		a := w.running()
+		a.read(first, false)
+		a.writeNow(t, nothing)
+		a.purgeFinally(ofFirst, false)
+		a.Close(t.Context())
+		w.s.do("del", a.keys.stream)
+		w.s.xadd("op", "purge", "tag", "nobody")
+
+		b := w.newNode()
+		if mutant {
+			b.believes = func(h *checkpointHeader, epoch uint64, _ redis.XMessage) bool { return h.position().Epoch == epoch }
+		}
+		b.start(t)
+		b.read(first, false)
+	})
+}
+
+// start starts a node that a scenario has changed.
+func (n *cacheNode) start(t *testing.T) {
+	t.Cleanup(func() { n.Close(context.Background()) })
+	n.Start()
+	n.waitFor(t, Leased)
+}
+
+// Somebody copies the checkpoint of a journal that is gone to another one in which
+// the same entry stands.
+func TestMutantCheckpointOfAnotherEpoch(t *testing.T) {
+	caught(t, func(w *cacheWorld, mutant bool) {
+		ahead := ID{Ms: uint64(time.Now().Add(time.Hour).UnixMilli())}
+		add := func() { w.s.do("xadd", "cache::journal", ahead.String(), "op", "purge", "tag", "nobody") }
+		a := w.running()
+		add()
+		a.reaches(t, ahead)
+		a.writeNow(t, nothing)
+		var dumps []any
+		copied := []string{a.keys.checkpoint, a.keys.halves[0], a.keys.halves[1]}
+		for _, key := range copied {
+			dumps = append(dumps, w.s.do("dump", key))
+		}
+		a.Close(t.Context())
+		w.s.do("flushall")
+
+		b := w.running()
+		b.read(first, false)
+		b.purgeFinally(ofFirst, false)
+		add()
+		b.reaches(t, ahead)
+		for i, key := range copied {
+			if dumps[i] != nil {
+				w.s.do("restore", key, 0, dumps[i])
+			}
+		}
+		c := w.newNode()
+		if mutant {
+			c.believes = func(h *checkpointHeader, _ uint64, entry redis.XMessage) bool { return hashEntry(entry) == h.Entry }
+		}
+		c.start(t)
+		c.read(first, false)
+	})
+}
+
+// So many entries have one millisecond that the sequence does not fit.
+func TestMutantIDRoundedDown(t *testing.T) {
+	caught(t, func(w *cacheWorld, mutant bool) {
+		a := w.running()
+		ahead := ID{uint64(time.Now().Add(time.Hour).UnixMilli()), 70_000}
+		w.s.do("xadd", a.keys.stream, ahead.String(), "op", "purge", "tag", "nobody")
+		a.reaches(t, ahead)
+		a.read(first, false)
+		a.purgeFinally(ofFirstByRequest, false)
+		if mutant {
+			requests := &a.state.Load().table.requests
+			for i := range requests.slots {
+				if at := &requests.slots[i].at; *at != 0 {
+					*at--
+				}
+			}
+		}
+		a.read(first, false)
+	})
+}
+
+// What a POST purged is forgotten.
+func TestMutantOverflowWithoutFloor(t *testing.T) {
+	caught(t, func(w *cacheWorld, mutant bool) {
+		a := w.running(func(o *Options) { o.MaxRequestMarks = 8 })
+		a.read(first, false)
+		a.purgeFinally(ofFirstByRequest, false)
+		for i := range 20 {
+			if err := a.AppendAsync(Purge{Selectors: []Selector{{KindURL, fmt.Sprint("https://example.com/", i)}}, Request: true}); err != nil {
+				t.Error(err)
+			}
+		}
+		eventually(t, "it is full", func() bool { return a.Stats().Forgotten > 0 && a.Stats().Queue == 0 })
+		if mutant {
+			a.state.Load().table.requests.floors = nil
+		}
+		a.read(first, false)
+	})
 }
