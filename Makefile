@@ -11,13 +11,20 @@ SUDO          := $(if $(filter-out 0,$(shell id -u)),sudo)
 # Only tests need these: a Redis server, and a C compiler for the race detector.
 PACKAGES       = $(if $(shell command -v redis-server 2>/dev/null),,redis-server) $(if $(shell command -v cc 2>/dev/null),,gcc libc6-dev)
 
-.PHONY: run test lint fmt fuzz check-journal bench xcaddy example check-deploy tools system
+.PHONY: run test apps lint fmt fuzz check-journal bench xcaddy example check-deploy tools system
 
 run: ## the example, without Redis if there is none
 	go run ./cmd/caddy run --config Caddyfile.example
 
 test: system ## every test, with the race detector; an unexpected skip is a failure
 	go run ./integration/gotest -race -shuffle=on -timeout 15m ./...
+
+apps: PACKAGES += $(if $(shell command -v npm 2>/dev/null),,nodejs npm)
+apps: system ## the dangerous cases once more with Next.js, Apollo Server and GraphQL Yoga
+	mkdir -p bin/apps && cp -R integration/testdata/apps/. bin/apps
+	cd bin/apps/graphql && npm install --no-audit --no-fund --no-package-lock
+	cd bin/apps/next && npm install --no-audit --no-fund --no-package-lock && NEXT_TELEMETRY_DISABLED=1 npx next build
+	go test -tags apps -count 1 -run '^TestApp' ./integration -apps $(CURDIR)/bin/apps
 
 lint: $(LINT_STAMP) ## Caddy's linters
 	$(LINT) run ./...
