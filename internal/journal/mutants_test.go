@@ -140,28 +140,43 @@ func (n *cacheNode) beatBeside(t *testing.T) {
 // A request that begins after a purge finds a fetch that began before it.
 func TestMutantFollowerWithoutCheck(t *testing.T) {
 	caught(t, func(w *cacheWorld, mutant bool) {
-		asked, answered := make(chan struct{}), make(chan struct{})
-		w.onAsk = func(_, number int) bool {
-			if number == 1 {
-				close(asked)
-				<-answered
-			}
-			return false
-		}
 		a := w.running()
 		a.followsBlindly = mutant
-		leader := start(func() { a.read(first, false) })
-		<-asked
-		a.purgeFinally(ofFirst, false)
-		a.mu.Lock()
-		f := a.flights[first]
-		a.mu.Unlock()
-		follower := start(func() { a.read(first, false) })
-		eventually(t, "a request follows", func() bool { return f.waiting.Load() == 1 })
-		close(answered)
-		<-leader
-		<-follower
+		a.followAcross(func() { a.purgeFinally(ofFirst, false) })
 	})
+}
+
+// A request that begins after a purge that waits finds a fetch that began before it.
+func TestMutantFollowerWithoutCheckOfWhatWaits(t *testing.T) {
+	caught(t, func(w *cacheWorld, mutant bool) {
+		a := w.running()
+		w.away(a)
+		a.followsBlindly = mutant
+		a.followAcross(func() { a.purgeThatWaits(ofFirst, false) })
+	})
+}
+
+// followAcross purges during a fetch, and lets a request follow that from then on.
+func (n *cacheNode) followAcross(purge func()) {
+	asked, answered := make(chan struct{}), make(chan struct{})
+	n.w.onAsk = func(_, number int) bool {
+		if number == 1 {
+			close(asked)
+			<-answered
+		}
+		return false
+	}
+	leader := start(func() { n.read(first, false) })
+	<-asked
+	purge()
+	n.mu.Lock()
+	f := n.flights[first]
+	n.mu.Unlock()
+	follower := start(func() { n.read(first, false) })
+	eventually(n.w.t, "a request follows", func() bool { return f.waiting.Load() == 1 })
+	close(answered)
+	<-leader
+	<-follower
 }
 
 // start runs f beside the test. The channel is closed when it has ended.
@@ -338,34 +353,6 @@ func TestMutantLocalCountAfterLookup(t *testing.T) {
 		}
 		a.read(first, true)
 		a.read(first, false)
-	})
-}
-
-// A request that begins after a purge that waits finds a fetch that began before it.
-func TestMutantFollowerWithoutCheckOfWhatWaits(t *testing.T) {
-	caught(t, func(w *cacheWorld, mutant bool) {
-		asked, answered := make(chan struct{}), make(chan struct{})
-		w.onAsk = func(_, number int) bool {
-			if number == 1 {
-				close(asked)
-				<-answered
-			}
-			return false
-		}
-		a := w.running()
-		w.away(a)
-		a.followsBlindly = mutant
-		leader := start(func() { a.read(first, false) })
-		<-asked
-		a.purgeThatWaits(ofFirst, false)
-		a.mu.Lock()
-		f := a.flights[first]
-		a.mu.Unlock()
-		follower := start(func() { a.read(first, false) })
-		eventually(t, "a request follows", func() bool { return f.waiting.Load() == 1 })
-		close(answered)
-		<-leader
-		<-follower
 	})
 }
 

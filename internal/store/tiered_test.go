@@ -465,6 +465,35 @@ func TestMemoryKeepsTheLaterPosition(t *testing.T) {
 	}
 }
 
+// What Redis has is taken for older than all that waits at this node, until it has
+// been searched for; from then on it displaces what this node fetched before.
+func TestRecordFromRedisIsPlacedBehindWhatWaits(t *testing.T) {
+	r, _ := newRedis(t)
+	var searched []uint64 // from which count on
+	m := newMemory(t)
+	s := newTiered(t, m, r, store.Options{Check: func(r *store.Record, upTo journal.Checked) (journal.Verdict, journal.Checked) {
+		searched = append(searched, r.Position.Local)
+		return journal.Valid, journal.Checked{ID: r.Position.ID, Local: 7}
+	}})
+	rec := positioned("shop", "1", 10)
+	rec.Position.Local = 3
+	s.Put(rec)
+	if err := s.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	m.Clear()
+	if got, tier, _ := s.Lookup(t.Context(), rec.Key, time.Now()); tier != store.TierRedis || got.Position.Local != 7 {
+		t.Errorf("from %s at %+v", tier, got.Position)
+	}
+	if !slices.Equal(searched, []uint64{3, 0}) {
+		t.Errorf("searched from %d", searched)
+	}
+	s.Put(rec)
+	if got, tier, _ := s.Lookup(t.Context(), rec.Key, time.Now()); tier != store.TierMemory || got.Position.Local != 7 {
+		t.Errorf("what began before has displaced it: from %s at %+v", tier, got.Position)
+	}
+}
+
 // Without memory, what waits to be written is found all the same.
 func TestTieredFindsQueuedWrites(t *testing.T) {
 	r, _ := newRedis(t)
