@@ -104,7 +104,7 @@ func (c *console) printDetails(s *statistics) {
 		c.item("%s", c.paint(yellow, "Redis gives no answer: the figures may be of this node alone."))
 	}
 	if s.Waiting != nil {
-		c.item("%s", c.paint(yellow, fmt.Sprintf("%s purges wait to be recorded, the first since %s.", comma(s.Waiting.Purges), s.Waiting.Since.Local().Format(time.DateTime))))
+		c.item("%s", c.paint(yellow, fmt.Sprintf("Purges waiting to be recorded: %s, the first since %s.", comma(s.Waiting.Purges), s.Waiting.Since.Local().Format(time.DateTime))))
 	}
 	c.heading(fmt.Sprintf("Requests (%s): %s", cmp.Or(windowNames[s.Window], clean(string(s.Window))), comma(total)))
 	for _, outcome := range outcomesShown {

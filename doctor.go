@@ -66,7 +66,7 @@ func (n *node) examine(ctx context.Context) []check {
 	checks := []check{n.checkLookup(ctx)}
 	if waiting := n.waiting(); waiting != nil {
 		checks = append(checks, check{
-			"purges", statusWarn, fmt.Sprintf("%d purges wait to be recorded, the first since %s: other nodes do not know of them", waiting.Purges, waiting.Since.Format(time.RFC3339)),
+			"purges", statusWarn, fmt.Sprintf("waiting to be recorded: %d, the first since %s; other nodes do not know of them", waiting.Purges, waiting.Since.Format(time.RFC3339)),
 			"make redis reachable and writable before this process ends; what waits is lost with it",
 		})
 	}

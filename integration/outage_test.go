@@ -357,7 +357,7 @@ func TestWhatWaitsIsShown(t *testing.T) {
 	if text, _ := json.Marshal(stats["waiting"]); !strings.HasPrefix(string(text), `{"purges":2,"since":"`) {
 		t.Errorf("the statistics say %s", text)
 	}
-	if _, checks := node.askDoctor(t); !strings.HasPrefix(checks["purges"], "warn ") || !strings.Contains(checks["purges"], "2 purges wait") {
+	if _, checks := node.askDoctor(t); !strings.HasPrefix(checks["purges"], "warn ") || !strings.Contains(checks["purges"], "waiting to be recorded: 2") {
 		t.Errorf("the doctor says %q", checks["purges"])
 	}
 	if got := node.metrics(t)["waiting_purges"]; got != 2 {
@@ -366,7 +366,7 @@ func TestWhatWaitsIsShown(t *testing.T) {
 	if log := node.proc.log.String(); !strings.Contains(log, "a purge waits to be recorded") {
 		t.Error("the log says nothing")
 	}
-	if out, _, _ := node.redisCache(t, "stats"); !strings.Contains(out, "2 purges") {
+	if out, _, _ := node.redisCache(t, "stats"); !strings.Contains(out, "Purges waiting to be recorded: 2") {
 		t.Errorf("the command prints\n%s", out)
 	}
 }
