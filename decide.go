@@ -66,6 +66,8 @@ func (c *captureWriter) decide() {
 	if c.flight == nil && c.room(c.declared) {
 		c.body.Reserve(c.declared)
 	}
+	says, _ := isAboutOrigins(header, c.before)
+	c.rec.AnyOrigin = !says && x.q.isForeign(x.reqHead)
 	c.maySpoil = !ownLifetime(response, &decision, rules)
 	freshness := c.rec.Freshness // not of the record, which need not live as long as a slow client reads
 	x.storing, x.freshness, x.now = true, &freshness, response.ResponseTime

@@ -256,10 +256,10 @@ func (x *exchange) acquire() (verdict coalesce.Verdict) {
 	return verdict
 }
 
-// staleInMemory reports whether what was found is stale and Redis was not asked,
-// where another node may have stored a newer response.
+// staleInMemory reports whether what was found is stale, or not for this Origin, and
+// Redis was not asked, where another node may have stored a newer response.
 func (x *exchange) staleInMemory() bool {
-	return x.stored != nil && x.tier == store.TierMemory && x.h.node.redis != nil
+	return x.h.node.redis != nil && (x.unsuited || x.stored != nil && x.tier == store.TierMemory)
 }
 
 // lookAgain is the second lookup: a fetch that was quick has ended since the first

@@ -89,6 +89,10 @@ func (x *exchange) accept(f *flight, s *share) step {
 	if rec.User != x.user || !x.credentials.allowed(&rec.Freshness) {
 		return stepAlone
 	}
+	if !x.suits(x.reqHead, rec, s.names) {
+		f.Retire() // one with an Origin can begin
+		return stepAgain
+	}
 	if verdict, _ := x.h.node.check(rec, journal.Checked{}); verdict != journal.Valid || !rec.Freshness.Fresh(x.now) {
 		f.Retire() // a newer one can begin
 		return stepAgain

@@ -130,6 +130,7 @@ type exchange struct {
 	rec      *store.Record // found, and good as an answer
 	stored   *store.Record // found, and in need of the upstream
 	soft     bool          // a soft purge made what was found stale
+	unsuited bool          // memory has a response that is not for this Origin
 	tier     store.TierName
 
 	// The request as it came in: handlers behind may change it. came and what
@@ -417,13 +418,19 @@ func (x *exchange) find(look func(store.Key) (*store.Record, store.TierName, boo
 	rec, tier, soft := look(x.key.Key)
 	x.soft = soft
 	x.forward = ReasonAbsent
-	if rec == nil || !rec.IsBase() {
-		return rec, tier
+	x.unsuited = false
+	var names []string
+	if rec != nil && rec.IsBase() {
+		x.base, names = rec, rec.Vary
+		x.answered, _ = variantKey(x.key, names, x.r.Header)
+		x.forward = ReasonVariant
+		rec, tier, x.soft = look(x.answered)
 	}
-	x.base = rec
-	x.answered, _ = variantKey(x.key, rec.Vary, x.r.Header)
-	x.forward = ReasonVariant
-	rec, tier, x.soft = look(x.answered)
+	if rec != nil && !x.suits(x.r.Header, rec, names) {
+		x.unsuited = tier == store.TierMemory
+		x.forward = ReasonVariant
+		return nil, tier
+	}
 	return rec, tier
 }
 

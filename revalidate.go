@@ -269,6 +269,8 @@ func (x *exchange) freshened(w *captureWriter, header http.Header) (rec *store.R
 			rec.Tags = append(rec.Tags, tag)
 		}
 	}
+	says, _ := isAboutOrigins(update, nil)
+	rec.AnyOrigin = old.AnyOrigin && !says
 	rec.Freshness, rec.FetchTime = decision.Freshness, time.Since(w.began)
 	rec.Expires = expires(&decision.Freshness, fresh)
 	rec.Fields = make([]store.Field, 0, len(fresh))

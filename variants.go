@@ -49,7 +49,7 @@ func (c *captureWriter) address(vary []string, header http.Header) Reason {
 
 // selecting is the union of the fields that Vary names and those of the base
 // record. An encoded response whose origin forgot to name Accept-Encoding
-// varies on it all the same.
+// varies on it all the same, and one for a certain Origin on that.
 func (c *captureWriter) selecting(vary []string, header http.Header) []string {
 	names := slices.Clone(vary)
 	if c.x.base != nil {
@@ -57,6 +57,9 @@ func (c *captureWriter) selecting(vary []string, header http.Header) []string {
 	}
 	if encoding := header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
 		names = append(names, "Accept-Encoding")
+	}
+	if says, all := isAboutOrigins(header, c.before); says && !all {
+		names = append(names, originField)
 	}
 	slices.Sort(names)
 	return slices.Compact(names)

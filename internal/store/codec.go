@@ -108,6 +108,9 @@ const (
 	knownFlags = 1<<iota - 1
 )
 
+// The marks of a record widen its use. A reader ignores those that it does not know.
+const markAnyOrigin = 1 << 0
+
 // The flags of a compressed record's head. A reader refuses others.
 const flagWhole = 1
 
@@ -392,7 +395,7 @@ func (p packed) key() string {
 
 // metaSize is about the length of the encoded metadata.
 func metaSize(r *Record) int {
-	n := 76 + len(r.Key.Full) + len(r.URL) + len(r.User)
+	n := 77 + len(r.Key.Full) + len(r.URL) + len(r.User)
 	for _, s := range [...]string{r.Key.Name, r.BaseKey, r.Namespace, r.Identifier} {
 		if !strings.Contains(r.Key.Full, s) {
 			n += len(s)
@@ -457,7 +460,12 @@ func appendMeta(dst []byte, r *Record) []byte {
 	for _, n := range [...]uint64{r.Position.Epoch, r.Position.ID.Ms, r.Position.ID.Seq} {
 		dst = binary.AppendUvarint(dst, n)
 	}
-	return binary.AppendVarint(dst, r.FetchTime.Milliseconds())
+	dst = binary.AppendVarint(dst, r.FetchTime.Milliseconds())
+	var marks uint64
+	if r.AnyOrigin {
+		marks |= markAnyOrigin
+	}
+	return binary.AppendUvarint(dst, marks)
 }
 
 func appendFreshness(dst []byte, f *rfc9111.Freshness) []byte {
@@ -522,6 +530,9 @@ func decodeMeta(meta []byte) (*Record, error) {
 	}
 	if len(d.rest) > 0 {
 		r.FetchTime = d.duration()
+	}
+	if len(d.rest) > 0 {
+		r.AnyOrigin = d.uvarint()&markAnyOrigin != 0
 	}
 	if d.err != nil {
 		return nil, d.err

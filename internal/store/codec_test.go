@@ -69,6 +69,11 @@ const goldenFetchTime = "ca524301b6f5cad3f8bf1d4c6000000005000000a36d9f887d82c72
 	"c9b2fef962c801010001020002743101044c696e6b0201610162210001750780d095ffbc3103a4136865" +
 	"6c6c6f"
 
+// goldenMarked is that record with its mark.
+const goldenMarked = "ca5243019acc04b11ebb9e1c6100000005000000a36d9f887d82c72610633a73686f703a6974656d3a303066" +
+	"662100090209071268747470733a2f2f652e636f6d2f6974656d0180a0abfef96200c0a9070000c0c9b2" +
+	"fef962c801010001020002743101044c696e6b0201610162210001750780d095ffbc3103a4130168656c6c6f"
+
 func TestGoldenLater(t *testing.T) {
 	want := goldenRecord()
 	want.BaseKey, want.User = want.Key.Full, "u"
@@ -76,8 +81,9 @@ func TestGoldenLater(t *testing.T) {
 	for _, c := range []struct {
 		golden    string
 		fetchTime time.Duration
-	}{{goldenPositioned, 0}, {goldenFetchTime, 1234 * time.Millisecond}} {
-		want.FetchTime = c.fetchTime
+		anyOrigin bool
+	}{{goldenPositioned, 0, false}, {goldenFetchTime, 1234 * time.Millisecond, false}, {goldenMarked, 1234 * time.Millisecond, true}} {
+		want.FetchTime, want.AnyOrigin = c.fetchTime, c.anyOrigin
 		data, err := hex.DecodeString(c.golden)
 		if err != nil {
 			t.Fatal(err)
@@ -132,7 +138,7 @@ func randomRecord(r *rand.Rand) *store.Record {
 		Status:  r.IntN(1000),
 		Vary:    texts(),
 		User:    text(),
-		BaseKey: text(),
+		BaseKey: text(), AnyOrigin: flag(),
 	}
 	rec.Position.Epoch, rec.Position.ID.Ms, rec.Position.ID.Seq = r.Uint64(), r.Uint64(), r.Uint64()
 	for range r.IntN(5) {
@@ -308,7 +314,7 @@ func TestDecodeMetadata(t *testing.T) {
 	if _, err := store.Decode(sealed(append(bytes.Clone(good), "a newer field"...), nil)); err != nil {
 		t.Errorf("field of a newer program: %v", err)
 	}
-	earlier := []int{len(good) - 7, len(good) - 1} // without the fields that were added
+	earlier := []int{len(good) - 8, len(good) - 2, len(good) - 1} // without the fields that were added
 	for i := range good {
 		if slices.Contains(earlier, i) {
 			continue

@@ -61,6 +61,7 @@ type Record struct {
 	Fields     []Field
 	Vary       []string // request fields that select a variant
 	Variants   []Variant
+	AnyOrigin  bool // fetched with an Origin that made no difference
 	Body       []byte
 
 	// What is not stored but says how to store it:
