@@ -249,25 +249,24 @@ func valid(selectors []journal.Selector, prefix string) []journal.Selector {
 // POST began. It reports whether nothing is left to be done for the purge.
 func (x *exchange) invalidateBefore(p journal.Purge) bool {
 	log := x.h.node.journal
-	stats := log.Stats()
+	stats, before := log.Stats(), log.Position()
+	var result journal.Result
+	var err error
 	if stats.Standing == journal.CutOff {
+		err = log.AppendAsync(p) // it waits for Redis
+	} else {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), journalTimeout)
+		defer cancel()
+		result, err = log.Append(ctx, p, invalidateWait)
+	}
+	if err != nil {
 		return false
 	}
-	before := stats.Applied
-	unchanged := log.Position() == x.position
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), journalTimeout)
-	defer cancel()
-	result, err := log.Append(ctx, p, invalidateWait)
-	position := log.Position()
-	switch {
-	case err != nil:
-		return false
-	case result.Waits != nil || position.ID.Before(result.ID):
-		return true // it covers the response: nobody knows yet where it will lie
-	}
-	unchanged = unchanged && position.Local == x.position.Local // what waits has no ID yet
-	if unchanged && position.ID == result.ID && log.Stats().Applied == before+1 {
-		x.position, x.overtaken = position, false
+	after, applied := log.Position(), log.Stats().Applied-stats.Applied
+	recorded := after.ID == result.ID && applied == 1 && after.Local == before.Local
+	waits := after.ID == before.ID && applied == 0 && after.Local == before.Local+1
+	if before == x.position && before.Epoch == after.Epoch && (recorded || waits) {
+		x.position, x.overtaken = after, false
 	}
 	return true
 }

@@ -107,22 +107,27 @@ func conversations() []conversation {
 	)
 }
 
-// TestConversations holds the same conversations with each choice of tiers.
+// TestConversations holds the same conversations with each choice of tiers, and where Redis has never
+// been there.
 func TestConversations(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name, cache, tier string
-		redis             bool
+		redis, away       bool
 	}{
-		{"memory", "", "memory", false},
-		{"redis", "\tmemory off", "redis", true},
-		{"both", "", "memory", true},
+		{name: "memory", tier: "memory"},
+		{name: "redis", cache: "\tmemory off", tier: "redis", redis: true},
+		{name: "both", tier: "memory", redis: true},
+		{name: "redis away", tier: "memory", away: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			l := layout{origin: newOrigin(t), cache: tt.cache}
 			if tt.redis {
 				l.redis = startRedis(t)
+			}
+			if tt.away {
+				l.connect = fmt.Sprintf("127.0.0.1:%d", freePort(t))
 			}
 			l.site = conversationSite(l.origin)
 			node := startCaddy(t, l)
