@@ -9,7 +9,7 @@ var reasonAdvice = [numReasons]string{
 	ReasonMethod:           "Use GET or HEAD, or name the method in methods, those with a body together with vary_body.",
 	ReasonRequestBody:      "Send no content with GET or HEAD; for POST and QUERY keep it below vary_body.",
 	ReasonUpgrade:          "Send no Upgrade field: another protocol cannot be cached.",
-	ReasonOverrideField:    "Remove the field that overrides method or URL, such as X-HTTP-Method-Override or X-Original-URL, or Connection if it names fields, in front of the cache.",
+	ReasonOverrideField:    "Remove the field that overrides method or URL, such as X-HTTP-Method-Override, X-Original-URL or X-Middleware-Subrequest, or Connection if it names fields, in front of the cache.",
 	ReasonAmbiguousPath:    "Ask for the path as it is meant: without . and .. segments, backslashes, and parameters behind ; in front of its last segment.",
 	ReasonMatcher:          "Narrow the matcher of the option bypass, which matches this request.",
 	ReasonGraphQL:          "Send queries as whole documents, and mutations as they are: they run each time. Or let the origin state a lifetime for what it answers to a hash alone, or with errors.",

@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/graphql"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc3986"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
@@ -142,14 +143,14 @@ func (x *exchange) answersGet(status int, header http.Header) bool {
 		return false
 	}
 	q := &x.q
-	target, err := url.Parse(q.scheme + "://" + q.host + q.path)
+	target, err := url.Parse(q.origin() + q.path)
 	if err != nil {
 		return false
 	}
 	target.RawQuery = q.query
 	resolved := target.ResolveReference(location)
-	resolved.Host = normalHost(resolved.Scheme, resolved.Host)
-	return resolved.String() == target.String()
+	resolved.User, resolved.Fragment, resolved.RawFragment = nil, "", ""
+	return rfc3986.Normal(resolved.String()) == rfc3986.Normal(target.String())
 }
 
 // warnIdentityBelow tells the operator, once, that authentication runs behind

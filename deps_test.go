@@ -51,12 +51,14 @@ func forbidden(dir, imported string) string {
 			return "internal packages do not know the root package"
 		}
 	}
-	if within("internal/rfc9111") {
-		// A path without a dot in its first element is the standard library's.
-		first, _, _ := strings.Cut(imported, "/")
-		if strings.Contains(first, ".") && imported != "github.com/dunglas/httpsfv" {
-			return "the HTTP rules need the standard library and structured fields only"
-		}
+	// A path without a dot in its first element is the standard library's.
+	first, _, _ := strings.Cut(imported, "/")
+	standard := !strings.Contains(first, ".")
+	if within("internal/rfc9111") && !standard && imported != "github.com/dunglas/httpsfv" && imported != thisModule+"/internal/rfc3986" {
+		return "the HTTP rules need the standard library, structured fields and the rules for URLs only"
+	}
+	if within("internal/rfc3986") && !standard && imported != "golang.org/x/net/idna" {
+		return "the rules for URLs need the standard library and names in Unicode only"
 	}
 	return ""
 }
@@ -77,6 +79,9 @@ func TestForbidden(t *testing.T) {
 		{"internal/rfc9111", "net/http", false},
 		{"internal/rfc9111", "github.com/dunglas/httpsfv", false},
 		{"internal/rfc9111", thisModule + "/internal/store", true},
+		{"internal/rfc9111", thisModule + "/internal/rfc3986", false},
+		{"internal/rfc3986", "golang.org/x/net/idna", false},
+		{"internal/rfc3986", thisModule + "/internal/rfc9111", true},
 	} {
 		if got := forbidden(tt.dir, tt.imported) != ""; got != tt.want {
 			t.Errorf("forbidden(%q, %q) is %t, want %t", tt.dir, tt.imported, got, tt.want)

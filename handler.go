@@ -213,7 +213,7 @@ func (x *exchange) bypassReason() Reason {
 		return ReasonUpgrade
 	case cached && !isBodyMethod(r.Method) && hasContent(r):
 		return ReasonRequestBody
-	case dropsFields(r) || hasField(r.Header, overrideFields):
+	case dropsFields(r) || overrides(r.Header):
 		return ReasonOverrideField
 	case x.q.pathKind() == rfc3986.PathAmbiguous:
 		return ReasonAmbiguousPath
@@ -268,13 +268,26 @@ func dropsFields(r *http.Request) bool {
 }
 
 // overrideFields make some origins read another method or URL than the request
-// states, which the key would not show.
-var overrideFields = []string{
-	"X-Http-Method-Override", "X-Http-Method", "X-Method-Override", "X-Original-Url", "X-Rewrite-Url",
+// states, which the key would not show, or answer as they answer their own builds and
+// proxies.
+var overrideFields = map[string]bool{
+	"X-Http-Method-Override": true, "X-Http-Method": true, "X-Method-Override": true, "X-Original-Url": true, "X-Rewrite-Url": true,
+	// React Router
+	"X-React-Router-Spa-Mode": true, "X-React-Router-Prerender-Data": true,
+	// Next.js
+	"X-Matched-Path": true, "X-Invoke-Path": true, "X-Invoke-Query": true, "X-Invoke-Status": true, "X-Invoke-Output": true,
+	"X-Now-Route-Matches": true, "X-Middleware-Subrequest": true, "X-Middleware-Invoke": true, "X-Middleware-Rewrite": true,
+	"X-Middleware-Redirect": true, "X-Middleware-Set-Cookie": true, "X-Middleware-Skip": true, "X-Middleware-Next": true,
+	"X-Middleware-Override-Headers": true,
 }
 
-func hasField(header http.Header, names []string) bool {
-	return slices.ContainsFunc(names, func(name string) bool { return len(header[name]) > 0 })
+func overrides(header http.Header) bool {
+	for name, values := range header {
+		if strings.HasPrefix(name, "X-") && len(values) > 0 && overrideFields[name] {
+			return true
+		}
+	}
+	return false
 }
 
 func (p *Policy) cachesMethod(method string) bool {
@@ -357,6 +370,7 @@ func (x *exchange) keyRequest() keyRequest {
 		q.scheme = "https"
 	}
 	q.host = normalHost(q.scheme, r.Host)
+	q.urlScheme = trustedScheme(r, q.scheme)
 	original := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
 	q.path, q.query = splitURI(original.URL, original.RequestURI)
 	if path := r.URL.EscapedPath(); path != q.path {
@@ -364,6 +378,23 @@ func (x *exchange) keyRequest() keyRequest {
 	}
 	q.rewrittenQuery = r.URL.RawQuery
 	return q
+}
+
+// trustedScheme is the scheme that the client has used: that of the connection, unless
+// one of Caddy's trusted_proxies states another one in X-Forwarded-Proto.
+func trustedScheme(r *http.Request, scheme string) string {
+	lines := r.Header["X-Forwarded-Proto"]
+	if len(lines) != 1 || strings.EqualFold(lines[0], scheme) {
+		return scheme
+	}
+	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
+		for _, stated := range []string{"http", "https"} {
+			if strings.EqualFold(lines[0], stated) {
+				return stated
+			}
+		}
+	}
+	return scheme
 }
 
 // lookup finds a stored response that this request may be answered from, or

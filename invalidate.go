@@ -276,8 +276,17 @@ const invalidateWait = 100 * time.Millisecond
 
 // targets are what HTTP itself says an unsafe request has changed.
 func (x *exchange) targets(status int, header http.Header) []journal.Selector {
-	// As the client sent it, which is how records hold it.
-	own := x.q.scheme + "://" + x.q.host + x.q.path
+	selectors := x.q.targets(x.q.origin(), status, header)
+	if x.q.urlScheme != x.q.scheme {
+		// Nodes that know nothing of trusted proxies store with the scheme of the connection.
+		selectors = append(selectors, x.q.targets(x.q.scheme+"://"+x.q.host, status, header)...)
+	}
+	return selectors
+}
+
+func (q *keyRequest) targets(origin string, status int, header http.Header) []journal.Selector {
+	// As the client sent it, but for what would begin a fragment.
+	own := origin + strings.ReplaceAll(q.path, "#", "%23")
 	selectors := []journal.Selector{{Kind: journal.KindURL, Value: own}}
 	if target, err := url.Parse(own); err == nil {
 		for _, u := range rfc9111.InvalidationTargets(target, status, header)[1:] {
@@ -286,7 +295,7 @@ func (x *exchange) targets(status int, header http.Header) []journal.Selector {
 		}
 	}
 	for _, group := range rfc9111.CacheGroups(header["Cache-Group-Invalidation"]) {
-		selectors = append(selectors, journal.Selector{Kind: journal.KindTag, Value: x.groupTag(group)})
+		selectors = append(selectors, journal.Selector{Kind: journal.KindTag, Value: groupTag(origin, group)})
 	}
 	return selectors
 }

@@ -74,7 +74,8 @@ func (h *partHash) appendSum(dst []byte) []byte {
 // keyRequest is what the key of a request is made of.
 type keyRequest struct {
 	prefix, namespace string
-	scheme, host      string      // host in lower case, without the scheme's default port
+	scheme, host      string      // of the connection; host in lower case, without the scheme's default port
+	urlScheme         string      // of the URL: what a trusted proxy says that the client has used
 	path, query       string      // as the client sent them
 	rewrittenPath     string      // "" where no handler changed it
 	rewrittenQuery    string      // the same as query where no handler changed it
@@ -261,9 +262,14 @@ func (q *keyRequest) keptRewritten() []string {
 	return kept
 }
 
+// origin is the origin of the URL.
+func (q *keyRequest) origin() string {
+	return q.urlScheme + "://" + normalHost(q.urlScheme, q.host)
+}
+
 // url is the URL that the selectors url, prefix and host see.
 func (q *keyRequest) url() string {
-	u := q.scheme + "://" + q.host + q.path
+	u := q.origin() + q.path
 	if kept := q.varyQuery.kept(q.query); len(kept) > 0 {
 		u += "?" + strings.Join(kept, "&")
 	}

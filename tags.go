@@ -72,7 +72,7 @@ func (x *exchange) tags(header http.Header) (tags []string, ok bool) {
 		}
 	}
 	for _, group := range rfc9111.CacheGroups(header["Cache-Groups"]) {
-		add(x.groupTag(group))
+		add(groupTag(x.q.origin(), group))
 	}
 	return tags, ok
 }
@@ -80,6 +80,4 @@ func (x *exchange) tags(header http.Header) (tags []string, ok bool) {
 func isTagSeparator(c rune) bool { return c == ',' || c == ' ' || c == '\t' }
 
 // groupTag is the tag of a cache group: two origins may use the same name.
-func (x *exchange) groupTag(group string) string {
-	return x.q.scheme + "://" + x.q.host + "#" + group
-}
+func groupTag(origin, group string) string { return origin + "#" + group }

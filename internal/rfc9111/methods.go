@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc3986"
 )
 
 // SafeMethod reports whether the method is known to be safe: one that the
@@ -58,23 +60,7 @@ func sameOriginReference(target *url.URL, ref string) *url.URL {
 // sameOrigin compares scheme, host and port (RFC 9110 §4.3.1).
 func sameOrigin(a, b *url.URL) bool {
 	return strings.EqualFold(a.Scheme, b.Scheme) &&
-		strings.EqualFold(a.Hostname(), b.Hostname()) &&
-		effectivePort(a) == effectivePort(b)
-}
-
-// effectivePort is the port, or the scheme's own where none is given
-// (RFC 9110 §4.2.1, §4.2.2).
-func effectivePort(u *url.URL) string {
-	if port := u.Port(); port != "" {
-		return port
-	}
-	switch strings.ToLower(u.Scheme) {
-	case "http":
-		return "80"
-	case "https":
-		return "443"
-	}
-	return ""
+		rfc3986.NormalAuthority(a.Scheme, a.Host) == rfc3986.NormalAuthority(b.Scheme, b.Host)
 }
 
 func containsURL(list []*url.URL, u *url.URL) bool {
