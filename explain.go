@@ -384,8 +384,12 @@ func (e *explanation) setKey(x *exchange) {
 	if p.Key != nil && p.Key.Exact {
 		parts.Query, kept = []string{}, nil
 	}
+	counts := make(map[string]bool, len(kept))
+	for _, pair := range kept {
+		counts[pair] = true
+	}
 	for pair := range strings.SplitSeq(x.q.query, "&") {
-		if pair != "" && !slices.Contains(kept, pair) {
+		if pair != "" && !counts[pair] {
 			parts.DroppedQuery = append(parts.DroppedQuery, paramName(pair))
 		}
 	}

@@ -252,10 +252,17 @@ func (q *keyRequest) confirms(name, value string) bool {
 // keptRewritten selects the parameters of the rewritten query. Parameters that
 // a rewrite added always count: they may stand for a device or a language.
 func (q *keyRequest) keptRewritten() []string {
-	original := strings.Split(q.query, "&")
 	kept := q.varyQuery.kept(q.rewrittenQuery)
+	known := make(map[string]struct{})
+	for pair := range strings.SplitSeq(q.query, "&") {
+		known[pair] = struct{}{}
+	}
+	for _, pair := range kept {
+		known[pair] = struct{}{}
+	}
 	for pair := range strings.SplitSeq(q.rewrittenQuery, "&") {
-		if !slices.Contains(original, pair) && !slices.Contains(kept, pair) {
+		if _, ok := known[pair]; !ok {
+			known[pair] = struct{}{}
 			kept = append(kept, pair)
 		}
 	}
@@ -339,27 +346,51 @@ func splitURI(u *url.URL, requestURI string) (path, query string) {
 	return cmp.Or(u.EscapedPath(), "/"), u.RawQuery
 }
 
+// param is a pair of a query with its name, decoded once.
+type param struct {
+	pair, name string
+	at         int // in the query
+}
+
 // kept returns the selected parameters of a raw query, sorted by name. Those of
 // one name stay in their order, which an origin may care for.
 func (v *VaryQuery) kept(query string) []string {
 	if query == "" {
 		return nil
 	}
-	var only []string // once for a query, which may have any number of pairs
-	if v != nil && v.Mode == queryOnly {
-		for _, name := range v.Names {
-			only = append(only, folded(name))
-		}
+	var stack [16]param
+	params := v.appendParams(stack[:0], query)
+	slices.SortFunc(params, func(a, b param) int { return cmp.Or(strings.Compare(a.name, b.name), a.at-b.at) })
+	if len(params) == 0 {
+		return nil
 	}
-	var pairs []string
-	for pair := range strings.SplitSeq(query, "&") {
-		// Some origins split at semicolons, too: what hides behind one counts.
-		if v == nil || strings.IndexByte(pair, ';') >= 0 || v.keeps(paramName(pair), only) {
-			pairs = append(pairs, pair)
-		}
+	pairs := make([]string, len(params))
+	for i := range params {
+		pairs[i] = params[i].pair
 	}
-	slices.SortStableFunc(pairs, func(a, b string) int { return strings.Compare(paramName(a), paramName(b)) })
 	return pairs
+}
+
+// appendParams appends the selected parameters, as they stand in the query.
+func (v *VaryQuery) appendParams(params []param, query string) []param {
+	var only []string
+	if v != nil && v.Mode == queryOnly {
+		only = make([]string, len(v.Names))
+		for i, name := range v.Names {
+			only[i] = folded(name)
+		}
+	}
+	if n := strings.Count(query, "&") + 1; n > cap(params) && only == nil {
+		params = make([]param, 0, n)
+	}
+	for pair := range strings.SplitSeq(query, "&") {
+		name := paramName(pair)
+		// Some origins split at semicolons, too: what hides behind one counts.
+		if v == nil || strings.IndexByte(pair, ';') >= 0 || v.keeps(name, only) {
+			params = append(params, param{pair, name, len(params)})
+		}
+	}
+	return params
 }
 
 // paramName is the decoded name of a pair, as an origin would read it.
@@ -410,17 +441,21 @@ const (
 )
 
 // trackingParams are added to links by advertisers and newsletters and do not
-// change what is answered.
-var trackingParams = []string{
-	"utm_*", "fbclid", "gclid", "gclsrc", "gbraid", "wbraid", "dclid", "gad_source", "gad_campaignid", "msclkid",
-	"twclid", "ttclid", "li_fat_id", "igshid", "yclid", "_openstat", "mc_cid", "mc_eid", "mkt_tok", "_hsenc", "_hsmi",
-	"__hstc", "__hssc", "__hsfp", "hsCtaTracking", "_ga", "_gl", "vero_id", "vero_conv", "oly_anon_id", "oly_enc_id",
-	"rb_clickid", "s_cid", "srsltid", "ef_id", "epik", "wickedid", "sc_cid", "irclickid",
-}
+// change what is answered, as do those that begin with utm_.
+var trackingParams = func() map[string]bool {
+	set := make(map[string]bool)
+	for _, name := range []string{
+		"fbclid", "gclid", "gclsrc", "gbraid", "wbraid", "dclid", "gad_source", "gad_campaignid", "msclkid",
+		"twclid", "ttclid", "li_fat_id", "igshid", "yclid", "_openstat", "mc_cid", "mc_eid", "mkt_tok", "_hsenc", "_hsmi",
+		"__hstc", "__hssc", "__hsfp", "hsCtaTracking", "_ga", "_gl", "vero_id", "vero_conv", "oly_anon_id", "oly_enc_id",
+		"rb_clickid", "s_cid", "srsltid", "ef_id", "epik", "wickedid", "sc_cid", "irclickid",
+	} {
+		set[name] = true
+	}
+	return set
+}()
 
-func isTracking(name string) bool {
-	return slices.ContainsFunc(trackingParams, func(pattern string) bool { return glob.Match(pattern, name) })
-}
+func isTracking(name string) bool { return strings.HasPrefix(name, "utm_") || trackingParams[name] }
 
 func (v *VaryQuery) validate() error {
 	if err := oneOf("vary_query", v.Mode, []string{queryAll, queryNone, queryOnly, queryExcept}); err != nil {
