@@ -97,7 +97,9 @@ func (x *exchange) nobody(f *front, of *exchange) *http.Request {
 	client := of.r.Context()
 	original, _ := client.Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
 	address, ip := nobodysAddress(of.came.RemoteAddr)
-	original.RemoteAddr = address
+	if original.RemoteAddr = address; original.Method == http.MethodHead {
+		original.Method = http.MethodGet
+	}
 	// Nothing else of the client's context: other handlers note there who asks.
 	ctx := context.Background()
 	for _, key := range []any{caddyhttp.ServerCtxKey, http.ServerContextKey, http.LocalAddrContextKey} {
