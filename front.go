@@ -33,7 +33,7 @@ type writeKind uint8
 const (
 	writesField       writeKind = iota // a request field
 	writesVar                          // {http.vars.*}
-	writesPlaceholder                  // of a map
+	writesPlaceholder                  // of a map, or of what a regular expression has matched: all that begin with it
 	writesDeferred                     // a response field, after the cache has decided
 )
 
@@ -109,6 +109,7 @@ func (w *frontWalk) walk(routes caddyhttp.RouteList, path []caddyhttp.MatcherSet
 		// Of a group only one route runs.
 		behind := slices.DeleteFunc(slices.Clone(before), func(p write) bool { return p.group != "" && p.group == route.Group })
 		known := len(behind)
+		behind = append(behind, captures(route.MatcherSets)...)
 		for _, handler := range route.Handlers {
 			behind = w.pass(handler, at, copies, behind)
 		}
@@ -170,6 +171,43 @@ func (w *frontWalk) pass(handler any, path []caddyhttp.MatcherSets, copies bool,
 		return append(slices.Clip(before), written...)
 	}
 	return before
+}
+
+// captures are the placeholders that matchers write.
+func captures(sets caddyhttp.MatcherSets) (writes []write) {
+	add := func(name, value string) {
+		for _, placeholder := range []string{"http.regexp." + name, captured} {
+			writes = append(writes, write{kind: writesPlaceholder, name: placeholder, value: value})
+		}
+	}
+	for _, m := range slices.Concat(sets...) {
+		switch m := m.(type) {
+		case *caddyhttp.MatchHeaderRE:
+			for field, re := range *m {
+				add(re.Name, "{http.request.header."+field+"}")
+			}
+		case *caddyhttp.MatchVarsRE:
+			for name, re := range *m {
+				add(re.Name, name+"{http.vars."+name+"}")
+			}
+		}
+	}
+	return writes
+}
+
+// captured stands for {http.regexp.1} and the like: the latest match of any expression.
+const captured = "http.regexp.*"
+
+// isPlaceholder reports whether a placeholder is one of those named, or a part of one.
+func isPlaceholder(names []string, placeholder string) bool {
+	return slices.ContainsFunc(names, func(name string) bool {
+		rest, part := strings.CutPrefix(placeholder, name)
+		if name == captured {
+			number, found := strings.CutPrefix(placeholder, "http.regexp.")
+			return found && strings.Trim(number, "0123456789") == ""
+		}
+		return part && (rest == "" || rest[0] == '.')
+	})
 }
 
 // writesOf is what a handler writes from request to request.
@@ -367,7 +405,7 @@ func (t *teller) names(placeholder string) bool {
 			return true
 		}
 	}
-	return slices.Contains(t.placeholders, placeholder)
+	return isPlaceholder(t.placeholders, placeholder)
 }
 
 // field reports whether a request field tells who asks.

@@ -129,7 +129,7 @@ func (x *exchange) nobody(f *front, of *exchange) *http.Request {
 		}
 	}
 	vars[caddyhttp.ClientIPVarKey] = ip
-	return x.prepare(r, x.w, vars, f.mask(of.repl.Get))
+	return x.prepare(r, x.w, vars, x.mask(f, of.repl.Get))
 }
 
 // disguise makes nobody of a request that no client has sent: whoever has it sent may
@@ -142,18 +142,25 @@ func (h *Handler) disguise(r *http.Request, repl *caddy.Replacer) {
 		delete(vars, name)
 	}
 	for _, name := range f.placeholders {
-		repl.Set(name, "")
+		if name != captured { // which others need, too
+			repl.DeleteByPrefix(name + ".")
+			repl.Set(name, "")
+		}
 	}
 }
 
 // mask hides what placeholders of handlers in front tell of who asks. Those of the
 // request itself are for the request that is made.
-func (f *front) mask(outer caddy.ReplacerFunc) caddy.ReplacerFunc {
+func (x *exchange) mask(f *front, outer caddy.ReplacerFunc) caddy.ReplacerFunc {
 	return func(name string) (any, bool) {
 		switch {
+		case isPlaceholder(f.placeholders, name) && isPlaceholder([]string{captured}, name):
+			// It may be of an expression that says nothing of who asks, and then is missed.
+			x.noStore = true
+			return "", true
 		case strings.HasPrefix(name, "http.request."), strings.HasPrefix(name, "http.vars."):
 			return nil, false
-		case strings.HasPrefix(name, "http.auth."), strings.HasPrefix(name, "http.reverse_proxy."), slices.Contains(f.placeholders, name):
+		case strings.HasPrefix(name, "http.auth."), strings.HasPrefix(name, "http.reverse_proxy."), isPlaceholder(f.placeholders, name):
 			return "", true
 		}
 		return outer(name)

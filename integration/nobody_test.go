@@ -159,6 +159,10 @@ const nobodySite = `
 	@vip header_regexp Cookie vip
 	request_header @vip X-Vip yes
 	request_header X-Site one
+	@who header_regexp who Cookie session=(\w+)
+	vars @who matched yes
+	@path path_regexp part ^/([a-z]+)/
+	vars @path part yes
 	vars /front/* lucky {http.request.header.X-Api-Key}
 	map {cookie.session} {color} {
 		"" none
@@ -210,6 +214,9 @@ const nobodySite = `
 	reverse_proxy $ORIGIN {
 		header_up X-Lucky {vars.lucky}
 		header_up X-Color {color}
+		header_up X-Who {re.who.1}
+		header_up X-Matched {vars.matched}
+		header_up X-Part {re.part.1}{vars.part}
 		header_up X-Auth-Id {http.auth.user.id}
 		header_up X-Session {cookie.session}
 		header_up X-Subject {http.request.tls.client.subject}
@@ -228,7 +235,7 @@ func traces(header http.Header) (found []string) {
 			if value == "red" {
 				found = append(found, name+": "+value)
 			}
-		case "Cookie", "Authorization", "X-Api-Key", "Whoami", "X-Tier", "X-Vip", "X-Lucky", "X-Auth-Id", "X-Session", "X-Subject",
+		case "Cookie", "Authorization", "X-Api-Key", "Whoami", "X-Tier", "X-Vip", "X-Lucky", "X-Auth-Id", "X-Session", "X-Subject", "X-Who", "X-Matched",
 			"X-Real-Ip", "X-Csrf-Token", "If-Modified-Since", "Range":
 			if value != "" && !strings.HasPrefix(value, "{") { // what a placeholder without a value is left as
 				found = append(found, name+": "+value)
@@ -301,7 +308,8 @@ func TestRefreshAsNobody(t *testing.T) {
 			if found := traces(header); len(found) > 0 {
 				t.Errorf("nobody sent %q", found)
 			}
-			if header.Get("Accept-Language") != "fr" || header.Get("X-Site") != "one" {
+			if header.Get("Accept-Language") != "fr" || header.Get("X-Site") != "one" ||
+				header.Get("X-Part") != strings.Split(path, "/")[1]+"yes" {
 				t.Errorf("what tells nothing is missing: %v", header)
 			}
 		})
