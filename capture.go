@@ -304,8 +304,10 @@ func (c *captureWriter) keepUntyped() {
 
 // Hijack gives the connection away; what is sent over it is no response.
 func (c *captureWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if c.withheld { // the client is answered from the store
+		return nil, nil, http.ErrNotSupported
+	}
 	c.stayGrounded()
-	c.commit()
 	//nolint:bodyclose // there is no body
 	conn, rw, err := http.NewResponseController(c.ResponseWriter).Hijack()
 	if err == nil {

@@ -442,12 +442,21 @@ func (c *captureWriter) takeOff() {
 	c.pump = startPump(x.w, c.flight)
 }
 
-// stayGrounded lets a response that was about to be shared go to its client only.
+// stayGrounded lets a response go to its client only. In the air already, it leaves
+// the flight, so that nobody else writes to the client any more.
 func (c *captureWriter) stayGrounded() {
-	if c.ready {
-		c.ready = false
+	c.passPending()
+	c.x.releaseLease(nil)
+	switch {
+	case c.pump != nil:
+		c.drop(ReasonUpgrade)
+		_ = c.leave() // who takes the connection finds out that the client has left
+	case c.flight != nil:
 		c.flight.End(coalesce.Alone)
 		c.ground()
+	}
+	if c.ready {
+		c.ready = false
 		c.sendHeader()
 	}
 }
@@ -464,16 +473,22 @@ func (c *captureWriter) fly(p []byte) (int, error) {
 		c.flight.Write(p)
 		return len(p), nil
 	}
+	if err := c.leave(); err != nil {
+		return 0, err
+	}
+	return c.ResponseWriter.Write(p)
+}
+
+// leave ends a flight that has taken off, and returns when its client has what is in
+// it: the rest is for this client alone. Followers fetch for themselves.
+func (c *captureWriter) leave() error {
 	c.flight.End(coalesce.TooLarge)
 	c.ground()
 	pump := c.pump
 	c.pump = nil
 	err := pump.wait()
 	c.settle()
-	if err != nil {
-		return 0, err
-	}
-	return c.ResponseWriter.Write(p)
+	return err
 }
 
 // settle notes why the response was dropped while the pump was at work.
