@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/coalesce"
@@ -90,15 +91,16 @@ func (x *exchange) fetchFor(f *flight) (err error) {
 	if f != nil {
 		w.flight = f
 		defer x.detach(f)()
-		defer func() { w.land(coalesce.Broken) }() // if it has not landed yet, the upstream panics
 	}
 	conditions, abort := x.addConditions(w, stored), x.abortable(w)
-	restore := func() { abort(); conditions() }
+	restore := sync.OnceFunc(func() { abort(); conditions() })
+	defer restore() // also where the upstream panics: handlers in front look at the request then
+	if f != nil {
+		defer func() { w.land(coalesce.Broken) }() // before: whoever writes to the client may read the request
+	}
 	err = x.callNext(w, x.r)
 	if w.pump == nil {
 		restore()
-	} else {
-		defer restore() // until then whoever writes to the client may read the request
 	}
 	if w.retry {
 		// The 304 speaks of a response that is not the stored one. The next answer may be

@@ -29,7 +29,7 @@ func TestHijack(t *testing.T) {
 				io.WriteString(w, "part")
 				_ = http.NewResponseController(w).Flush()
 			},
-			"after switching":        func(w http.ResponseWriter) { w.WriteHeader(http.StatusSwitchingProtocols) },
+			"after switching": func(w http.ResponseWriter) { w.WriteHeader(http.StatusSwitchingProtocols) },
 		} {
 			t.Run(fmt.Sprintf("%s, stale %t", name, stale), func(t *testing.T) {
 				hijack, hijacked, end := false, make(chan struct{}), make(chan struct{})
