@@ -43,6 +43,13 @@ type App struct {
 	// The size of the memory tier in bytes; -1 switches it off. Default: 256 MiB.
 	Memory int64 `json:"memory,omitempty"`
 
+	// Whether the garbage collector of the process is told to let the heap grow less, the
+	// more of it is stored responses, so that the process outgrows the memory tier by a half
+	// at most: `on` or `off`. It changes what GOGC sets, for the whole process; where GOGC is
+	// in the environment, nothing is changed. With `off` a full memory tier may cost the
+	// process twice its size. Default: on. Another word is an error.
+	Collector string `json:"collector,omitempty"`
+
 	// The key of the hash by which user identities go into keys. Every node
 	// needs the same. Placeholders are accepted. Default: derived from the
 	// prefix and the password of Redis.
@@ -184,6 +191,9 @@ func (a *App) resolve() error {
 		a.enabled = enabled
 	}
 	if err := oneOf("consistency", cmp.Or(a.Consistency, consistencyAvailable), consistencyModes); err != nil {
+		return err
+	}
+	if err := oneOf("collector", cmp.Or(a.Collector, optionOn), onOff); err != nil {
 		return err
 	}
 	if err := a.CircuitBreaker.validate(); err != nil {

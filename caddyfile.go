@@ -51,6 +51,7 @@ func init() {
 //	        pool_size     <number>
 //	    }
 //	    memory    <size>|off
+//	    collector on|off
 //	    secret    <secret>
 //	    consistency available|strict
 //	    circuit_breaker {
@@ -131,6 +132,11 @@ func (a *App) parseOption(d *caddyfile.Dispenser, option string) error {
 	case "secret":
 		if a.Secret = value; value == "" {
 			return d.Err("secret: an empty one keeps no secret")
+		}
+	case "collector":
+		a.Collector = value
+		if err := oneOf(option, value, onOff); err != nil {
+			return d.WrapErr(err)
 		}
 	case "consistency":
 		a.Consistency = value

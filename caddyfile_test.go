@@ -103,6 +103,8 @@ func TestAdaptErrors(t *testing.T) {
 		{global("redis redis://a:1 {\n\t\t\tread_timeout soon\n\t\t}"), `"soon" is not a duration`},
 		{global("redis redis://a:1 {\n\t\t\tdb -1\n\t\t}"), `"-1" is not a number`},
 		{global("consistency strong"), "unknown value"},
+		{global("collector 100"), "collector: unknown value"},
+		{global("collector"), "wrong argument count"},
 		{global("on redis_cache.purged {\n\t\t\tpurge all\n\t\t}"), "cannot purge"},
 		{global("on x {\n\t\t}"), "no action"},
 		{global("on x {\n\t\t\twarm all\n\t\t}"), "unrecognized action"},

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/coalesce"
@@ -165,7 +167,7 @@ func handleExplain(app *App, w http.ResponseWriter, r *http.Request) error {
 		return apiError(http.StatusBadRequest, errors.New("header: an explained request has no body"))
 	}
 	e := &explanation{URL: query.Get("url"), Method: request.Method}
-	status := e.send(r.Context(), server, request)
+	status := e.send(r.Context(), app.logger, server, request)
 	if !e.reached {
 		e.Reason = "no redis_cache was reached: another handler took the request, or none did"
 		if status != 0 && status != statusClientGone { // which a handler answers that would have asked another server
@@ -185,7 +187,7 @@ func (a *App) caches(method string) bool {
 
 // send runs the request until a cache takes it, and returns the status if another
 // handler did.
-func (e *explanation) send(ctx context.Context, server http.Handler, r *http.Request) (status int) {
+func (e *explanation) send(ctx context.Context, logger *zap.Logger, server http.Handler, r *http.Request) (status int) {
 	ctx, cancel := context.WithCancel(context.WithValue(ctx, explainMark{}, e))
 	cancel()
 	ctx = context.WithValue(ctx, http.LocalAddrContextKey, net.Addr(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}))
@@ -193,7 +195,7 @@ func (e *explanation) send(ctx context.Context, server http.Handler, r *http.Req
 	defer explaining.Add(-1)
 	w := &discardWriter{header: make(http.Header)}
 	defer func() {
-		_ = recover() // a handler that breaks off, as send of a warmTask
+		logPanic(logger, "a handler that an explained request has met", recover())
 		status = w.status
 	}()
 	server.ServeHTTP(w, r.WithContext(ctx))

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/zap"
+
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 )
 
@@ -49,7 +51,7 @@ func (s *site) explained(method, uri string, fields ...string) *explanation {
 	for i := 0; i < len(fields); i += 2 {
 		r.Header.Add(fields[i], fields[i+1])
 	}
-	e.send(context.Background(), s, r)
+	e.send(context.Background(), zap.NewNop(), s, r)
 	return e
 }
 

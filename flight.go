@@ -188,12 +188,15 @@ type pump struct {
 	panicked any
 }
 
-func startPump(w http.ResponseWriter, f *flight) *pump {
+func startPump(x *exchange, f *flight) *pump {
 	p := &pump{done: make(chan struct{})}
 	go func() {
 		defer close(p.done)
-		defer func() { p.panicked = recover() }()
-		_, p.err = copyBody(context.Background(), w, f.Reader())
+		defer func() {
+			p.panicked = recover()
+			logPanic(x.h.logger, "a handler in front that writes to the client", p.panicked) // wait has another stack
+		}()
+		_, p.err = copyBody(context.Background(), x.w, f.Reader())
 	}()
 	return p
 }
@@ -441,7 +444,7 @@ func (c *captureWriter) takeOff() {
 	}
 	c.flight.Share(&share{rec: &rec, names: c.varyNames, length: c.declared, outcome: OutcomeMiss}, size)
 	c.sendHeader()
-	c.pump = startPump(x.w, c.flight)
+	c.pump = startPump(x, c.flight)
 }
 
 // stayGrounded lets a response go to its client only. In the air already, it leaves

@@ -178,16 +178,19 @@ type exchange struct {
 }
 
 // seenVar marks a request that a cache has taken, so that another one behind
-// it, a subrequest or an error route passes it through.
-const seenVar = "redis_cache"
+// it, a subrequest or an error route passes it through. Variables have the names that
+// anybody gives them: nobody gives this one, and no value that is set has its type.
+const seenVar = handlerID + " has taken the request"
+
+type seen struct{}
 
 // begin starts the exchange, unless the request already has one.
 func (h *Handler) begin(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) (*exchange, bool) {
 	ctx := r.Context()
-	if caddyhttp.GetVar(ctx, seenVar) != nil {
+	if _, taken := caddyhttp.GetVar(ctx, seenVar).(seen); taken {
 		return nil, false
 	}
-	caddyhttp.SetVar(ctx, seenVar, true)
+	caddyhttp.SetVar(ctx, seenVar, seen{})
 	repl := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	now := time.Now()
 	x := &exchange{h: h, w: w, r: r, next: next, repl: repl, began: now, now: now, method: r.Method, warms: isWarm(r)}

@@ -1,7 +1,9 @@
 package rediscache
 
 import (
+	"net/http"
 	"regexp"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -126,3 +128,12 @@ const (
 	// logged. The journal tells it to other nodes, which log the purge, too.
 	byPrivateRequest = "request, selectors withheld"
 )
+
+// logPanic tells of a panic where it was recovered, with the stack that led to it,
+// unless a handler has broken its response off by it.
+func logPanic(logger *zap.Logger, what string, recovered any) {
+	if recovered == nil || recovered == http.ErrAbortHandler { //nolint:errorlint // the value itself is what is thrown
+		return
+	}
+	logger.Error(what+" panicked", zap.Any("panic", recovered), zap.ByteString("stack", debug.Stack()))
+}

@@ -156,6 +156,7 @@ func (n *node) start(app *App) {
 	if n.memory != nil {
 		n.memory.SetMax(started.memory(n))
 	}
+	n.store.TuneCollector(app.Collector != optionOff)
 	n.store.SetBreaker(app.CircuitBreaker.failures(), app.CircuitBreaker.recovery())
 	n.startOnce.Do(func() {
 		n.running.Go(n.sendEvents)

@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/stats"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
@@ -228,7 +230,7 @@ func TestWarmIsNoTraffic(t *testing.T) {
 	s := newSite(t, `{"ttl":{"duration":3600000000000}}`, answer("body"))
 	u, _ := url.Parse("http://example.com/a")
 	task := warmTask{u.String(), internalRequest(u, nil), s}
-	if got := task.send(t.Context()); got.Outcome != "MISS" || got.Error != "" {
+	if got := task.send(t.Context(), zap.NewNop()); got.Outcome != "MISS" || got.Error != "" {
 		t.Errorf("warmed: %+v", got)
 	}
 	if got := s.get("http://example.com/a").Header().Get("X-Cache"); got != "HIT" {

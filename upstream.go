@@ -109,9 +109,7 @@ func (x *exchange) refresh() {
 	go func() {
 		defer n.refreshes.end(y.id)
 		defer func() {
-			if recovered := recover(); recovered != nil && recovered != http.ErrAbortHandler { //nolint:errorlint // see callNext
-				x.h.logger.Error("a background refresh panicked", zap.Any("panic", recovered))
-			}
+			logPanic(x.h.logger, "a background refresh", recover())
 		}()
 		ctx, cancel := context.WithTimeout(y.r.Context(), refreshTimeout)
 		defer cancel()

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
@@ -103,8 +104,21 @@ func (n *node) put(c *captureWriter, rec *store.Record) {
 	lock := n.variantLock(x.key.Full)
 	lock.Lock()
 	defer lock.Unlock()
-	base, _, _ := n.store.Lookup(x.r.Context(), x.key.Key, x.now)
-	n.store.PutThen(stored, rec, baseWith(base, c, rec))
+	n.store.PutThen(stored, rec, baseWith(n.latestBase(x), c, rec))
+}
+
+// latestBase is the base record that a new variant is added to: what this node has by
+// now, or what the request itself has found. Redis is not asked: whoever else stores a
+// variant of a URL with this lock, or shares the lock, would wait for its answer.
+func (n *node) latestBase(x *exchange) *store.Record {
+	base := n.store.Local(x.key.Key, x.now)
+	if found := x.base; found != nil && x.now.Before(found.Expires) &&
+		(base == nil || base.Position.Epoch == found.Position.Epoch && base.Position.ID.Before(found.Position.ID)) {
+		if verdict, _ := n.check(found, journal.Checked{}); verdict < journal.Covered {
+			base = found
+		}
+	}
+	return base
 }
 
 // baseWith is the base record of a new variant. One that selected by other

@@ -31,6 +31,7 @@ const (
 	warmTimeout            = time.Minute // for one request
 	maxWarmRequests        = 100_000     // of a job
 	maxWarmJobs            = 16          // whose progress can be asked for
+	maxWarmResults         = 1000        // that are kept of a job
 )
 
 // warmRequest is the body of POST /redis_cache/warm.
@@ -49,6 +50,8 @@ type warmResult struct {
 	Error   string `json:"error,omitempty"`
 }
 
+func (r *warmResult) failed() bool { return r.Error != "" || r.Status >= http.StatusBadRequest }
+
 // warmProgress is how far a job has come.
 type warmProgress struct {
 	ID      string       `json:"id"`
@@ -56,7 +59,8 @@ type warmProgress struct {
 	Done    int          `json:"done"`
 	Failed  int          `json:"failed"`
 	Running bool         `json:"running"`
-	Results []warmResult `json:"results,omitempty"`
+	Results []warmResult `json:"results,omitempty"` // failed ones first to be kept
+	Omitted int          `json:"omitted,omitempty"` // results that are not
 }
 
 // warmTask is one request with the server that will answer it.
@@ -66,13 +70,14 @@ type warmTask struct {
 	server  http.Handler
 }
 
-// warmJob is a list of requests that is being worked through. mu guards
-// progress.
+// warmJob is a list of requests that is being worked through. Each is made when it is
+// its turn. mu guards what follows it.
 type warmJob struct {
-	tasks []warmTask
+	task func(i int) (warmTask, error) // nil once the job is done
 
 	mu       sync.Mutex
 	progress warmProgress
+	passed   int // where to look for a result that makes room for a failed one
 }
 
 // warmJobs are the last jobs of the process. mu guards the list.
@@ -155,18 +160,23 @@ func (a *App) newWarmJob(request *warmRequest) (*warmJob, error) {
 	if n := len(request.URLs) * len(headers); n > maxWarmRequests {
 		return nil, fmt.Errorf("%d requests are more than %d", n, maxWarmRequests)
 	}
-	job := new(warmJob)
 	for _, rawURL := range request.URLs {
-		server, u, err := a.serverOf(rawURL)
-		if err != nil {
+		if _, _, err := a.serverOf(rawURL); err != nil {
 			return nil, err
 		}
-		for _, header := range headers {
-			job.tasks = append(job.tasks, warmTask{rawURL, internalRequest(u, header), server})
-		}
 	}
-	job.progress = warmProgress{ID: rand.Text(), Total: len(job.tasks), Running: true}
-	return job, nil
+	urls := request.URLs
+	return &warmJob{
+		task: func(i int) (warmTask, error) {
+			rawURL := urls[i/len(headers)]
+			server, u, err := a.serverOf(rawURL)
+			if err != nil {
+				return warmTask{url: rawURL}, err
+			}
+			return warmTask{rawURL, internalRequest(u, headers[i%len(headers)]), server}, nil
+		},
+		progress: warmProgress{ID: rand.Text(), Total: len(urls) * len(headers), Running: true},
+	}, nil
 }
 
 // serverOf finds the server that a request for a URL would reach on this machine:
@@ -257,23 +267,28 @@ func isWarm(r *http.Request) bool {
 
 // run works through the job with a few requests at a time, and tells of its end.
 func (j *warmJob) run(ctx context.Context, n *node, concurrency int) {
-	todo := make(chan warmTask)
+	todo := make(chan int)
 	var workers sync.WaitGroup
-	for range min(concurrency, len(j.tasks)) {
+	for range min(concurrency, j.progress.Total) {
 		workers.Go(func() {
-			for task := range todo {
-				j.add(task.send(ctx))
+			for i := range todo {
+				task, err := j.task(i)
+				if err != nil { // it was checked before the configuration has ended
+					j.add(warmResult{URL: task.url, Error: err.Error()})
+					continue
+				}
+				j.add(task.send(ctx, n.logger()))
 			}
 		})
 	}
-	for _, task := range j.tasks {
-		todo <- task
+	for i := range j.progress.Total {
+		todo <- i
 	}
 	close(todo)
 	workers.Wait()
 	j.mu.Lock()
 	j.progress.Running = false
-	j.tasks = nil // they hold the servers of their configuration
+	j.task = nil // it holds the URLs and the configuration
 	end := j.progress
 	j.mu.Unlock()
 	n.logger().Info("cache_warmed", zap.String("id", end.ID), zap.Int("total", end.Total), zap.Int("failed", end.Failed))
@@ -284,17 +299,34 @@ func (j *warmJob) add(result warmResult) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.progress.Done++
-	failed := result.Error != "" || result.Status >= http.StatusBadRequest
+	failed := result.failed()
 	countWarmed(failed)
 	if failed {
 		j.progress.Failed++
 	}
-	j.progress.Results = append(j.progress.Results, result)
+	j.keep(result, failed)
+}
+
+// keep keeps a result, a failed one if need be in place of one that is not. mu is held.
+func (j *warmJob) keep(result warmResult, failed bool) {
+	p := &j.progress
+	if len(p.Results) < maxWarmResults {
+		p.Results = append(p.Results, result)
+		return
+	}
+	p.Omitted++
+	for ; failed && j.passed < len(p.Results); j.passed++ {
+		if !p.Results[j.passed].failed() {
+			p.Results[j.passed] = result
+			j.passed++
+			return
+		}
+	}
 }
 
 // send runs one request through the server. A panic, by which a handler breaks a
 // response off, must not take the process with it.
-func (t *warmTask) send(ctx context.Context) (result warmResult) {
+func (t *warmTask) send(ctx context.Context, logger *zap.Logger) (result warmResult) {
 	result.URL = t.url
 	if err := ctx.Err(); err != nil {
 		result.Error = err.Error()
@@ -310,6 +342,7 @@ func (t *warmTask) send(ctx context.Context) (result warmResult) {
 	w := &discardWriter{header: make(http.Header)}
 	defer func() {
 		if recovered := recover(); recovered != nil {
+			logPanic(logger, "a handler that warms", recovered)
 			result.Error = "the response broke off"
 		}
 	}()

@@ -30,9 +30,14 @@ func TestWarmJobThatIsDoneHoldsNothing(t *testing.T) {
 	s := newSite(t, `{}`, nil)
 	defer s.close()
 	answer := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
-	job := &warmJob{tasks: []warmTask{{"/", httptest.NewRequest(http.MethodGet, "/", nil), answer}}}
+	job := &warmJob{
+		task: func(int) (warmTask, error) {
+			return warmTask{"/", httptest.NewRequest(http.MethodGet, "/", nil), answer}, nil
+		},
+		progress: warmProgress{Total: 1},
+	}
 	job.run(t.Context(), s.handler.app.node, 1)
-	if job.tasks != nil || job.progress.Done != 1 {
-		t.Errorf("%d tasks are kept, %d done", len(job.tasks), job.progress.Done)
+	if job.task != nil || job.progress.Done != 1 {
+		t.Errorf("requests are kept: %t, %d done", job.task != nil, job.progress.Done)
 	}
 }

@@ -55,6 +55,7 @@ func (t *tuner) leave(m *Memory) {
 	delete(t.tiers, m)
 	if len(t.tiers) == 0 && t.set != t.was {
 		debug.SetGCPercent(t.was)
+		t.set = t.was
 	}
 }
 

@@ -154,6 +154,18 @@ func NewTiered(m *Memory, r *Redis, opts Options) *Tiered {
 // the longest time between two attempts to reach it again.
 func (t *Tiered) SetBreaker(failures int, recovery time.Duration) { t.health.tune(failures, recovery) }
 
+// TuneCollector says whether what memory holds bounds how much the heap of the process
+// grows between two collections, see collector.go. It does not unless it is told to.
+func (t *Tiered) TuneCollector(on bool) {
+	switch {
+	case t.memory == nil:
+	case on:
+		collector.join(t.memory)
+	default:
+		collector.leave(t.memory)
+	}
+}
+
 // Probe finds out at once whether Redis is up again.
 func (t *Tiered) Probe() { t.health.nudge() }
 
@@ -213,6 +225,23 @@ func (t *Tiered) Lookup(ctx context.Context, key Key, now time.Time) (r *Record,
 		}
 	}
 	return t.lookupRedis(ctx, key, now, nil)
+}
+
+// Local is what this node itself has under a key: in memory, or without it on its way to
+// Redis. What has expired at now or a purge covers is not found.
+func (t *Tiered) Local(key Key, now time.Time) *Record {
+	if t.memory != nil {
+		r, _ := t.memory.Lookup(key.Full, now)
+		return r
+	}
+	r := t.queue.find(key.Full)
+	if r == nil || !now.Before(r.Expires) {
+		return nil
+	}
+	if verdict, _ := t.opts.Check(r, journal.Checked{}); verdict >= journal.Covered {
+		return nil
+	}
+	return r
 }
 
 // Recheck is the second lookup of a caller that is about to fetch. Memory has
@@ -473,7 +502,6 @@ func (t *Tiered) sweep(ctx context.Context) {
 
 // tune keeps the collector in line with what memory holds.
 func (t *Tiered) tune(ctx context.Context) {
-	collector.join(t.memory)
 	defer collector.leave(t.memory)
 	for sleep(ctx, tuneEvery) {
 		collector.adjust()
