@@ -52,6 +52,7 @@ type captureWriter struct {
 	notModified http.Header // the 304 confirms the stored response
 	retry       bool        // the 304 speaks of another response
 	failed      bool        // a stale response stands in
+	unasked     bool        // a 304 to a request without conditions
 	abort       func()      // ends the fetch; nil where no response can stand in
 
 	head           bool        // an answer to HEAD, to be compared with the stored response
@@ -215,16 +216,31 @@ func (c *captureWriter) withhold() bool {
 		} else {
 			c.retry = true
 		}
-	case c.status >= http.StatusInternalServerError && c.x.mayServeOnError():
+	case c.failure() && c.x.mayServeOnError():
 		c.failed = true
 		if c.abort != nil {
 			time.AfterFunc(failureLimit, c.abort)
 		}
+	case c.misplaced():
+		c.unasked = true
 	default:
 		return false
 	}
 	c.discard()
 	return true
+}
+
+// failure reports whether the upstream has failed to answer.
+func (c *captureWriter) failure() bool {
+	return c.status >= http.StatusInternalServerError || c.misplaced()
+}
+
+// misplaced reports whether the status is a 304 that nobody asked for: there is
+// nothing that the client could take it for, RFC 9110 section 15.4.5.
+func (c *captureWriter) misplaced() bool {
+	asked := c.x.reqHead
+	return c.status == http.StatusNotModified && c.before != nil && !c.x.asGet &&
+		len(asked["If-None-Match"]) == 0 && len(asked["If-Modified-Since"]) == 0
 }
 
 // abandon withholds a response that broke off before it was passed on.

@@ -61,7 +61,7 @@ func (c *captureWriter) decide() {
 	}
 	c.rec = &store.Record{
 		Namespace: x.h.Namespace, Identifier: x.key.identifier, Tags: tags,
-		Freshness: decision.Freshness, Expires: expires(&decision.Freshness, header),
+		Freshness: decision.Freshness, Expires: expires(&decision.Freshness, c.status, header),
 		Status: c.status, Fields: c.fields(header, decision.Strip),
 	}
 	if c.flight == nil && c.room(c.declared) {

@@ -261,7 +261,7 @@ func (x *exchange) explain(e *explanation) {
 	}
 	x.expect(what)
 	e.Outcome, e.Reason, e.Detail = x.outcome.String(), x.reason.String(), x.detail
-	if what != actHit && what != actStale && what != actAccepted && what != actFailed {
+	if what != actHit && what != actStale && what != actAccepted && what != actFailed && what != actNothing {
 		e.Forward = x.forward.String()
 	}
 	if what == actFetch {
@@ -301,8 +301,7 @@ func (x *exchange) unstored() Reason {
 	if x.noStore {
 		return ReasonRequestDirective
 	}
-	revalidating := x.stored != nil && rfc9111.HasValidator(x.storedHeader())
-	return x.neverStored(revalidating)
+	return x.neverStored(x.validates())
 }
 
 // possible are the outcomes of a fetch.
@@ -311,7 +310,7 @@ func (x *exchange) possible() []string {
 	if !x.credentials.count() || x.unstored() == ReasonNone {
 		names = append(names, OutcomeMiss.String())
 	}
-	if x.stored != nil && x.method != http.MethodHead && rfc9111.HasValidator(x.storedHeader()) {
+	if x.method != http.MethodHead && x.validates() {
 		names = append(names, OutcomeRevalidated.String())
 	}
 	if x.mayServeOnError() {

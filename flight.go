@@ -9,7 +9,6 @@ import (
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/coalesce"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
-	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
 
@@ -38,7 +37,7 @@ type share struct {
 const (
 	// maxJoins is how many flights a request takes part in before it goes alone.
 	maxJoins = 2
-	// followLimit is how long a follower waits for a header.
+	// followLimit is how long a follower waits for a header, or for more of the body.
 	followLimit = 10 * time.Second
 	// strayLimit is how long a fetch goes on for nobody but the store, and
 	// strayWait how long one that has yet to bring a header.
@@ -85,7 +84,7 @@ func (x *exchange) fetchFor(f *flight) (err error) {
 	returned := false
 	defer func() {
 		if !returned || err != nil || x.reason == ReasonIncomplete {
-			x.noteIncomplete(w.status)
+			x.noteIncomplete(w)
 		}
 	}()
 	if f != nil {
@@ -129,10 +128,7 @@ func (x *exchange) mayFollow() bool {
 // mayLead reports whether the answer to this request could be another one's: not
 // if it may be about the conditions of this client.
 func (x *exchange) mayLead() bool {
-	if x.stored != nil && rfc9111.HasValidator(x.storedHeader()) {
-		return true // the conditions will be the cache's
-	}
-	return !x.conditional()
+	return x.validates() || !x.conditional() // or the conditions will be the cache's
 }
 
 // conditional reports whether the client asks for less than the whole response.
@@ -162,13 +158,17 @@ func (x *exchange) noteMiss(m coalesce.Miss) bool {
 	return true
 }
 
-// copyBody writes the body of a flight as it comes, until the flight has ended or
-// the client is gone.
-func copyBody(ctx context.Context, w http.ResponseWriter, r *coalesce.Reader[share]) (coalesce.Ending, error) {
+// copyBody writes the body of a flight as it comes, until the flight has ended, the
+// client is gone, or nothing has come for as long as limit. It returns how much it
+// has written.
+func copyBody(ctx context.Context, w http.ResponseWriter, r *coalesce.Reader[share], limit time.Duration) (size int, how coalesce.Ending, err error) {
 	for {
-		body, flush, how, err := r.Next(ctx)
+		var body []byte
+		var flush bool
+		body, flush, how, err = r.Next(ctx, limit)
 		if err == nil && len(body) > 0 {
 			_, err = w.Write(body) //nolint:gosec // it is the response of the upstream
+			size += len(body)
 		}
 		if err == nil && flush {
 			// A writer that cannot flush has passed everything on.
@@ -176,7 +176,7 @@ func copyBody(ctx context.Context, w http.ResponseWriter, r *coalesce.Reader[sha
 			_ = http.NewResponseController(w).Flush()
 		}
 		if err != nil || how != coalesce.Flying {
-			return how, err
+			return size, how, err
 		}
 	}
 }
@@ -196,7 +196,7 @@ func startPump(x *exchange, f *flight) *pump {
 			p.panicked = recover()
 			logPanic(x.h.logger, "a handler in front that writes to the client", p.panicked) // wait has another stack
 		}()
-		_, p.err = copyBody(context.Background(), x.w, f.Reader())
+		_, _, p.err = copyBody(context.Background(), x.w, f.Reader(), 0)
 	}()
 	return p
 }
@@ -411,9 +411,9 @@ func (x *exchange) noteUnshared(status int, why Reason) {
 // noteIncomplete remembers that the response broke off, or that the client gave it
 // up before there was one: it may be polling for something that happens some day,
 // which nobody else would learn of who waits for it in a queue.
-func (x *exchange) noteIncomplete(status int) {
-	if status != 0 || !x.background && x.came.Context().Err() != nil {
-		x.noteUnshared(status, ReasonIncomplete)
+func (x *exchange) noteIncomplete(w *captureWriter) {
+	if (w.status != 0 && !w.withheld) || (!x.background && x.came.Context().Err() != nil) {
+		x.noteUnshared(w.status, ReasonIncomplete)
 	}
 }
 

@@ -425,6 +425,45 @@ func TestCoalescingWithoutAnswer(t *testing.T) {
 	})
 }
 
+// A follower does not wait for more of the body than he waits for a header.
+func TestCoalescingStalledBodies(t *testing.T) {
+	for name, second := range map[string]string{"same": "one two", "other": "another one"} {
+		coalesceTest(t, name, `{}`, func(t *testing.T, s *site, fetches *atomic.Int32) {
+			s.origin = func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Cache-Control", forAMinute)
+				if fetches.Add(1) > 1 {
+					io.WriteString(w, second)
+					return
+				}
+				for _, piece := range []string{"o", "n", "e "} {
+					pause(r.Context(), followLimit-time.Second)
+					io.WriteString(w, piece)
+					http.NewResponseController(w).Flush()
+				}
+				pause(r.Context(), followLimit+time.Second)
+				io.WriteString(w, "t")
+				http.NewResponseController(w).Flush()
+				pause(r.Context(), time.Hour)
+				io.WriteString(w, "wo")
+			}
+			leader := s.visit("/a")
+			synctest.Wait()
+			follower := s.visit("/a")
+			time.Sleep(4*followLimit + time.Second)
+			synctest.Wait()
+			if name == "same" {
+				follower.want(t, OutcomeMiss, second, "collapsed", 4*followLimit-3*time.Second)
+			} else if follower.thrown != http.ErrAbortHandler || follower.w.text() != "one " {
+				t.Errorf("threw %v after %q: want it to break off", follower.thrown, follower.w.text())
+			}
+			late := s.visit("/a") // nor does anybody join what has stalled
+			late.want(t, OutcomeMiss, second, "stored", 0)
+			time.Sleep(2 * time.Hour)
+			leader.want(t, OutcomeMiss, "one two", "", time.Hour+4*followLimit-2*time.Second)
+		})
+	}
+}
+
 func TestCoalescingVariants(t *testing.T) {
 	coalesceTest(t, "vary", `{}`, func(t *testing.T, s *site, fetches *atomic.Int32) {
 		s.origin = func(w http.ResponseWriter, r *http.Request) {

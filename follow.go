@@ -120,13 +120,15 @@ func (x *exchange) serveShared(f *flight, s *share) error {
 		return x.serveNotModified(header)
 	}
 	x.writeHeader(s.rec.Status)
-	body := f.Reader()
-	how, err := copyBody(x.r.Context(), x.w, body)
+	size, how, err := copyBody(x.r.Context(), x.w, f.Reader(), followLimit)
 	switch {
+	case errors.Is(err, coalesce.ErrTooSlow):
+		f.Retire() // nobody else need wait as long
+		return x.resume(s.rec, f.Reader(), size)
 	case err != nil:
 		return nil // the client has left
 	case how == coalesce.TooLarge:
-		return x.resume(s.rec, f.Reader())
+		return x.resume(s.rec, f.Reader(), size)
 	case how != coalesce.Complete:
 		panic(http.ErrAbortHandler)
 	}
@@ -142,7 +144,15 @@ type resumeWriter struct {
 	began  bool
 	first  *store.Record // without its body
 	part   *coalesce.Reader[share]
+	size   int    // of the part, as far as it has not been read
 	left   []byte // of the part, to be compared next; the part is over when it is empty
+}
+
+// more reads on in the part, which ends where the client's does: the flight may go on.
+func (w *resumeWriter) more() {
+	w.left = w.part.More()
+	w.left = w.left[:min(len(w.left), w.size)]
+	w.size -= len(w.left)
 }
 
 func (w *resumeWriter) Header() http.Header { return w.header }
@@ -173,7 +183,7 @@ func (w *resumeWriter) Write(p []byte) (int, error) {
 		}
 		p = p[n:]
 		if w.left = w.left[n:]; len(w.left) == 0 {
-			w.left = w.part.More()
+			w.more()
 		}
 	}
 	if len(p) == 0 {
@@ -194,16 +204,17 @@ func (w *resumeWriter) FlushError() error {
 }
 
 // resume fetches for a follower whose flight ended because the body was too large
-// to be kept. The client has the part of it that was kept.
-func (x *exchange) resume(first *store.Record, part *coalesce.Reader[share]) error {
+// to be kept, or goes on without bringing any of it. The client has a part of this
+// size.
+func (x *exchange) resume(first *store.Record, part *coalesce.Reader[share], size int) error {
 	w := &resumeWriter{
 		ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: x.w},
-		header:                make(http.Header), first: first, part: part,
+		header:                make(http.Header), first: first, part: part, size: size,
 	}
 	for _, name := range conditionFields {
 		delete(x.r.Header, name) // they were answered with the part
 	}
-	w.left = part.More()
+	w.more()
 	err := passThrough(w, x.r, x.next)
 	if err != nil {
 		x.h.logger.Debug("a response could not be resumed", zap.Error(err))

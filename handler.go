@@ -498,8 +498,16 @@ func (x *exchange) readDirectives() {
 // servesStale reports whether what is stored is answered while it is fetched
 // anew, RFC 5861 section 3. What cannot be fetched without this client is not.
 func (x *exchange) servesStale() bool {
-	return x.stored != nil && x.forward == ReasonExpired && x.stored.Freshness.ServeStale(x.now) &&
-		(x.refreshing() || x.deputize())
+	return x.stored != nil && x.forward == ReasonExpired && x.acceptsStale() && (x.refreshing() || x.deputize())
+}
+
+// acceptsStale reports whether the response and the request, where its directives count,
+// allow a stale answer.
+func (x *exchange) acceptsStale() bool {
+	if x.directives != nil {
+		return rfc9111.RequestServesStale(*x.directives, &x.stored.Freshness, x.now)
+	}
+	return x.stored.Freshness.ServeStale(x.now)
 }
 
 func (x *exchange) serveStale() error {

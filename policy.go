@@ -185,9 +185,8 @@ type TTLRule struct {
 type TTLStatus struct {
 	TTL
 
-	// Status codes; one digit stands for a class, such as 4 for every 4xx but those
-	// that are about one client or request: 400, 401, 407, 408, 411, 413, 417, 421,
-	// 425, 426, 429 and 431.
+	// Status codes; one digit stands for a class. 4 means 404, 410 and 414: the
+	// others are about one client or request, and are stored only if they are named.
 	Status []int `json:"status"`
 }
 
@@ -530,7 +529,7 @@ func (p *Policy) requestTTL(r *http.Request) (*TTL, error) {
 func (p *Policy) statusTTL(status int, requestTTL *TTL) *TTL {
 	for _, rule := range p.TTLStatus {
 		for _, s := range rule.Status {
-			if s < 100 && slices.Contains(clientStatuses, status) {
+			if s == 4 && !slices.Contains(urlErrors, status) {
 				continue
 			}
 			if caddyhttp.StatusCodeMatches(status, s) {
@@ -544,13 +543,9 @@ func (p *Policy) statusTTL(status int, requestTTL *TTL) *TTL {
 	return nil
 }
 
-// clientStatuses are about the client, its connection or this one request. A class
-// does not mean them.
-var clientStatuses = []int{
-	http.StatusBadRequest, http.StatusUnauthorized, http.StatusProxyAuthRequired, http.StatusRequestTimeout,
-	http.StatusLengthRequired, http.StatusRequestEntityTooLarge, http.StatusExpectationFailed, http.StatusMisdirectedRequest,
-	http.StatusTooEarly, http.StatusUpgradeRequired, http.StatusTooManyRequests, http.StatusRequestHeaderFieldsTooLarge,
-}
+// urlErrors are the 4xx that are about the URL. The others a client can provoke by
+// what it sends, for everybody who asks next; the class does not mean them.
+var urlErrors = []int{http.StatusNotFound, http.StatusGone, http.StatusRequestURITooLong}
 
 // jittered takes a random share off a configured lifetime.
 func (p *Policy) jittered(lifetime time.Duration) time.Duration {

@@ -22,15 +22,16 @@ import (
 )
 
 // maxRetention bounds how long a response that can be revalidated is kept
-// beyond its use without: as long again as it was fresh, a minute at least.
+// beyond its use without: as long again as it was fresh, a minute at least. This
+// counts from its arrival if it was stale by then.
 const maxRetention = 24 * time.Hour
 
 // expires is the end of every use of a stored response.
-func expires(f *rfc9111.Freshness, header http.Header) time.Time {
+func expires(f *rfc9111.Freshness, status int, header http.Header) time.Time {
 	end := f.DropAfter()
-	if rfc9111.HasValidator(header) {
+	if rfc9111.CanValidate(status, header) {
 		retention := min(max(f.Lifetime, time.Minute), maxRetention)
-		end = latest(end, f.ResponseTime.Add(f.Lifetime-f.InitialAge+retention))
+		end = latest(end, f.ResponseTime.Add(f.Remaining(f.ResponseTime)+retention))
 	}
 	if limit := f.ResponseTime.Add(maxLifetime); end.After(limit) {
 		return limit
@@ -44,7 +45,13 @@ func bound(f *rfc9111.Freshness) { f.Lifetime = min(f.Lifetime, f.InitialAge+max
 // mayServeOnError reports whether the stored response may stand in for an
 // upstream that fails, RFC 5861 section 4.
 func (x *exchange) mayServeOnError() bool {
-	return x.stored != nil && x.stored.Status < http.StatusInternalServerError && x.stored.Freshness.ServeOnError(x.now)
+	if x.stored == nil || x.stored.Status >= http.StatusInternalServerError {
+		return false
+	}
+	if x.directives != nil {
+		return rfc9111.RequestServesOnError(*x.directives, &x.stored.Freshness, x.now)
+	}
+	return x.stored.Freshness.ServeOnError(x.now)
 }
 
 // failureLimit is how long the rest of a failure may take that a stored response
@@ -80,6 +87,11 @@ func (x *exchange) finish(w *captureWriter, err error) error {
 		n.failures.Add(x.id, time.Now())
 		x.yield(w, coalesce.Again)
 		return x.serveFailed()
+	case w.unasked:
+		x.yield(w, coalesce.Again)
+		x.refuse(ReasonError)
+		x.annotate(x.w.Header())
+		return caddyhttp.Error(http.StatusBadGateway, errUnasked)
 	case w.status == 0 || w.pending:
 		if w.status == 0 {
 			if err == nil { // the server answers 200
@@ -108,6 +120,8 @@ func (x *exchange) finish(w *captureWriter, err error) error {
 	return x.close(w, err)
 }
 
+var errUnasked = errors.New("the upstream answers 304 to a request without conditions")
+
 // replaces reports whether an answer with this status says what has become of what
 // was stored, RFC 9111 section 4.3.3. Other statuses may be about the client that
 // asked.
@@ -125,7 +139,7 @@ func (x *exchange) yield(w *captureWriter, how coalesce.Ending) {
 
 // close lets the client have the end of the response.
 func (x *exchange) close(w *captureWriter, err error) error {
-	flown := w.pump != nil
+	sent := w.pump != nil || (w.before != nil && w.status != 0 && !w.withheld && !w.pending && !w.ready)
 	how := coalesce.Complete
 	if err != nil || w.dropped == ReasonIncomplete {
 		how = coalesce.Broken
@@ -133,7 +147,7 @@ func (x *exchange) close(w *captureWriter, err error) error {
 	x.releaseLease(nil)
 	w.land(how)
 	w.passTrailers()
-	if flown && err != nil {
+	if sent && err != nil {
 		// The header is out: an error route would write a second one.
 		x.h.logger.Debug("the upstream broke off", zap.Error(err))
 		panic(http.ErrAbortHandler)
@@ -156,11 +170,18 @@ func (x *exchange) storedHeader() http.Header {
 	return x.stored.Header().Clone()
 }
 
+// validates reports whether the upstream can be asked if the stored response is
+// still good. Conditions are about a 2xx: to any other answer a server ignores them,
+// RFC 9110 section 13.2.1, and its 304 would be about something else, section 15.4.5.
+func (x *exchange) validates() bool {
+	return x.stored != nil && rfc9111.CanValidate(x.stored.Status, x.storedHeader())
+}
+
 // addConditions asks the upstream whether the stored response is still good,
 // RFC 9111 section 4.3.1. The request is changed in place, because its
 // placeholders are bound to it; the result puts it back.
 func (x *exchange) addConditions(w *captureWriter, stored http.Header) (restore func()) {
-	if stored == nil || x.method == http.MethodHead || !rfc9111.HasValidator(stored) {
+	if x.method == http.MethodHead || !x.validates() {
 		return func() {}
 	}
 	w.revalidating = true
@@ -272,7 +293,7 @@ func (x *exchange) freshened(w *captureWriter, header http.Header) (rec *store.R
 	says, _ := isAboutOrigins(update, nil)
 	rec.AnyOrigin = old.AnyOrigin && !says
 	rec.Freshness, rec.FetchTime = decision.Freshness, time.Since(w.began)
-	rec.Expires = expires(&decision.Freshness, fresh)
+	rec.Expires = expires(&decision.Freshness, old.Status, fresh)
 	rec.Fields = make([]store.Field, 0, len(fresh))
 	for _, f := range old.Fields {
 		if _, kept := fresh[f.Name]; f.Op == store.FieldDel || (kept && update[f.Name] == nil) {

@@ -3,6 +3,7 @@ package rediscache
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"mime/multipart"
 	"net/http"
 	"net/textproto"
@@ -37,8 +38,12 @@ func (x *exchange) serve(outcome Outcome, reason Reason) error {
 	return x.writeBody(x.rec.Body)
 }
 
-// writeHeader answers with a status of the cache's own.
+// writeHeader answers from the stored response, with its status or another one that
+// conditions and ranges make of it.
 func (x *exchange) writeHeader(status int) {
+	if status != x.rec.Status {
+		maps.DeleteFunc(x.w.Header(), func(name string, _ []string) bool { return rfc9111.StatesStatus(name) })
+	}
 	x.sent = status
 	x.noteHeader()
 	x.w.WriteHeader(status)
@@ -181,13 +186,14 @@ func (x *exchange) single(place int, value string) []string {
 
 // cacheStatus is this cache's member of Cache-Status, RFC 9211.
 func (x *exchange) cacheStatus() string {
-	s := rfc9111.CacheStatus{Detail: x.tier.String()}
+	s := rfc9111.CacheStatus{Detail: x.reasonText()}
 	if f := x.freshness; f != nil {
 		s.HasTTL, s.TTL = true, f.Lifetime-f.CurrentAge(x.now)
 	}
-	s.Hit = x.outcome == OutcomeHit || (x.outcome == OutcomeStale && x.reason != ReasonError)
-	if !s.Hit {
-		s.Fwd, s.FwdStatus, s.Stored, s.Collapsed, s.Detail = x.fwd(), x.status, x.storing, x.collapsed, x.reasonText()
+	if !x.asked.IsZero() || x.collapsed {
+		s.Fwd, s.FwdStatus, s.Stored, s.Collapsed = x.fwd(), x.status, x.storing, x.collapsed
+	} else if s.Hit = x.outcome == OutcomeHit || x.outcome == OutcomeStale; s.Hit && x.reason != ReasonError {
+		s.Detail = x.tier.String()
 	}
 	var stack [128]byte
 	return string(s.Append(stack[:0]))
@@ -198,7 +204,6 @@ func (x *exchange) cacheStatus() string {
 var fwdWords = map[Reason]string{
 	ReasonMethod:           "method",
 	ReasonAbsent:           "uri-miss",
-	ReasonOnlyIfCached:     "uri-miss",
 	ReasonVariant:          "vary-miss",
 	ReasonExpired:          "stale",
 	ReasonCredentials:      "request",

@@ -78,6 +78,15 @@ func conversationSite(web *origin) string {
 	redis_cache /sie/* {
 		stale_if_error 1m
 	}
+	redis_cache /class/* {
+		ttl status 4xx 5m
+	}
+	redis_cache /named/* {
+		ttl status 403 405 406 415 416 5m
+	}
+	redis_cache /unwanted/* {
+		no_store status 4xx
+	}
 	handle /fields/* {
 		route {
 			redis_cache
@@ -104,6 +113,7 @@ func conversations() []conversation {
 	return slices.Concat(
 		freshnessConversations(), storingConversations(), varyConversations(), validationConversations(),
 		staleConversations(), methodConversations(), rangeConversations(), controlConversations(),
+		statusMeaningConversations(), honorConversations(), arrivalConversations(),
 	)
 }
 

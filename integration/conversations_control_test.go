@@ -128,18 +128,18 @@ func controlConversations() []conversation {
 			> GET => MISS
 			> GET | Cache-Control: max-stale => MISS | = 2`},
 		{rule: "§5.2.1.7 only-if-cached", script: `
-			> GET | Cache-Control: only-if-cached => MISS 504 | asked 0
+			> GET | Cache-Control: only-if-cached => MISS 504 | asked 0 | cs !fwd | cs !hit | cs detail=only-if-cached
 			< 200 | Cache-Control: max-age=100
 			> GET => MISS
 			> GET | Cache-Control: only-if-cached => HIT | = 1`},
 		{rule: "§5.2.1.7 only-if-cached and a stale response", script: `
 			< ` + old + `
 			> GET => MISS
-			> GET | Cache-Control: only-if-cached => MISS 504 | asked 0`},
+			> GET | Cache-Control: only-if-cached => MISS 504 | asked 0 | cs !fwd | cs !hit | cs detail=only-if-cached`},
 		{rule: "§5.2.1.7 only-if-cached and another variant", script: `
 			< 200 | Cache-Control: max-age=100 | Vary: Foo
 			> GET | Foo: 1 => MISS
-			> GET | Foo: 2 | Cache-Control: only-if-cached => MISS 504 | asked 0`},
+			> GET | Foo: 2 | Cache-Control: only-if-cached => MISS 504 | asked 0 | cs !fwd | cs !hit | cs detail=only-if-cached`},
 
 		// Cache-Status.
 		{rule: "RFC 9211 §2 uri-miss, stored, hit and ttl", script: `

@@ -30,7 +30,7 @@ func staleConversations() []conversation {
 			> GET => MISS
 			< 504
 			> GET => STALE | = 1 | asked 1 | cs fwd=stale | cs fwd-status=504 | cs !hit
-			~ GET => STALE | = 1 | cs fwd=stale | cs !fwd-status | cs !hit`},
+			~ GET => STALE | = 1 | cs hit | cs !fwd | cs !fwd-status | cs detail=error`},
 		{rule: "RFC 5861 §4 4xx is no failure", script: `
 			< ` + old + `
 			> GET => MISS

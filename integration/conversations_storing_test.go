@@ -128,7 +128,9 @@ func statusConversations() (list []conversation) {
 	for status := 200; status <= 599; status++ {
 		second := "HIT"
 		switch status {
-		case 206, 304, 412, 428, 429, 431, 511: // 412 is about one client; the last four are of RFC 6585
+		case 304:
+			continue // it speaks of another response
+		case 206, 412, 428, 429, 431, 511: // 412 is about one client; the last four are of RFC 6585
 			second = "MISS"
 		case 205, 299, 399, 499, 599:
 		default:

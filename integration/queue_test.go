@@ -258,3 +258,40 @@ func TestPollersDoNotQueue(t *testing.T) {
 		})
 	}
 }
+
+// TestStalledBody has an origin that stops in the middle of a body. Who follows that fetch
+// does not wait for it for ever, and gets the rest from a fetch of its own.
+func TestStalledBody(t *testing.T) {
+	t.Parallel()
+	web := newOrigin(t)
+	node := startCaddy(t, layout{origin: web, site: "redis_cache {\nttl 5m\n}"})
+	stalled, arrived := newGate(t), make(chan struct{}, 8)
+	web.handle("/stalled", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/plain")
+		io.WriteString(w, "first\n")
+		http.NewResponseController(w).Flush()
+		arrived <- struct{}{}
+		if web.count("/stalled") == 1 {
+			select {
+			case <-stalled.ch:
+			case <-r.Context().Done():
+			}
+		}
+		io.WriteString(w, "second\n")
+	})
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	if got := <-subscribe(ctx, node, "/stalled"); got != "first\n" {
+		t.Fatalf("the leader got %q", got)
+	}
+	<-arrived
+	r := node.get(t, "/stalled")
+	if _, followed := r.cacheStatus(t)["collapsed"]; !followed || r.body != "first\nsecond\n" {
+		t.Errorf("%q, %q: want a follower to get all of it", r.body, r.header.Get("Cache-Status"))
+	}
+	if n := web.count("/stalled"); n != 2 {
+		t.Errorf("%d fetches", n)
+	}
+	node.want(t, "MISS", "/stalled") // nobody joins what has stalled
+	node.want(t, "HIT", "/stalled")
+}

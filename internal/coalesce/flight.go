@@ -287,9 +287,11 @@ type Reader[H any] struct {
 func (f *Flight[H]) Reader() *Reader[H] { return &Reader[H]{f: f} }
 
 // Next waits for more of the body. flush asks to flush once it has been written.
-// After an ending other than Flying nothing follows. The error is that of ctx.
-func (r *Reader[H]) Next(ctx context.Context) (body []byte, flush bool, how Ending, err error) {
+// After an ending other than Flying nothing follows. The error is ErrTooSlow after
+// limit, where it is not 0, or that of ctx.
+func (r *Reader[H]) Next(ctx context.Context, limit time.Duration) (body []byte, flush bool, how Ending, err error) {
 	f := r.f
+	var late <-chan time.Time
 	for {
 		f.mu.Lock()
 		if body = f.body.next(&r.at); len(body) > 0 {
@@ -304,8 +306,15 @@ func (r *Reader[H]) Next(ctx context.Context) (body []byte, flush bool, how Endi
 		}
 		changed := f.change()
 		f.mu.Unlock()
+		if limit > 0 && late == nil {
+			timer := time.NewTimer(limit)
+			defer timer.Stop()
+			late = timer.C
+		}
 		select {
 		case <-changed:
+		case <-late:
+			return nil, false, Flying, ErrTooSlow
 		case <-ctx.Done():
 			return nil, false, Flying, ctx.Err()
 		}

@@ -37,7 +37,7 @@ func startFollower(t *testing.T, ctx context.Context, g *Group[string], id ID) *
 			return
 		}
 		for r := f.Reader(); ; {
-			body, _, how, err := r.Next(ctx)
+			body, _, how, err := r.Next(ctx, 0)
 			fo.body.Write(body)
 			if fo.how, fo.err = how, err; how != Flying || err != nil {
 				return
@@ -195,24 +195,24 @@ func TestFlush(t *testing.T) {
 		f.Share(&header, -1)
 		r := f.Reader()
 		f.Flush() // of the header alone
-		if body, flush, _, _ := r.Next(t.Context()); len(body) > 0 || !flush {
+		if body, flush, _, _ := r.Next(t.Context(), 0); len(body) > 0 || !flush {
 			t.Errorf("%q, flush %t: want a flush", body, flush)
 		}
 		f.Write([]byte("a"))
-		if body, flush, _, _ := r.Next(t.Context()); string(body) != "a" || flush {
+		if body, flush, _, _ := r.Next(t.Context(), 0); string(body) != "a" || flush {
 			t.Errorf("%q, flush %t: want a and no flush", body, flush)
 		}
 		f.Write([]byte("b"))
 		f.Flush()
-		if body, flush, _, _ := r.Next(t.Context()); string(body) != "b" || flush {
+		if body, flush, _, _ := r.Next(t.Context(), 0); string(body) != "b" || flush {
 			t.Errorf("%q, flush %t: want b first", body, flush)
 		}
-		if body, flush, _, _ := r.Next(t.Context()); len(body) > 0 || !flush {
+		if body, flush, _, _ := r.Next(t.Context(), 0); len(body) > 0 || !flush {
 			t.Errorf("%q, flush %t: want a flush", body, flush)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if body, _, _, err := r.Next(ctx); err == nil {
+		if body, _, _, err := r.Next(ctx, 0); err == nil {
 			t.Errorf("%q: want it to wait", body)
 		}
 		f.End(Complete)
@@ -267,7 +267,7 @@ func followAtRandom(t *testing.T, f *Flight[int], rng *rand.Rand) {
 	}
 	read := 0
 	for r := f.Reader(); ; {
-		body, _, how, err := r.Next(t.Context())
+		body, _, how, err := r.Next(t.Context(), 0)
 		read += len(body)
 		if err != nil || how != Flying {
 			break

@@ -104,6 +104,13 @@ func HasValidator(h http.Header) bool {
 	return trimmed(h, "Etag") != "" || trimmed(h, "Last-Modified") != ""
 }
 
+// CanValidate reports whether the origin can be asked if a stored response is still
+// good. Servers ignore conditions unless the answer without them would be a 2xx
+// (RFC 9110 §13.2.1), so that a 304 never speaks of another one (§15.4.5).
+func CanValidate(status int, h http.Header) bool {
+	return status >= 200 && status <= 299 && HasValidator(h)
+}
+
 // SetConditions makes the request header ask whether the stored response is
 // still good (§4.3.1): its validators, verbatim, take the place of every
 // condition the client sent. A Range field stays, although its If-Range goes.

@@ -132,7 +132,7 @@ func (d *Decision) usable(resp *Response, o *origin, p *Policy) Refusal {
 	// A response without a lifetime may be stored only if its status says so
 	// by default (§3).
 	if p.Validators && (d.Source != "" || o.Public || isHeuristic(resp.Status)) &&
-		(HasValidator(resp.Header) || o.opensWindow(f)) {
+		(CanValidate(resp.Status, resp.Header) || o.opensWindow(f)) {
 		return RefusalNone
 	}
 	switch {

@@ -44,7 +44,7 @@ func coded(tag, ours string, stored http.Header) bool {
 // Content-Length, and by the allowance of §3.2 Content-Encoding, Content-Type
 // and Content-Range. For the same reason a weak entity-tag does not become
 // strong. Age and Date tell of one message only, so the stored ones never
-// outlive it.
+// outlive it; and what states a status states that of its own message.
 func Freshen(stored, notModified http.Header) http.Header {
 	fresh := stored.Clone()
 	if fresh == nil {
@@ -55,7 +55,7 @@ func Freshen(stored, notModified http.Header) http.Header {
 
 	excluded := NotStored(notModified)
 	for name, values := range notModified {
-		if updates(name) && !containsFold(excluded, name) {
+		if updates(name) && !StatesStatus(name) && !containsFold(excluded, name) {
 			fresh[name] = slices.Clone(values)
 		}
 	}
@@ -73,6 +73,16 @@ func updates(name string) bool {
 		return false
 	}
 	return true
+}
+
+// StatesStatus reports whether a field repeats the status of the message that it came
+// with: Status of CGI (RFC 3875 §6.3.3), which FastCGI servers pass on, and its like.
+func StatesStatus(name string) bool {
+	switch http.CanonicalHeaderKey(name) {
+	case "Status", "X-Status", "X-Status-Code", "X-Http-Status", "X-Http-Status-Code":
+		return true
+	}
+	return false
 }
 
 // containsFold reports whether names has the field name, in any case.

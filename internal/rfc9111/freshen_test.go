@@ -70,6 +70,12 @@ func TestFreshen(t *testing.T) {
 			newHeader("X-Hop", "1", "X-Kept", "2"),
 		},
 		{
+			"9111 3.2", "what states the status of the 304",
+			newHeader("Status", "200 OK"),
+			newHeader("Status", "304 Not Modified", "X-HTTP-Status", "304", "X-Cache-Status", "304"),
+			newHeader("Status", "200 OK", "X-Cache-Status", "304"),
+		},
+		{
 			"9111 4.2.3", "Age and Date of the earlier message go",
 			newHeader("Age", "500", "Date", sunday, "Expires", sunday),
 			newHeader("X-New", "1"),
