@@ -57,7 +57,7 @@ func (n *node) breakerState() string {
 // leftOut are the reasons of requests that no configuration lets be cached, or that
 // the configuration at hand keeps out.
 var leftOut = []Reason{
-	ReasonMethod, ReasonRequestBody, ReasonUpgrade, ReasonOverrideField, ReasonAmbiguousPath, ReasonMatcher, ReasonDisabled,
+	ReasonMethod, ReasonRequestBody, ReasonUpgrade, ReasonOverrideField, ReasonAmbiguousPath, ReasonMatcher, ReasonGraphQL, ReasonDisabled,
 }
 
 // cacheable reports whether the request is meant to be cached.
