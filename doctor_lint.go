@@ -12,16 +12,14 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/intercept"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/rewrite"
 )
 
 // linter looks for configurations that run but are hardly meant.
 type linter struct {
+	routeWalk[passed]
+
 	server   string
 	running  *caddyhttp.Server
-	named    map[string]*caddyhttp.Route // of the server
-	invoked  map[string]bool             // those that were entered
-	entered  []string                    // those that the walk is in
 	findings []check
 }
 
@@ -65,7 +63,11 @@ func (l *linter) add(status, detail, advice string) {
 }
 
 func (l *linter) walkServer(name string, server *caddyhttp.Server) {
-	l.server, l.running, l.named, l.invoked = name, server, server.NamedRoutes, make(map[string]bool)
+	l.server, l.running = name, server
+	l.routeWalk = routeWalk[passed]{
+		named: server.NamedRoutes, invoked: make(map[string]bool), handler: l.handler,
+		group: func(p *passed) *string { return &p.group }, match: func(caddyhttp.MatcherSets) []passed { return nil },
+	}
 	l.walk(server.Routes, nil, nil)
 	if server.Errors != nil {
 		l.walk(server.Errors.Routes, nil, nil)
@@ -77,50 +79,6 @@ func (l *linter) walkServer(name string, server *caddyhttp.Server) {
 	}
 }
 
-// invoke walks a named route, unless it invokes itself.
-func (l *linter) invoke(name string, path []caddyhttp.MatcherSets, before []passed) []passed {
-	route := l.named[name]
-	if route == nil || slices.Contains(l.entered, name) {
-		return before
-	}
-	l.invoked[name] = true
-	l.entered = append(l.entered, name)
-	before = l.walk(caddyhttp.RouteList{*route}, path, slices.Clone(before))
-	l.entered = l.entered[:len(l.entered)-1]
-	return before
-}
-
-// walk follows a request through routes. before are the caches that it has
-// passed; it returns those that it may have passed at the end.
-func (l *linter) walk(routes caddyhttp.RouteList, path []caddyhttp.MatcherSets, before []passed) []passed {
-	for i := range before {
-		before[i].group = "" // the groups of this list are others
-	}
-	for _, route := range routes {
-		at := path
-		if len(route.MatcherSets) > 0 {
-			at = append(slices.Clip(path), route.MatcherSets)
-		}
-		// Of a group only one route runs.
-		behind := slices.DeleteFunc(slices.Clone(before), func(p passed) bool { return p.group != "" && p.group == route.Group })
-		known := len(behind)
-		for _, handler := range route.Handlers {
-			behind = l.handler(handler, at, route.Group, behind)
-			if _, rewrites := handler.(*rewrite.Rewrite); rewrites {
-				at, path = append(slices.Clip(at), rewritten), append(slices.Clip(path), rewritten)
-			}
-		}
-		if route.Terminal {
-			continue
-		}
-		for _, p := range behind[known:] {
-			p.group = route.Group
-			before = append(before, p)
-		}
-	}
-	return before
-}
-
 // handler looks at one handler and returns the caches that were passed behind it.
 func (l *linter) handler(handler any, path []caddyhttp.MatcherSets, group string, before []passed) []passed {
 	l.order(handler, path, before)
@@ -129,19 +87,19 @@ func (l *linter) handler(handler any, path []caddyhttp.MatcherSets, group string
 		if h.Errors != nil {
 			l.walk(h.Errors.Routes, path, nil)
 		}
-		return l.walk(h.Routes, path, slices.Clone(before))
+		return l.walk(h.Routes, path, before)
 	case *caddyhttp.Invoke:
 		return l.invoke(h.Name, path, before)
 	case *reverseproxy.Handler:
 		// The request goes on behind the routes for the response.
 		behind := before
 		for _, response := range h.HandleResponse {
-			behind = append(behind, l.walk(response.Routes, path, slices.Clone(before))[len(before):]...)
+			behind = append(behind, l.walk(response.Routes, path, before)[len(before):]...)
 		}
 		return behind
 	case *intercept.Intercept:
 		for _, response := range h.HandleResponse {
-			l.walk(response.Routes, path, slices.Clone(before)) // where it ends
+			l.walk(response.Routes, path, before) // where it ends
 		}
 	case *Handler:
 		l.directive(h, path, group != "")

@@ -64,15 +64,18 @@ func (h *Handler) inFront(r *http.Request) *front {
 }
 
 func (h *Handler) readFront(server *caddyhttp.Server) *front {
-	w := frontWalk{handler: h}
+	w := frontWalk{of: h}
 	if server != nil {
-		w.named = server.NamedRoutes
-		w.walk(server.Routes, nil, false, nil)
+		w.routeWalk = routeWalk[write]{
+			named: server.NamedRoutes, invoked: make(map[string]bool), handler: w.pass, match: captures,
+			group: func(p *write) *string { return &p.group },
+		}
+		w.walk(server.Routes, nil, nil)
 		if server.Errors != nil {
-			w.walk(server.Errors.Routes, nil, false, nil)
+			w.walk(server.Errors.Routes, nil, nil)
 		}
 		for name := range server.NamedRoutes {
-			w.invoke(name, nil, false, nil)
+			w.invoke(name, nil, nil)
 		}
 	}
 	writes := w.found
@@ -86,86 +89,48 @@ func (h *Handler) readFront(server *caddyhttp.Server) *front {
 
 // frontWalk collects what is in front of one handler.
 type frontWalk struct {
-	handler *Handler
-	named   map[string]*caddyhttp.Route
-	entered []string // named routes that the walk is in
+	routeWalk[write]
+
+	of      *Handler
+	copies  int // proxies for whose responses the routes are that the walk is in
 	reached bool
 	found   []write
 	all     []write // of the server
 }
 
-// walk follows a request through routes. before is what may have been written; it
-// returns that with what may have been written at the end.
-func (w *frontWalk) walk(routes caddyhttp.RouteList, path []caddyhttp.MatcherSets, copies bool, before []write) []write {
-	before = slices.Clone(before)
-	for i := range before {
-		before[i].group = "" // the groups of this list are others
-	}
-	for _, route := range routes {
-		at := path
-		if len(route.MatcherSets) > 0 {
-			at = append(slices.Clip(path), route.MatcherSets)
-		}
-		// Of a group only one route runs.
-		behind := slices.DeleteFunc(slices.Clone(before), func(p write) bool { return p.group != "" && p.group == route.Group })
-		known := len(behind)
-		behind = append(behind, captures(route.MatcherSets)...)
-		for _, handler := range route.Handlers {
-			behind = w.pass(handler, at, copies, behind)
-		}
-		if route.Terminal {
-			continue
-		}
-		for _, p := range behind[known:] {
-			p.group = route.Group
-			before = append(before, p)
-		}
-	}
-	return before
-}
-
-func (w *frontWalk) invoke(name string, path []caddyhttp.MatcherSets, copies bool, before []write) []write {
-	route := w.named[name]
-	if route == nil || slices.Contains(w.entered, name) {
-		return before
-	}
-	w.entered = append(w.entered, name)
-	before = w.walk(caddyhttp.RouteList{*route}, path, copies, before)
-	w.entered = w.entered[:len(w.entered)-1]
-	return before
-}
-
 // pass looks at one handler and returns what may have been written behind it.
-func (w *frontWalk) pass(handler any, path []caddyhttp.MatcherSets, copies bool, before []write) []write {
+func (w *frontWalk) pass(handler any, path []caddyhttp.MatcherSets, _ string, before []write) []write {
 	switch h := handler.(type) {
 	case *caddyhttp.Subroute:
-		behind := w.walk(h.Routes, path, copies, before)
+		behind := w.walk(h.Routes, path, before)
 		if h.Errors != nil {
-			w.walk(h.Errors.Routes, path, copies, behind)
+			w.walk(h.Errors.Routes, path, behind)
 		}
 		return behind
 	case *caddyhttp.Invoke:
-		return w.invoke(h.Name, path, copies, before)
+		return w.invoke(h.Name, path, before)
 	case *reverseproxy.Handler:
 		// The request goes on behind the routes for the response, forward_auth above all.
 		behind := before
+		w.copies++
 		for _, response := range h.HandleResponse {
-			behind = append(behind, w.walk(response.Routes, path, true, before)[len(before):]...)
+			behind = append(behind, w.walk(response.Routes, path, before)[len(before):]...)
 		}
+		w.copies--
 		return behind
 	case *intercept.Intercept:
 		for _, response := range h.HandleResponse {
-			w.walk(response.Routes, path, copies, before) // where it ends
+			w.walk(response.Routes, path, before) // where it ends
 		}
 	case *Handler:
-		if h == w.handler {
+		if h == w.of {
 			w.reached = true
 			w.found = append(w.found, before...)
 		}
 	default:
 		written := writesOf(handler)
 		for i := range written {
-			written[i].copied, written[i].when = copies, path
+			written[i].copied, written[i].when = w.copies > 0, path
 		}
 		w.all = append(w.all, written...)
 		return append(slices.Clip(before), written...)

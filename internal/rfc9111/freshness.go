@@ -18,7 +18,7 @@ type Freshness struct {
 	NoCache          bool // unqualified no-cache: revalidate before every use
 	MustRevalidate   bool // must-revalidate, proxy-revalidate or plain s-maxage: never stale without an explicit window
 	ForAuthorization bool // may be shared with requests that carry Authorization (§3.5)
-	ForCredentials   bool // may be shared with requests that carry other credentials
+	ForCredentials   bool // may answer requests that carry other credentials; Decision.Explicit is for storing
 }
 
 // CurrentAge is the age that a response reused now has (§4.2.3).
