@@ -246,6 +246,7 @@ type purgeResult struct {
 	Lapsed     []string           `json:"lapsed"`               // nodes that may not answer before they have
 	Replicated *bool              `json:"replicated,omitempty"`
 	DurationMS int64              `json:"duration_ms"`
+	matched
 }
 
 // appendPurges answers 200 when the purges are final, 202 when they are recorded
@@ -261,9 +262,12 @@ func (a *App) appendPurges(w http.ResponseWriter, r *http.Request, purges []jour
 		selectors []journal.Selector
 		waits     error
 	)
+	for _, p := range purges {
+		selectors = append(selectors, p.Selectors...)
+	}
+	found := a.node.matchedMemory(selectors)
 	last := len(purges) - 1
 	for i, p := range purges {
-		selectors = append(selectors, p.Selectors...)
 		wait := how.wait
 		if i < last {
 			wait = 0
@@ -275,12 +279,12 @@ func (a *App) appendPurges(w http.ResponseWriter, r *http.Request, purges []jour
 		if result.Waits = waits; err == nil && result.Complete() {
 			a.node.metrics.confirm.Observe(result.Duration.Seconds())
 		}
-		return a.answerPurge(w, &result, selectors, err)
+		return a.answerPurge(w, &result, selectors, found, err)
 	}
 	return nil // there is a last one
 }
 
-func (a *App) answerPurge(w http.ResponseWriter, result *journal.Result, selectors []journal.Selector, err error) error {
+func (a *App) answerPurge(w http.ResponseWriter, result *journal.Result, selectors []journal.Selector, found matched, err error) error {
 	switch {
 	case errors.Is(err, journal.ErrInvalid):
 		return apiError(http.StatusBadRequest, err)
@@ -290,7 +294,7 @@ func (a *App) answerPurge(w http.ResponseWriter, result *journal.Result, selecto
 	answer := purgeResult{
 		Selectors: selectors, Recorded: result.Waits == nil, Standalone: a.standalone(), Replicated: result.Replicated,
 		Confirmed: list(result.Confirmed), Pending: list(result.Pending), Lapsed: list(result.Lapsed),
-		DurationMS: result.Duration.Milliseconds(),
+		DurationMS: result.Duration.Milliseconds(), matched: found,
 	}
 	if !result.ID.IsZero() {
 		answer.ID = result.ID.String()

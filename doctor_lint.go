@@ -184,6 +184,10 @@ func (l *linter) directive(h *Handler, path []caddyhttp.MatcherSets, grouped boo
 		}
 	}
 	l.ofVisitors(where, p)
+	if path := h.strangers.latest(); path != "" {
+		l.add(statusWarn, fmt.Sprintf("%s: invalidate has purged after a redirect to %q, which was answered to a request without credentials: any stranger can purge so", where, path),
+			"authenticate in front of redis_cache, or let a matcher of invalidate ask for what only users send, such as header Cookie *session=*")
+	}
 	l.written(where, h)
 	requests, kept, name := h.credentialed.counts()
 	credentials := (p.TTL != nil || len(p.TTLRules) > 0) && kept >= enoughKept && kept*leastKept >= requests

@@ -36,9 +36,28 @@ type Selectors struct {
 type InvalidateRule struct {
 	Selectors
 
-	// The requests whose answers purge; sets are ORed. Default: those with an
-	// unsafe method.
+	// The requests whose answers purge; sets are ORed. They add to the condition that
+	// the method is unsafe, but for a set with a `method` matcher of its own, which then
+	// decides: one inside `not` or `expression` does not count. Where the method is safe,
+	// only a 2xx purges, else also a 3xx. Default: those with an unsafe method.
 	MatcherRule
+}
+
+// matches reports whether the rule purges after the request. A matcher that cannot
+// decide must not keep what is wrong from being purged.
+func (r *InvalidateRule) matches(request *http.Request, unsafe bool) (bool, error) {
+	if len(r.matchers) == 0 {
+		return unsafe, nil
+	}
+	for i, set := range r.matchers {
+		if _, own := r.MatcherSetsRaw[i]["method"]; !own && !unsafe {
+			continue
+		}
+		if ok, err := set.MatchWithError(request); ok || err != nil {
+			return true, err
+		}
+	}
+	return false, nil
 }
 
 // EventRule purges on an event.
@@ -176,13 +195,9 @@ func urlWithQuery(base string, rule *VaryQuery, query string) string {
 // success. Their matchers see the request as it came in.
 func (x *exchange) matchInvalidations() {
 	for _, rule := range x.h.policy.Invalidate {
-		matches := x.isUnsafe()
-		if rule.matchers != nil {
-			ok, err := rule.matches(x.r)
-			if err != nil {
-				x.h.logger.Error("an invalidate matcher failed", zap.Error(err))
-			}
-			matches = ok || err != nil
+		matches, err := rule.matches(x.r, x.isUnsafe())
+		if err != nil {
+			x.h.logger.Error("an invalidate matcher failed", zap.Error(err))
 		}
 		if matches {
 			x.invalidations = append(x.invalidations, rule)
@@ -211,7 +226,14 @@ func (x *exchange) invalidate(status int, header http.Header) {
 	}
 	var selectors []journal.Selector
 	by := byRequest
-	for _, rule := range x.invalidations {
+	rules := x.invalidations
+	if status >= 300 {
+		if !x.isUnsafe() {
+			rules = nil // a redirect tells of no change
+		}
+		x.h.strangers.note(x, len(rules) > 0, header)
+	}
+	for _, rule := range rules {
 		if slices.ContainsFunc(rule.Values, private) {
 			by = byPrivateRequest
 		}

@@ -137,7 +137,7 @@ func TestSoftPurgeWithGrace(t *testing.T) {
 func TestInvalidateRules(t *testing.T) {
 	rules := `{"key":{"template":"u:{http.request.uri.query.id}"},"vary_query":{"mode":"none"},"ttl":{"duration":60000000000},"invalidate":[
 		{"selector":"key","values":["general:u:{http.request.uri.query.id}"]},
-		{"selector":"pattern","values":["general:u:{http.response.header.X-Changed}*"],"match":[{"path":["/changed"]}]}]}`
+		{"selector":"pattern","values":["general:u:{http.response.header.X-Changed}*"],"match":[{"path":["/changed"],"method":["GET"]}]}]}`
 	for _, c := range []struct {
 		method, uri, changed string
 		status               int

@@ -51,6 +51,7 @@ type Handler struct {
 	policy       Policy // of namespace and handler, merged
 	counter      *stats.Counter
 	credentialed *credentialed
+	strangers    *strangers
 	unstored     unstored
 	front        atomic.Pointer[front] // see inFront
 	logger       *zap.Logger
@@ -83,6 +84,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.counter = h.node.stats.Namespace(h.Namespace)
 	h.credentialed = new(credentialed)
+	h.strangers = new(strangers)
 	return nil
 }
 

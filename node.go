@@ -54,6 +54,7 @@ type node struct {
 
 	inventory    inventory
 	sweeper      sweeper
+	matching     matching
 	switches     switches
 	emissions    chan emission
 	flights      coalesce.Group[share]

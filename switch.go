@@ -299,5 +299,5 @@ func (a *App) turnSwitch(w http.ResponseWriter, r *http.Request, enable bool) er
 		return apiError(http.StatusBadRequest, errors.New("the configuration switches this node off, by the global option enabled or REDIS_CACHE_ENABLED"))
 	}
 	result, err := a.node.journal.Switch(r.Context(), enable, target.Value, request.By, request.Reason, wait)
-	return a.answerPurge(w, &result, []journal.Selector{target}, err)
+	return a.answerPurge(w, &result, []journal.Selector{target}, matched{}, err)
 }

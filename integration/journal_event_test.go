@@ -37,7 +37,10 @@ func startEventFleet(t *testing.T, nodes int, hasty bool) *fleet {
 			invalidate pattern "points:{http.request.uri.query.user}:*"
 			invalidate tag {http.response.header.X-Changed}
 		}
-		@touch query touch=1
+		@touch {
+			method GET
+			query touch=1
+		}
 		redis_cache /read/* {
 			ttl 5m
 			invalidate @touch namespace user

@@ -1,0 +1,86 @@
+package rediscache
+
+import (
+	"sync"
+	"time"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
+)
+
+// matched is what this node's memory held of what a purge covers, as the answer to it
+// tells. It is embedded there; memory that is off is not counted.
+type matched struct {
+	// Stored responses that the purge covers and no earlier one did. Absent if purges
+	// come so fast that they are not counted.
+	Memory *int `json:"matched_memory,omitempty"`
+	// Whether counting ended early, so that there may be more.
+	Partial bool `json:"matched_memory_partial,omitempty"`
+}
+
+const (
+	// maxMatching bounds a count, and maxMatchingCredit what a node counts at a stretch.
+	maxMatching       = 250 * time.Millisecond
+	maxMatchingCredit = time.Second
+	// matchingShare is the share of the time that may go into counting: one part in it.
+	matchingShare = 10
+)
+
+// matching bounds the time that counting takes: thousands of purges a second of a
+// large memory must not be slowed down by it. It allows one at a time.
+type matching struct {
+	mu    sync.Mutex // held while counting
+	spent time.Duration
+	last  time.Time // when spent was right
+}
+
+// begin returns how long a count may take, or false for none at all. Whoever gets
+// true ends it.
+func (m *matching) begin(now time.Time) (time.Duration, bool) {
+	if !m.mu.TryLock() {
+		return 0, false
+	}
+	m.spent = max(0, m.spent-now.Sub(m.last)/matchingShare)
+	m.last = now
+	if m.spent >= maxMatchingCredit {
+		m.mu.Unlock()
+		return 0, false
+	}
+	return min(maxMatching, maxMatchingCredit-m.spent), true
+}
+
+func (m *matching) end(took time.Duration) {
+	m.spent += took
+	m.mu.Unlock()
+}
+
+// matchedMemory counts what purges are about to cover. It is called before they are
+// appended, and off the path of requests.
+func (n *node) matchedMemory(selectors []journal.Selector) (answer matched) {
+	if n.memory == nil {
+		return answer
+	}
+	matches, err := n.journal.Matcher(journal.Purge{Selectors: selectors})
+	began := time.Now()
+	allowed, ok := n.matching.begin(began)
+	if !ok {
+		return answer
+	}
+	defer func() { n.matching.end(time.Since(began)) }()
+	if err != nil {
+		return answer // appending them tells
+	}
+	count := 0
+	n.memory.Walk(func(rec *store.Record) bool {
+		subject := subjectOf(rec)
+		if !rec.IsBase() && began.Before(rec.Expires) && matches(&subject) {
+			if verdict, _ := n.journal.Check(&subject, journal.Checked{}); verdict < journal.Covered {
+				count++
+			}
+		}
+		answer.Partial = time.Since(began) > allowed
+		return !answer.Partial
+	})
+	answer.Memory = &count
+	return answer
+}
