@@ -11,7 +11,7 @@ SUDO          := $(if $(filter-out 0,$(shell id -u)),sudo)
 # Only tests need these: a Redis server, and a C compiler for the race detector.
 PACKAGES       = $(if $(shell command -v redis-server 2>/dev/null),,redis-server) $(if $(shell command -v cc 2>/dev/null),,gcc libc6-dev)
 
-.PHONY: run test apps lint fmt fuzz check-journal bench xcaddy example check-deploy tools system
+.PHONY: run test apps lint fmt fuzz check-journal bench bench-marks xcaddy example check-deploy tools system
 
 run: ## the example, without Redis if there is none
 	go run ./cmd/caddy run --config Caddyfile.example
@@ -41,6 +41,10 @@ check-journal: system ## the linearizability check of purges, many rounds
 
 bench: ## benchmarks, with allocations
 	go test -run '^$$' -bench . -benchmem ./...
+
+bench-marks: system ## 2,000,000 POSTs: what was stored and what was purged before holds, on nodes that join, too; memory and time before and after
+	go test -run '^$$' -bench '^BenchmarkFlood$$' -benchtime 1x ./internal/journal
+	go test -v -timeout 30m -run '^TestFloodOfPosts$$' ./integration -flood.posts 2000000 | grep -v '"level"'
 
 xcaddy: ## a Caddy built the way users build it, with our modules in it
 	go tool xcaddy build $(CADDY_VERSION) --with $(MODULE)@v0.0.0=. --output caddy

@@ -255,6 +255,7 @@ func expandShorthands(text string) string {
 //	    heuristic          <percent> <max>
 //	    targets            <field>...
 //	    client_cache_control ignore|honor
+//	    unsafe_invalidates on|off
 //	    vary_body          [<max size>]
 //	    tag                <template>...
 //	    tag_header         <name>... [keep]

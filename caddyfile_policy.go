@@ -79,7 +79,7 @@ func (o *policyParser) parseSingle(option string) (err error) {
 	d, p := o.d, o.policy
 	switch option {
 	case "jitter", "by_user", "max_body", "set_cookie", "coalesce", "refresh_ahead",
-		"stale_while_revalidate", "stale_if_error", "client_cache_control":
+		"stale_while_revalidate", "stale_if_error", "client_cache_control", "unsafe_invalidates":
 	default:
 		return d.Errf("unrecognized option of redis_cache: %s", option)
 	}
@@ -111,6 +111,9 @@ func (o *policyParser) parseSingle(option string) (err error) {
 	case "client_cache_control":
 		p.ClientCacheControl = value
 		return o.wrap(oneOf(option, value, clientModes))
+	case "unsafe_invalidates":
+		p.UnsafeInvalidates = value
+		return o.wrap(oneOf(option, value, onOff))
 	case "stale_while_revalidate":
 		window, err := parseDuration(d, option, value)
 		p.StaleWhileRevalidate = &window

@@ -176,6 +176,8 @@ func TestAdaptErrors(t *testing.T) {
 		{site("encode off\n\t\tencode zstd"), "encode is set twice"},
 		{site("vary_body 1KiB 2KiB"), "wrong argument count"},
 		{site("client_cache_control obey"), "unknown value"},
+		{site("unsafe_invalidates never"), "unknown value"},
+		{site("unsafe_invalidates"), "wrong argument count"},
 		{site("stale_if_error long"), "is not a duration"},
 		{site("targets"), "wrong argument count"},
 		{site("tag"), "wrong argument count"},

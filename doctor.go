@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 )
 
 const (
@@ -192,6 +194,25 @@ func (n *node) checkJournal() check {
 		return check{
 			"journal", statusFail, "its last entry has the last possible ID, so that no purge can be recorded",
 			"DEL " + n.prefix + "::journal: every node drops what it stored, and a new journal begins",
+		}
+	}
+	return checkMarks(n.journal.Stats())
+}
+
+// checkMarks looks for clients who use up what is remembered of their purges.
+func checkMarks(s journal.Stats) check {
+	const advice = "unsafe_invalidates off on routes where strangers may POST and nothing that is stored depends on it"
+	switch used := 100 * s.RequestMarks / max(1, s.MaxRequestMarks); {
+	case s.Forgotten > 0:
+		return check{
+			"journal", statusWarn,
+			fmt.Sprintf("requests have purged more than can be remembered, %d times: what was stored before was dropped for the hosts with the most of it", s.Forgotten),
+			advice,
+		}
+	case used >= 50:
+		return check{
+			"journal", statusWarn,
+			fmt.Sprintf("requests have purged %d URLs and the like, %d %% of what can be remembered", s.RequestMarks, used), advice,
 		}
 	}
 	return check{"journal", statusOK, "entries can be appended", ""}

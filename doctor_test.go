@@ -12,6 +12,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 )
 
 // authorize is a handler of somebody else.
@@ -258,6 +260,9 @@ func TestDoctorJudges(t *testing.T) {
 		{checkReplicas(map[string]string{"role": "master", "connected_slaves": "1"}), statusOK},
 		{checkReplicas(map[string]string{"role": "master", "connected_slaves": "0"}), statusWarn},
 		{checkReplicas(map[string]string{"role": "slave", "connected_slaves": "1"}), statusFail},
+		{checkMarks(journal.Stats{RequestMarks: 49, MaxRequestMarks: 100}), statusOK},
+		{checkMarks(journal.Stats{RequestMarks: 50, MaxRequestMarks: 100}), statusWarn},
+		{checkMarks(journal.Stats{RequestMarks: 1, MaxRequestMarks: 100, Forgotten: 1}), statusWarn},
 		{clockCheck(time.Second), statusOK},
 		{clockCheck(2 * time.Second), statusWarn},
 		{clockCheck(31 * time.Second), statusFail},

@@ -240,7 +240,10 @@ func (x *exchange) invalidate(status int, header http.Header) {
 		selectors = append(selectors, rule.expand(x.repl, x.h.app.secret)...)
 	}
 	if x.isUnsafe() {
-		selectors = append(selectors, x.targets(status, header)...)
+		if x.h.policy.UnsafeInvalidates != optionOff {
+			selectors = append(selectors, x.targets(status, header)...)
+		}
+		selectors = append(selectors, x.groups(header)...)
 	}
 	if selectors = valid(selectors, x.h.app.Prefix); len(selectors) == 0 {
 		return
@@ -296,28 +299,40 @@ func (x *exchange) invalidateBefore(p journal.Purge) bool {
 // invalidateWait bounds how long the answer to such a POST waits for the fleet.
 const invalidateWait = 100 * time.Millisecond
 
-// targets are what HTTP itself says an unsafe request has changed.
-func (x *exchange) targets(status int, header http.Header) []journal.Selector {
-	selectors := x.q.targets(x.q.origin(), status, header)
+// origins are those under which nodes store the URL of the request: those that know
+// nothing of trusted proxies take the scheme of the connection.
+func (x *exchange) origins() []string {
+	origins := []string{x.q.origin()}
 	if x.q.urlScheme != x.q.scheme {
-		// Nodes that know nothing of trusted proxies store with the scheme of the connection.
-		selectors = append(selectors, x.q.targets(x.q.scheme+"://"+x.q.host, status, header)...)
+		origins = append(origins, x.q.scheme+"://"+x.q.host)
 	}
-	return selectors
+	return origins
 }
 
-func (q *keyRequest) targets(origin string, status int, header http.Header) []journal.Selector {
-	// As the client sent it, but for what would begin a fragment.
-	own := origin + strings.ReplaceAll(q.path, "#", "%23")
-	selectors := []journal.Selector{{Kind: journal.KindURL, Value: own}}
-	if target, err := url.Parse(own); err == nil {
+// targets are what HTTP itself says an unsafe request has changed.
+func (x *exchange) targets(status int, header http.Header) (selectors []journal.Selector) {
+	for _, origin := range x.origins() {
+		// As the client sent it, but for what would begin a fragment.
+		own := origin + strings.ReplaceAll(x.q.path, "#", "%23")
+		selectors = append(selectors, journal.Selector{Kind: journal.KindURL, Value: own})
+		target, err := url.Parse(own)
+		if err != nil {
+			continue
+		}
 		for _, u := range rfc9111.InvalidationTargets(target, status, header)[1:] {
 			u.RawQuery, u.ForceQuery = "", false // it may hold a secret, and selectors are logged
 			selectors = append(selectors, journal.Selector{Kind: journal.KindURL, Value: u.String()})
 		}
 	}
-	for _, group := range rfc9111.CacheGroups(header["Cache-Group-Invalidation"]) {
-		selectors = append(selectors, journal.Selector{Kind: journal.KindTag, Value: groupTag(origin, group)})
+	return selectors
+}
+
+// groups are the cache groups that the answer to an unsafe request names.
+func (x *exchange) groups(header http.Header) (selectors []journal.Selector) {
+	for _, origin := range x.origins() {
+		for _, group := range rfc9111.CacheGroups(header["Cache-Group-Invalidation"]) {
+			selectors = append(selectors, journal.Selector{Kind: journal.KindTag, Value: groupTag(origin, group)})
+		}
 	}
 	return selectors
 }

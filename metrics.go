@@ -47,6 +47,9 @@ var (
 		"Redis commands by result: ok, absent, refused (an error reply) or failed (no reply).", "op", "result")
 	descRedisTook = newDesc("redis_duration_seconds", helpDuration, "op")
 	descPurges    = newDesc("purges_total", "Purges applied by this node: by selector, and as request those that requests of clients made.", "kind")
+	descMarks     = newDesc("request_marks", "What requests of clients have purged and this node remembers.")
+	descForgotten = newDesc("request_marks_overflows_total",
+		"Times at which requests of clients had purged too much to remember, so that what was stored before was dropped for the hosts with the most of it.")
 	descConfirm   = newDesc("purge_confirm_seconds", helpConfirm)
 	descCoalesced = newDesc("coalesced_total", "Requests that were answered by the fetch of another request.")
 	descEvictions = newDesc("evictions_total", "Stored responses that made room for others in memory.")
@@ -59,7 +62,7 @@ var (
 	descDisabled  = newDesc("disabled", "Whether the cache is switched off for everything on this node, by configuration or at run time.")
 
 	descs = []*prometheus.Desc{
-		descRequests, descTook, descEntries, descMemory, descOperations, descRedisTook, descPurges, descConfirm,
+		descRequests, descTook, descEntries, descMemory, descOperations, descRedisTook, descPurges, descMarks, descForgotten, descConfirm,
 		descCoalesced, descEvictions, descStored, descBreaker, descLag, descWaiting, descWarm, descErrors, descDisabled,
 	}
 )
@@ -214,6 +217,8 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	for kind := range n.metrics.purges {
 		m.count(descPurges, n.metrics.purges[kind].Load(), purgeKind(journal.Kind(kind)))
 	}
+	m.gauge(descMarks, float64(j.RequestMarks))
+	m.count(descForgotten, j.Forgotten)
 	n.metrics.confirm.Collect(ch)
 	m.count(descCoalesced, n.coalesced.Load())
 	m.count(descEvictions, s.Evictions)

@@ -123,6 +123,13 @@ type Policy struct {
 	// only-if-cached is always obeyed. RFC 9111 section 5.2.1.
 	ClientCacheControl string `json:"client_cache_control,omitempty"`
 
+	// Whether a successful answer to an unsafe method purges what HTTP says that it may
+	// have changed: the URL of the request, and Location and Content-Location on the
+	// same origin: `on` or `off`. RFC 9111 section 4.4 requires it; off is for routes
+	// where strangers may POST and nothing that is stored depends on it. `invalidate`
+	// and Cache-Group-Invalidation go on to purge. Default: on.
+	UnsafeInvalidates string `json:"unsafe_invalidates,omitempty"`
+
 	// The size of the largest request body that is part of the key, in bytes,
 	// for methods such as POST and QUERY; larger ones bypass. A POST whose content is
 	// a GraphQL mutation or subscription, or larger, is unsafe (RFC 9110 section
@@ -266,6 +273,7 @@ func (p Policy) merge(ns Policy) Policy {
 	p.Heuristic = cmp.Or(p.Heuristic, ns.Heuristic)
 	p.Targets = firstNonEmpty(p.Targets, ns.Targets)
 	p.ClientCacheControl = cmp.Or(p.ClientCacheControl, ns.ClientCacheControl)
+	p.UnsafeInvalidates = cmp.Or(p.UnsafeInvalidates, ns.UnsafeInvalidates)
 	p.VaryBody = cmp.Or(p.VaryBody, ns.VaryBody)
 	p.Tags = slices.Concat(ns.Tags, p.Tags)
 	p.TagHeader = cmp.Or(p.TagHeader, ns.TagHeader)
@@ -404,6 +412,7 @@ func (p *Policy) validate() error {
 		oneOf("coalesce", cmp.Or(p.Coalesce, optionOn), onOff),
 		oneOf("refresh_ahead", cmp.Or(p.RefreshAhead, optionOff), onOff),
 		oneOf("client_cache_control", cmp.Or(p.ClientCacheControl, clientIgnore), clientModes),
+		oneOf("unsafe_invalidates", cmp.Or(p.UnsafeInvalidates, optionOn), onOff),
 	)
 }
 

@@ -5,6 +5,7 @@ import (
 	"math"
 	"runtime"
 	"slices"
+	"strconv"
 	"testing"
 )
 
@@ -246,4 +247,50 @@ func TestRequestMarksMemory(t *testing.T) {
 		t.Errorf("%d MiB for half of what may be", used>>20)
 	}
 	runtime.KeepAlive(table)
+}
+
+// BenchmarkFlood applies two million purges by requests of distinct URLs to a table
+// that keeps them with those of operators, as once, and to one that keeps them apart.
+// It reports what a mark takes, and of a response that was stored before whether it is
+// still valid, and of one that an operator had purged whether that is still known.
+func BenchmarkFlood(b *testing.B) {
+	const posts = 2_000_000
+	var took [2]float64
+	for i, name := range []string{"together", "apart"} {
+		b.Run(name, func(b *testing.B) {
+			before := heap()
+			var table *table
+			for b.Loop() {
+				table = New(Options{Prefix: "cache"}).newTable()
+				table.apply([]Selector{{KindTag, "pickup-7"}}, false, at(1))
+				for n := range posts {
+					selectors := []Selector{{KindURL, "https://flooded.test/comments/" + strconv.Itoa(n)}}
+					if i == 0 {
+						table.apply(selectors, false, at(10+n))
+						table.bound()
+					} else {
+						table.applyRequest(selectors, at(10+n))
+					}
+				}
+			}
+			took[i] = b.Elapsed().Seconds() / float64(b.N)
+			b.ReportMetric(float64(heap()-before)/(1<<20), "MiB")
+			b.ReportMetric(1e9*took[i]/posts, "ns/purge")
+			stored, purged := subjectOn("shop.test", "/"), subjectOn("shop.test", "/")
+			stored.Tags = nil
+			b.ReportMetric(oneIf(table.check(stored, at(2)) == Valid), "stored-is-valid")
+			b.ReportMetric(oneIf(table.check(purged, ID{}) == Covered), "purge-is-known")
+			if i == 1 {
+				b.ReportMetric(took[1]/took[0], "times-as-long")
+			}
+			runtime.KeepAlive(table)
+		})
+	}
+}
+
+func oneIf(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
 }
