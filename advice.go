@@ -35,7 +35,7 @@ var reasonAdvice = [numReasons]string{
 	ReasonVariantLimit:     "Let the origin name fewer fields in Vary, or normalise them in front of the cache.",
 	ReasonError:            "Mend the origin: it gave an error or no response.",
 	ReasonOverload:         "Wait: slow clients keep the memory that copies of responses may take.",
-	ReasonIncomplete:       "Mend the origin or the network: the response broke off.",
+	ReasonIncomplete:       "Mend the origin or the network: the response broke off, or its client gave it up.",
 }
 
 // refusalAdvice is advice for the refusals of the HTTP rules.

@@ -60,7 +60,7 @@ const (
 	ReasonTagLimit                // the response has too many tags
 	ReasonVariantLimit            // the URL has too many variants
 	ReasonError                   // the upstream gave an error, or no response at all
-	ReasonIncomplete              // the response broke off
+	ReasonIncomplete              // the response broke off, or its client gave it up
 	ReasonOverload                // too much is kept already for clients that read slowly
 	numReasons
 )
