@@ -52,18 +52,18 @@ type node struct {
 	cancel    context.CancelFunc
 	running   sync.WaitGroup
 
-	inventory    inventory
-	sweeper      sweeper
-	matching     matching
-	switches     switches
-	emissions    chan emission
-	flights      coalesce.Group[share]
-	leases       *coalesce.Leases // nil with `redis off`
-	misses       *coalesce.Misses
-	failures     *coalesce.Failures
-	refreshes    refreshes
-	coalesced    atomic.Uint64  // requests that another one's fetch has answered
-	variantLocks [64]sync.Mutex // see variantLock
+	inventory inventory
+	sweeper   sweeper
+	matching  matching
+	switches  switches
+	emissions chan emission
+	flights   coalesce.Group[share]
+	leases    *coalesce.Leases // nil with `redis off`
+	misses    *coalesce.Misses
+	failures  *coalesce.Failures
+	refreshes refreshes
+	coalesced atomic.Uint64 // requests that another one's fetch has answered
+	variants  [64]variantLists
 }
 
 const (

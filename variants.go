@@ -101,21 +101,31 @@ func (n *node) put(c *captureWriter, rec *store.Record) {
 		n.store.PutThen(stored, rec)
 		return
 	}
-	lock := n.variantLock(x.key.Full)
-	lock.Lock()
-	defer lock.Unlock()
-	n.store.PutThen(stored, rec, baseWith(n.latestBase(x), c, rec))
+	lists := n.variantLists(x.key.Full)
+	lists.mu.Lock()
+	defer lists.mu.Unlock()
+	base := baseWith(n.latestBase(x, lists), c, rec)
+	lists.recent[lists.next%len(lists.recent)] = base
+	lists.next++
+	n.store.PutThen(stored, rec, base)
 }
 
-// latestBase is the base record that a new variant is added to: what this node has by
-// now, or what the request itself has found. Redis is not asked: whoever else stores a
-// variant of a URL with this lock, or shares the lock, would wait for its answer.
-func (n *node) latestBase(x *exchange) *store.Record {
-	base := n.store.Local(x.key.Key, x.now)
-	if found := x.base; found != nil && x.now.Before(found.Expires) &&
-		(base == nil || base.Position.Epoch == found.Position.Epoch && base.Position.ID.Before(found.Position.ID)) {
-		if verdict, _ := n.check(found, journal.Checked{}); verdict < journal.Covered {
-			base = found
+// latestBase is the base record that a new variant is added to: what this node has
+// stored by now, or what the request itself has found, whichever has the higher
+// position. Redis is not asked: whoever else stores a variant of the URL, or of one that
+// shares its lock, would wait for the answer.
+func (n *node) latestBase(x *exchange, lists *variantLists) (base *store.Record) {
+	known := []*store.Record{n.store.Local(x.key.Key, x.now), x.base}
+	for i := range lists.recent { // from the oldest to the newest
+		known = append(known, lists.recent[(lists.next+i)%len(lists.recent)])
+	}
+	for _, rec := range known {
+		if rec == nil || rec.Key.Full != x.key.Full || !x.now.Before(rec.Expires) ||
+			base != nil && (rec.Position.Epoch != base.Position.Epoch || rec.Position.ID.Before(base.Position.ID)) {
+			continue
+		}
+		if verdict, _ := n.check(rec, journal.Checked{}); verdict < journal.Covered {
+			base = rec
 		}
 	}
 	return base
@@ -150,10 +160,18 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// variantLock serializes changes to the list of a base record, which is read,
-// extended and written back. URLs may share a lock.
-func (n *node) variantLock(key string) *sync.Mutex {
-	return &n.variantLocks[maphash.String(variantSeed, key)%uint64(len(n.variantLocks))]
+// variantLists are the lists of some URLs, which are read, extended and stored again.
+// mu serializes that and guards the base records that were stored last, which memory need
+// not have kept.
+type variantLists struct {
+	mu     sync.Mutex
+	recent [8]*store.Record
+	next   int
+}
+
+// variantLists are those that a URL belongs to.
+func (n *node) variantLists(key string) *variantLists {
+	return &n.variants[maphash.String(variantSeed, key)%uint64(len(n.variants))]
 }
 
 var variantSeed = maphash.MakeSeed()

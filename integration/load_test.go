@@ -3,6 +3,7 @@ package integration
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -58,6 +59,46 @@ func TestVariantsReadRedisOnce(t *testing.T) {
 		node.want(t, "HIT", "/varies/1", "Accept-Language: "+language)
 	}
 	node.want(t, "HIT", "/varies/1")
+}
+
+// TestVariantsFetchedTogether has two variants of a URL fetched at a time, without memory: the
+// list that is stored last has both.
+func TestVariantsFetchedTogether(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t)
+	began, ends := map[string]chan bool{}, map[string]chan bool{}
+	for _, language := range []string{"de", "fr"} {
+		began[language], ends[language] = make(chan bool), make(chan bool)
+	}
+	o.handle("/a", func(w http.ResponseWriter, r *http.Request) {
+		language := r.Header.Get("Accept-Language")
+		w.Header().Set("Cache-Control", "max-age=60")
+		w.Header().Set("Vary", "Accept-Language")
+		fmt.Fprint(w, language)
+		_ = http.NewResponseController(w).Flush()
+		began[language] <- true
+		<-ends[language]
+	})
+	rds := startRedis(t)
+	node := startCaddy(t, layout{redis: rds, origin: o, cache: "memory off", site: "redis_cache"})
+	replies := make(chan reply, 2)
+	for _, language := range []string{"de", "fr"} {
+		go func() { replies <- node.get(t, "/a", "Accept-Language: "+language) }()
+		<-began[language]
+	}
+	for _, language := range []string{"de", "fr"} {
+		ends[language] <- true
+		r := <-replies
+		if r.body != language {
+			t.Fatalf("%q, want %s", r.body, language)
+		}
+		rds.await(t, r.key())
+	}
+	eventually(t, "both variants are listed", func() bool {
+		e := node.json(t, http.StatusOK, http.MethodGet, "/redis_cache/explain?url="+url.QueryEscape(node.url("/a"))+"&header=Host:"+siteHost+"&header=Accept-Language:de", "")
+		variants, _ := e["variants"].([]any)
+		return len(variants) == 2
+	})
 }
 
 // TestWarmManyURLs warms more than is told of one by one: failed requests are.
