@@ -13,6 +13,11 @@
 //   - the registry (registry.go): nodes publish what they have applied, and a
 //     purge is confirmed when each live one has applied it (append.go).
 //
+// Anybody may make a server purge, by a POST. What requests have purged waits for
+// Redis in a queue of its own (queue.go) and is remembered in a table of its own
+// (marks.go), so that it displaces nothing that operators have purged. The stream is
+// trimmed; who joins later learns what was in it from a checkpoint (checkpoint.go).
+//
 // The package writes no log and exports no metric: it returns outcomes, keeps
 // counters and calls the functions in Options.
 package journal

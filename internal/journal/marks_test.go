@@ -125,9 +125,9 @@ func TestFloodOfOneHost(t *testing.T) {
 
 // Hosts that clients make up leave an equal share to those that are.
 func TestFloodOfManyHosts(t *testing.T) {
-	const limit, real = 10_000, 100
+	const limit, few = 10_000, 100
 	table := requestTable(limit)
-	for i := range real {
+	for i := range few {
 		table.applyRequest([]Selector{{KindURL, fmt.Sprintf("https://real.test/%d", i)}}, at(1+i))
 	}
 	for i := range 3 * limit {
@@ -136,7 +136,7 @@ func TestFloodOfManyHosts(t *testing.T) {
 			t.Fatalf("%d marks, limit %d", table.requests.used, limit)
 		}
 	}
-	for i := range real {
+	for i := range few {
 		wantFrom(t, table, subjectOn("real.test", fmt.Sprint("/", i)), at(i), Covered)
 	}
 	wantFrom(t, table, subjectOn("real.test", "/other"), ID{}, Valid)
