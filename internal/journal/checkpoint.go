@@ -153,12 +153,11 @@ func (j *Journal) writeCheckpoint(ctx context.Context, c capture, known ID) (ID,
 		field := strconv.Itoa(h.Chunks)
 		h.Chunks++
 		return do(func(ctx context.Context) error {
-			_, err := j.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+			return transact(ctx, j.client, func(pipe redis.Pipeliner) error {
 				pipe.HSet(ctx, half, field, chunk)
 				pipe.Expire(ctx, half, j.epochTTL())
 				return nil
 			})
-			return err
 		})
 	}}
 	if err := w.write(); err != nil {
