@@ -32,8 +32,13 @@ func TestErrorsAreToldOnceAMinute(t *testing.T) {
 		untold uint64
 		told   bool
 	}{
-		{0, "a", 0, true}, {time.Second, "a", 0, false}, {time.Second, "b", 0, true}, {59 * time.Second, "a", 0, false},
-		{time.Minute, "a", 2, true}, {61 * time.Second, "b", 0, true}, {3 * time.Minute, "a", 0, true},
+		{0, "a", 0, true},
+		{time.Second, "a", 0, false},
+		{time.Second, "b", 0, true},
+		{59 * time.Second, "a", 0, false},
+		{time.Minute, "a", 2, true},
+		{61 * time.Second, "b", 0, true},
+		{3 * time.Minute, "a", 0, true},
 	} {
 		if untold, told := l.tell(tt.kind, start.Add(tt.after)); untold != tt.untold || told != tt.told {
 			t.Errorf("%s after %s: %d, %t", tt.kind, tt.after, untold, told)

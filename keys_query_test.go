@@ -21,7 +21,7 @@ func plainKept(v *VaryQuery, query string) []string {
 		}
 	}
 	var pairs []string
-	for _, pair := range strings.Split(query, "&") {
+	for pair := range strings.SplitSeq(query, "&") {
 		if v == nil || strings.Contains(pair, ";") || v.keeps(paramName(pair), only) {
 			pairs = append(pairs, pair)
 		}
@@ -33,7 +33,7 @@ func plainKept(v *VaryQuery, query string) []string {
 // plainKeptRewritten is keptRewritten in the fewest words.
 func plainKeptRewritten(v *VaryQuery, query, rewritten string) []string {
 	kept := plainKept(v, rewritten)
-	for _, pair := range strings.Split(rewritten, "&") {
+	for pair := range strings.SplitSeq(rewritten, "&") {
 		if !slices.Contains(strings.Split(query, "&"), pair) && !slices.Contains(kept, pair) {
 			kept = append(kept, pair)
 		}
@@ -42,7 +42,10 @@ func plainKeptRewritten(v *VaryQuery, query, rewritten string) []string {
 }
 
 var queryRules = []*VaryQuery{
-	nil, {Mode: queryAll}, {Mode: queryNone}, {Mode: queryOnly, Names: []string{"a", "page", "user_id"}},
+	nil,
+	{Mode: queryAll},
+	{Mode: queryNone},
+	{Mode: queryOnly, Names: []string{"a", "page", "user_id"}},
 	{Mode: queryExcept, Names: []string{"tracking", "x_*"}},
 }
 

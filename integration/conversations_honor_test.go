@@ -37,17 +37,20 @@ func honorConversations() (list []conversation) {
 			< ` + sie + `
 			> GET => MISS
 			< 503
-			> GET | Cache-Control: ` + tt.directives + ` => ` + fails}, conversation{
+			> GET | Cache-Control: ` + tt.directives + ` => ` + fails,
+		}, conversation{
 			rule: "§5.2.1.7 only-if-cached and " + tt.directives, route: "honor", script: `
 			< ` + swr + `
 			> GET => MISS
 			< gone
-			> GET | Cache-Control: only-if-cached, ` + tt.directives + ` => ` + cached}, conversation{
+			> GET | Cache-Control: only-if-cached, ` + tt.directives + ` => ` + cached,
+		}, conversation{
 			rule: "§5.2.1 " + tt.directives + " is ignored unless it is honoured", script: `
 			< ` + swr + `
 			> GET => MISS
 			< gone
-			> GET | Cache-Control: ` + tt.directives + ` => STALE | = 1`})
+			> GET | Cache-Control: ` + tt.directives + ` => STALE | = 1`,
+		})
 	}
 	for _, tt := range []struct {
 		rule, response, directives string
@@ -128,11 +131,13 @@ func arrivalConversations() (list []conversation) {
 			< 200 | Last-Modified: {now-90000} | ` + fields + `
 			> GET => MISS | cs stored
 			< 304
-			> GET => REVALIDATED | = 1 | saw If-Modified-Since: {now-90000}`}, conversation{
+			> GET => REVALIDATED | = 1 | saw If-Modified-Since: {now-90000}`,
+		}, conversation{
 			rule: "§4.2 stale on arrival, without a validator: " + fields, script: `
 			< 200 | ` + fields + `
 			> GET => MISS | = 1 | cs !stored | cs !ttl
-			> GET => MISS | = 2 | saw !If-None-Match`})
+			> GET => MISS | = 2 | saw !If-None-Match`,
+		})
 	}
 	return append(list, []conversation{
 		{rule: "RFC 5861 §4 a window that is open on arrival, from a clock behind", script: `

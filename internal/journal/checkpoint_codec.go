@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 )
 
 // The items. Each begins with its kind; numbers are little-endian.
@@ -53,9 +54,7 @@ func (w *tableWriter) write() error {
 func (w *tableWriter) ranges() {
 	w.t.mu.RLock()
 	groups := make(map[rangeGroup][]rangeMark, len(w.t.ranges))
-	for group, list := range w.t.ranges {
-		groups[group] = list
-	}
+	maps.Copy(groups, w.t.ranges)
 	w.t.mu.RUnlock()
 	for group, list := range groups {
 		for i := range list {

@@ -46,10 +46,18 @@ func (t *table) reread(tb testing.TB, chunks [][]byte) *table {
 func randomSelector(dice *rand.Rand) Selector {
 	i := dice.IntN(12)
 	return []Selector{
-		{KindNamespace, fmt.Sprint("n", i)}, {KindTag, fmt.Sprint("t", i)}, {KindKey, fmt.Sprintf("n%d:k%d", i, dice.IntN(3))},
-		{KindPattern, fmt.Sprintf("n%d:k*", i)}, {KindPattern, fmt.Sprintf("*:k%d", i)}, {KindURL, fmt.Sprintf("https://h%d.test/%d", i, dice.IntN(3))},
-		{KindURL, fmt.Sprintf("https://h%d.test/1?q=%d", i, dice.IntN(3))}, {KindPrefix, fmt.Sprintf("https://h%d.test/2", i)},
-		{KindPrefix, fmt.Sprintf("https://h%d", i)}, {KindHost, fmt.Sprintf("h%d.test", i)}, {KindUser, fmt.Sprintf("%032d", i)}, {KindAll, ""},
+		{KindNamespace, fmt.Sprint("n", i)},
+		{KindTag, fmt.Sprint("t", i)},
+		{KindKey, fmt.Sprintf("n%d:k%d", i, dice.IntN(3))},
+		{KindPattern, fmt.Sprintf("n%d:k*", i)},
+		{KindPattern, fmt.Sprintf("*:k%d", i)},
+		{KindURL, fmt.Sprintf("https://h%d.test/%d", i, dice.IntN(3))},
+		{KindURL, fmt.Sprintf("https://h%d.test/1?q=%d", i, dice.IntN(3))},
+		{KindPrefix, fmt.Sprintf("https://h%d.test/2", i)},
+		{KindPrefix, fmt.Sprintf("https://h%d", i)},
+		{KindHost, fmt.Sprintf("h%d.test", i)},
+		{KindUser, fmt.Sprintf("%032d", i)},
+		{KindAll, ""},
 	}[dice.IntN(12)]
 }
 
@@ -229,6 +237,7 @@ func TestJoinerGoesOnFromCheckpoint(t *testing.T) {
 // A checkpoint that is not whole, not of this journal, or not of these rules is
 // none. What was trimmed away is then absent.
 func TestCheckpointsThatAreNone(t *testing.T) {
+	t.Parallel()
 	rewrite := func(t *testing.T, s *server, change func(*checkpointHeader)) {
 		h := s.header(t)
 		change(&h)

@@ -179,8 +179,18 @@ func TestFloodOfPrefixes(t *testing.T) {
 // No ID is remembered as an earlier one.
 func TestShortIDsCoverMore(t *testing.T) {
 	for _, id := range []ID{
-		{1, 0}, {0, 1}, {1, 65535}, {1, 65536}, {1, 1 << 40}, {1<<48 - 1, 0}, {1<<48 - 1, 65535}, {1<<48 - 1, 65536},
-		{1 << 48, 0}, {1<<63 + 7, 3}, maxID, {math.MaxUint64, 0},
+		{1, 0},
+		{0, 1},
+		{1, 65535},
+		{1, 65536},
+		{1, 1 << 40},
+		{1<<48 - 1, 0},
+		{1<<48 - 1, 65535},
+		{1<<48 - 1, 65536},
+		{1 << 48, 0},
+		{1<<63 + 7, 3},
+		maxID,
+		{math.MaxUint64, 0},
 	} {
 		short, ok := shorten(id)
 		switch fits := id.Ms < 1<<48 && (id.Seq < 1<<16 || id.Ms < 1<<48-1); {

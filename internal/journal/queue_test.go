@@ -416,6 +416,7 @@ func TestPurgeThatWaits(t *testing.T) {
 
 // Whatever keeps an entry from being appended, the purge waits.
 func TestPurgeWaitsForAJournalThatTakesNone(t *testing.T) {
+	t.Parallel()
 	for name, tt := range map[string]struct {
 		refuse, mend func(s *server)
 	}{

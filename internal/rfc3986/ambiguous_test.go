@@ -20,7 +20,7 @@ func TestKindOf(t *testing.T) {
 			/a%252f..%252fb /a/%252e%252e/b /a/%25%32%65./b /a%25252f..%25252fb /a%2525252541 /a//..//b /a%2F%2F..%2f/b
 			/a/..%20/b /a/%09../b /a/..%00/b /a/..%00x /a%00/b /a/.%0a./b /a/%7f.`},
 	} {
-		for _, p := range strings.Fields(tt.paths) {
+		for p := range strings.FieldsSeq(tt.paths) {
 			if got := KindOf(p); got != tt.want {
 				t.Errorf("%s is %d, want %d", p, got, tt.want)
 			}
