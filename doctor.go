@@ -215,7 +215,7 @@ func checkMarks(s journal.Stats) check {
 			fmt.Sprintf("requests have purged %d URLs and the like, %d %% of what can be remembered", s.RequestMarks, used), advice,
 		}
 	}
-	return check{"journal", statusOK, "entries can be appended", ""}
+	return check{"journal", statusOK, "IDs are left for further entries", ""}
 }
 
 // checkEviction looks for policies that may evict the journal, which has no

@@ -82,16 +82,16 @@ func (n *node) doctorKeys(ctx context.Context) []string {
 func (n *node) doctorKey() string { return n.prefix + "::doctor:" + rand.Text() }
 
 // tryKey tries commands on a key that holds a string: what wants another type is
-// then refused for the type, unless the command is not allowed at all.
+// then refused for the type, unless the command is not allowed at all. Where there is no
+// such key, what would make another one has arguments that Redis does not accept.
 func (n *node) tryKey(ctx context.Context, r *rights, key string) {
 	c, try := n.log, r.try
-	if err := c.Set(ctx, key, "", doctorKeyTTL).Err(); try("set", err) && err == nil {
-		try("hset", c.HSet(ctx, key, "f", "v").Err())
-		try("hincrby", c.HIncrBy(ctx, key, "f", 1).Err())
-		try("xadd", c.XAdd(ctx, &redis.XAddArgs{Stream: key, Values: []string{"f", "v"}}).Err())
-	} else if !denied(err) && !r.unanswered {
+	if err := c.Set(ctx, key, "", doctorKeyTTL).Err(); try("set", err) && err != nil && !r.unanswered {
 		r.unwritable = err
 	}
+	try("hset", c.Do(ctx, "hset", key, "f", "v", "without a value").Err())
+	try("hincrby", c.Do(ctx, "hincrby", key, "f", "no number").Err())
+	try("xadd", c.Do(ctx, "xadd", key, "no ID", "f", "v").Err())
 	try("get", c.Get(ctx, key).Err())
 	try("getrange", c.GetRange(ctx, key, 0, 1).Err())
 	try("expire", c.Expire(ctx, key, doctorKeyTTL).Err())
@@ -109,15 +109,18 @@ func (n *node) tryKey(ctx context.Context, r *rights, key string) {
 	try("xrange", c.XRangeN(ctx, key, "-", "+", 1).Err())
 	try("xrevrange", c.XRevRangeN(ctx, key, "+", "-", 1).Err())
 	try("xtrim", c.XTrimMaxLen(ctx, key, 1).Err())
-	try("watch", c.Watch(ctx, func(tx *redis.Tx) error {
+	err := c.Watch(ctx, func(tx *redis.Tx) error {
 		try("unwatch", tx.Unwatch(ctx).Err())
 		return nil
-	}, key))
-	_, err := c.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+	}, key)
+	if !try("watch", err) && !r.keys {
+		try("unwatch", err) // it has not been tried, and goes with it
+	}
+	_, err = c.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
 		pipe.PTTL(ctx, key)
 		return nil
 	})
-	if !slices.Contains(r.commands, "pttl") {
+	if !slices.Contains(r.commands, "pttl") || err != nil && strings.Contains(err.Error(), "'multi'") {
 		try("multi, exec", err)
 	}
 	try("publish", c.Publish(ctx, key, "").Err())

@@ -259,7 +259,7 @@ func (n *node) onReach(up bool, err error) {
 		n.switches.again()
 		n.store.Probe()
 	} else {
-		n.logger().Warn("the journal cannot be followed until redis answers again", zap.Error(err))
+		n.logger().Warn("the journal cannot be followed for now: it is tried again", zap.Error(err))
 	}
 }
 

@@ -111,6 +111,17 @@ func TestDoctorRights(t *testing.T) {
 		}
 		rds.do(t, "ACL", "SETUSER", "cache", "+"+right)
 	}
+	several := []string{"set", "hset", "hincrby", "xadd", "pttl", "watch", "unwatch", "multi"}
+	for _, right := range several {
+		rds.do(t, "ACL", "SETUSER", "cache", "-"+right)
+	}
+	_, checks = node.doctor(t)
+	for _, right := range several {
+		if !strings.Contains(checks["rights"], " +"+right) {
+			t.Errorf("without several: %q, want %s", checks["rights"], right)
+		}
+		rds.do(t, "ACL", "SETUSER", "cache", "+"+right)
+	}
 	rds.do(t, "ACL", "SETUSER", "cache", "resetkeys", "~other:*")
 	if ok, checks = node.doctor(t); ok || !strings.Contains(checks["rights"], "~cache:*") {
 		t.Errorf("without keys: ok %t, %q", ok, checks["rights"])
