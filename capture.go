@@ -392,7 +392,7 @@ func (c *captureWriter) drop(reason Reason) {
 // refuse notes why a response is not stored. What carries credentials that count could
 // not be cached then, and is no miss, unless the client has been told otherwise.
 func (x *exchange) refuse(reason Reason) {
-	x.storing, x.freshness, x.reason = false, nil, reason
+	x.storing, x.unstated, x.freshness, x.reason = false, false, nil, reason
 	if x.credentials.count() && x.outcome == OutcomeMiss && x.headed.IsZero() {
 		x.outcome = OutcomeBypass
 	}

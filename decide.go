@@ -71,8 +71,12 @@ func (c *captureWriter) decide() {
 	c.rec.AnyOrigin = !says && x.q.isForeign(x.reqHead)
 	c.maySpoil = !ownLifetime(response, &decision, rules)
 	freshness := c.rec.Freshness // not of the record, which need not live as long as a slow client reads
-	x.storing, x.freshness, x.now = true, &freshness, response.ResponseTime
+	x.storing, x.freshness, x.now, x.unstated = true, &freshness, response.ResponseTime, isUnstated(&decision)
 }
+
+// isUnstated reports whether a response is stored to be revalidated each time, without
+// anybody who wants it so.
+func isUnstated(d *rfc9111.Decision) bool { return d.Source == "" && !d.Freshness.NoCache }
 
 // unstorable finds what forbids to store the response before the HTTP rules are
 // asked.

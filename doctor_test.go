@@ -3,6 +3,7 @@ package rediscache
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -219,6 +220,43 @@ func TestLintCredentials(t *testing.T) {
 			got := fmt.Sprint(l.findings)
 			begin, end, _ := strings.Cut(tt.want, "…")
 			if (len(l.findings) == 0) != (tt.want == "") || !strings.Contains(got, begin) || !strings.Contains(got, end) || strings.Contains(got, "secret") {
+				t.Errorf("found %s", got)
+			}
+		})
+	}
+}
+
+// TestLintUnstated has origins that state no lifetime for what can be revalidated: it is
+// stored, and no request is answered without the origin.
+func TestLintUnstated(t *testing.T) {
+	for _, tt := range []struct{ name, policy, control, want string }{
+		{"confirmed", `{}`, "", "warn 100% of 12 requests went to the origin, which states no lifetime for what is stored: no-lifetime …The line: ttl 5m"},
+		{"another status", `{}`, "404", "warn 100% of 12 requests …The line: ttl status 404 1m"},
+		{"with a lifetime", `{"ttl":{"duration":60000000000}}`, "", ""},
+		{"wanted", `{}`, "no-cache", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSite(t, tt.policy, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Etag", `"1"`)
+				switch {
+				case tt.control == "404":
+					w.WriteHeader(http.StatusNotFound)
+				case r.Header.Get("If-None-Match") != "":
+					w.WriteHeader(http.StatusNotModified)
+					return
+				case tt.control != "":
+					w.Header().Set("Cache-Control", tt.control)
+				}
+				_, _ = io.WriteString(w, "x")
+			})
+			for range 12 {
+				s.get("/a")
+			}
+			l := new(linter)
+			l.directive(s.handler, nil, true)
+			got := fmt.Sprint(l.findings)
+			begin, end, _ := strings.Cut(strings.TrimPrefix(tt.want, "warn "), "…")
+			if (len(l.findings) == 0) != (tt.want == "") || !strings.Contains(got, begin) || !strings.Contains(got, end) || !strings.Contains(got, "warn") && tt.want != "" {
 				t.Errorf("found %s", got)
 			}
 		})

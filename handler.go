@@ -173,8 +173,9 @@ type exchange struct {
 	values    [numValues]string  // of the cache's own fields; see single
 	freshness *rfc9111.Freshness // of what is answered from the store or being stored
 	storing   bool
-	status    int // of the upstream
-	sent      int // in place of it
+	unstated  bool // what is being stored has no lifetime, for nobody states one
+	status    int  // of the upstream
+	sent      int  // in place of it
 }
 
 // seenVar marks a request that a cache has taken, so that another one behind

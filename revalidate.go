@@ -307,7 +307,7 @@ func (x *exchange) freshened(w *captureWriter, header http.Header) (rec *store.R
 		}
 	}
 	x.h.node.put(w, rec)
-	x.storing = true
+	x.storing, x.unstated = true, isUnstated(&decision)
 	return rec, false
 }
 

@@ -12,8 +12,8 @@ import (
 )
 
 // unstored counts the requests of a handler, and by reason those whose response was
-// neither found in the cache nor kept by it. It is for the doctor and one line of the
-// log, and lasts as long as the handler.
+// neither found in the cache nor kept by it, or is kept without a lifetime. It is for the
+// doctor and one line of the log, and lasts as long as the handler.
 type unstored struct {
 	requests atomic.Uint64
 	by       [256]atomic.Uint64 // by Reason
@@ -21,6 +21,7 @@ type unstored struct {
 	// Those without a lifetime whose status plain `ttl` leaves out, and the latest one.
 	otherStatus atomic.Uint64
 	status      atomic.Int32
+	revalidated atomic.Uint64 // those without a lifetime that are kept
 
 	told atomic.Bool
 }
@@ -36,14 +37,22 @@ var wanted = []Reason{ReasonMatcher, ReasonNoStoreRule, ReasonMethod, ReasonUpgr
 
 func (u *unstored) count(x *exchange) {
 	u.requests.Add(1)
-	if x.storing || x.outcome != OutcomeMiss && x.outcome != OutcomeBypass || slices.Contains(waiting, x.reason) {
+	reason, status := x.reason, x.status
+	switch {
+	case x.unstated && x.outcome == OutcomeRevalidated:
+		reason, status = noLifetime, x.rec.Status
+		u.revalidated.Add(1)
+	case x.unstated && x.outcome == OutcomeMiss:
+		reason = noLifetime
+		u.revalidated.Add(1)
+	case x.storing || x.outcome != OutcomeMiss && x.outcome != OutcomeBypass || slices.Contains(waiting, reason):
 		return
 	}
-	if x.reason == noLifetime && !slices.Contains(defaultStatuses, x.status) {
+	if reason == noLifetime && !slices.Contains(defaultStatuses, status) {
 		u.otherStatus.Add(1)
-		u.status.Store(int32(x.status))
+		u.status.Store(int32(status))
 	}
-	if u.by[x.reason].Add(1) == enoughKept && !slices.Contains(passing, x.reason) {
+	if u.by[reason].Add(1) == enoughKept && !slices.Contains(passing, reason) {
 		u.tell(x.h)
 	}
 }
@@ -54,7 +63,11 @@ const noLifetime = firstRefusal + Reason(rfc9111.RefusalNoLifetime)
 func (u *unstored) tell(h *Handler) {
 	f, found := u.most()
 	if found && f.mostly() && !slices.Contains(wanted, f.reason) && u.told.CompareAndSwap(false, true) {
-		h.logger.Info("most responses are not stored", zap.String("namespace", h.Namespace), zap.Stringer("reason", f.reason),
+		text := "most responses are not stored"
+		if f.revalidated {
+			text = "most responses are stored without a lifetime, and the origin is asked each time"
+		}
+		h.logger.Info(text, zap.String("namespace", h.Namespace), zap.Stringer("reason", f.reason),
 			zap.Uint64("responses", f.count), zap.Uint64("requests", f.of), zap.String("advice", f.advice(h)))
 	}
 }
@@ -64,6 +77,8 @@ type kept struct {
 	reason    Reason
 	count, of uint64
 	status    int // of most of them, where plain `ttl` leaves it out; else 0
+
+	revalidated bool // most of them are kept, and revalidated each time
 }
 
 // most finds the reason of more than half of the requests. Requests with methods that
@@ -85,6 +100,7 @@ func (u *unstored) most() (k kept, found bool) {
 	if other := u.otherStatus.Load(); k.reason == noLifetime && 2*other > k.count {
 		k.status = int(u.status.Load())
 	}
+	k.revalidated = k.reason == noLifetime && 2*u.revalidated.Load() > k.count
 	return k, found
 }
 
@@ -92,6 +108,9 @@ func (u *unstored) most() (k kept, found bool) {
 func (k *kept) mostly() bool { return 10*k.count >= 9*k.of }
 
 func (k *kept) detail() string {
+	if k.revalidated {
+		return fmt.Sprintf("%d%% of %d requests went to the origin, which states no lifetime for what is stored: %s", 100*k.count/max(k.of, 1), k.of, k.reason)
+	}
 	return fmt.Sprintf("the responses to %d%% of %d requests are not stored: %s", 100*k.count/max(k.of, 1), k.of, k.reason)
 }
 
