@@ -381,6 +381,7 @@ func (x *exchange) keyRequest() keyRequest {
 		q.rewrittenPath = path
 	}
 	q.rewrittenQuery = r.URL.RawQuery
+	q.opaque = r.URL.Opaque != ""
 	return q
 }
 

@@ -77,6 +77,7 @@ type keyRequest struct {
 	scheme, host      string      // of the connection; host in lower case, without the scheme's default port
 	urlScheme         string      // of the URL: what a trusted proxy says that the client has used
 	path, query       string      // as the client sent them
+	opaque            bool        // the target is neither a path nor a URL with one
 	rewrittenPath     string      // "" where no handler changed it
 	rewrittenQuery    string      // the same as query where no handler changed it
 	templated         bool        // identifier comes from a template, not from host and path

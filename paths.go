@@ -16,8 +16,12 @@ import (
 // not be stored: a rule for /static/* would hold for an account page, and one for
 // /account/* would not.
 
-// pathKind judges the path as the client sent it and as it was rewritten.
+// pathKind judges the path as the client sent it and as it was rewritten. A target that
+// has none but is sent on as it came, as "x:http://host/path" is, is read as a URL.
 func (q *keyRequest) pathKind() rfc3986.PathKind {
+	if q.opaque {
+		return rfc3986.PathAmbiguous
+	}
 	kind := rfc3986.KindOf(q.path)
 	if q.rewrittenPath != "" {
 		kind = max(kind, rfc3986.KindOf(q.rewrittenPath))

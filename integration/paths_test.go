@@ -72,6 +72,16 @@ func TestAmbiguousPaths(t *testing.T) {
 			}
 		}
 	}
+	// A target without a slash has no path for matchers and key, and is sent on as it came:
+	// an origin reads the URL in it.
+	for _, target := range []string{"x:http://other.test/account/me", "http:http://other.test/account/me?x", "x:https://" + siteHost + "/static/x"} {
+		if r := n.raw(t, target); r.outcome() != "BYPASS" || !strings.Contains(r.header.Get("Cache-Status"), "detail=ambiguous-path") {
+			t.Errorf("%s is %s, want BYPASS: %q", target, r.outcome(), r.header.Get("Cache-Status"))
+		}
+		if r := n.raw(t, "/"); strings.Contains(r.body, "account") || strings.Contains(r.body, "static") {
+			t.Errorf("what %s brought is / now: %s", target, r.body)
+		}
+	}
 	for _, path := range plainPaths {
 		for _, outcome := range []string{"MISS", "HIT"} {
 			if r := n.raw(t, path); r.outcome() != outcome {
