@@ -171,13 +171,14 @@ func TestSampledSum(t *testing.T) {
 		for range offered {
 			s.offer([]byte("/a"), true, 0)
 		}
-		sum, count := 0.0, 0
+		sum, variance, count := 0.0, 0.0, 0
 		s.drain(func(_ []byte, one Endpoint, scale float64) {
 			sum += scale * float64(one.Hits)
+			variance += scale * (scale - 1)
 			count++
 		})
-		if off := math.Abs(sum/float64(offered) - 1); off > 8/math.Sqrt(float64(count)) || count > maxSamples {
-			t.Errorf("%d samples stand for %.0f of %d", count, sum, offered)
+		if off := math.Abs(sum - float64(offered)); off > 8*math.Sqrt(variance) || count > maxSamples {
+			t.Errorf("%d samples stand for %.0f of %d, give or take %.0f", count, sum, offered, math.Sqrt(variance))
 		}
 	}
 }
