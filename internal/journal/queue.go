@@ -146,8 +146,10 @@ func (it *item) scope() (wider Selector, known bool) {
 			_, authority := cutURL(prefixGroup(s.Value))
 			next = Selector{KindHost, authority}
 		case KindKey:
-			namespace, _, _ := strings.Cut(s.Value, ":")
-			next = Selector{KindNamespace, namespace}
+			if !strings.HasPrefix(s.Value, digestMark) { // which tells no namespace
+				namespace, _, _ := strings.Cut(s.Value, ":")
+				next = Selector{KindNamespace, namespace}
+			}
 		case KindHost, KindNamespace:
 			next = s
 		case KindTag, KindPattern, KindUser, KindAll:

@@ -351,6 +351,29 @@ func TestRequestsOfTooManyHosts(t *testing.T) {
 	a.wantVerdict(t, old, Covered)
 }
 
+// What is too long for an entry is a digest there, which tells no namespace.
+func TestLongKeysOverflow(t *testing.T) {
+	s := newServer(t)
+	a := startNode(t, s.Client(), func(o *Options) { o.MaxQueue = 20 })
+	s.Kill()
+	a.waitFor(t, CutOff)
+	old := a.subject()
+	old.Identifier = strings.Repeat("long", maxValue)
+	for i := range 100 {
+		key := old.Namespace + ":" + old.Identifier
+		if i > 0 {
+			key += fmt.Sprint(i)
+		}
+		if err := a.AppendAsync(Purge{Selectors: []Selector{{KindKey, key}}, Request: true}); err != nil {
+			t.Fatal(err)
+		}
+		a.wantVerdict(t, old, Covered)
+	}
+	if got := a.Stats(); got.Queue > 20 || got.Overflows == 0 {
+		t.Errorf("%d wait, %d overflows", got.Queue, got.Overflows)
+	}
+}
+
 // A repeat of what waits is not kept, however often it comes.
 func TestRepeatsOfRequestsAreOne(t *testing.T) {
 	s := newServer(t)
