@@ -23,7 +23,8 @@ package journal
 //     noticed as ever: by those who had applied them, who begin another epoch.
 //   - The rules are the same under which selectors were expanded.
 //
-// The hashes of a table depend on a secret, which the checkpoint brings along.
+// The hashes of a table depend on a secret, which the checkpoint brings along, and
+// with it the epochs that the writer has seen: nobody reads the entries of those before.
 
 import (
 	"context"
@@ -93,7 +94,8 @@ type capture struct {
 	anchor redis.XMessage
 	table  *table
 	rules  string
-	read   int // entries since the last checkpoint
+	epochs []uint64 // that were seen
+	read   int      // entries since the last checkpoint
 }
 
 // checkpoint writes one when enough was read since the last. Where the node that
@@ -103,12 +105,13 @@ func (j *Journal) checkpoint() {
 	defer j.cycle.Unlock()
 	t := &j.tail
 	due := t.entries >= j.opts.CheckpointEvery && (j.registry.elects() || t.entries >= 2*j.opts.CheckpointEvery)
-	c := capture{t.position, t.anchor, t.table, t.name, t.entries}
+	c := capture{t.position, t.anchor, t.table, t.name, nil, t.entries}
 	if !due || !t.attached || j.closed.Load() || t.version != j.rules.Load() || c.rules != j.opts.Rules() ||
 		time.Now().Before(t.nextCheckpoint) || !j.writing.CompareAndSwap(false, true) {
 		return
 	}
 	known := t.checkpointed
+	c.epochs = slices.Collect(maps.Keys(t.known))
 	t.nextCheckpoint = time.Now().Add(checkpointRetry)
 	j.running.Go(func() {
 		defer j.writing.Store(false)
@@ -148,7 +151,7 @@ func (j *Journal) writeCheckpoint(ctx context.Context, c capture, known ID) (ID,
 		return known, err
 	}
 	sum := sha256.New()
-	w := tableWriter{t: c.table, emit: func(chunk []byte) error {
+	w := tableWriter{t: c.table, epochs: c.epochs[:min(len(c.epochs), maxKnown)], emit: func(chunk []byte) error {
 		sum.Write(chunk)
 		field := strconv.Itoa(h.Chunks)
 		h.Chunks++
@@ -240,9 +243,11 @@ func (j *Journal) tryCheckpoint(ctx context.Context, h checkpointHeader, p *prog
 	t := j.newTable()
 	copy(t.secret[:], secret)
 	t.hashes = newHashes(t.secret)
-	if err := j.readChunks(ctx, h, t); err != nil {
+	epochs, err := j.readChunks(ctx, h, t)
+	if err != nil {
 		return err
 	}
+	j.know(append(epochs, p.position.Epoch)...)
 	t.reserve(0)
 	t.bound()
 	p.table, p.position.ID, p.anchor, p.from = t, at.ID, entry, h.ID
@@ -260,27 +265,27 @@ func (j *Journal) entryAt(ctx context.Context, id ID) (redis.XMessage, error) {
 	return messages[0], nil
 }
 
-func (j *Journal) readChunks(ctx context.Context, h checkpointHeader, t *table) error {
+func (j *Journal) readChunks(ctx context.Context, h checkpointHeader, t *table) (epochs []uint64, err error) {
 	sum, r := sha256.New(), tableReader{t: t}
 	for i := range h.Chunks {
 		if err := j.stayRegistered(ctx); err != nil {
-			return err
+			return nil, err
 		}
 		callCtx, answered := j.call(ctx)
 		chunk, err := j.client.HGet(callCtx, j.keys.halves[h.Half], strconv.Itoa(i)).Bytes()
 		answered()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		sum.Write(chunk)
 		if err := r.read(chunk); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if hex.EncodeToString(sum.Sum(nil)) != h.Sum {
-		return errNoCheckpoint
+		return nil, errNoCheckpoint
 	}
-	return nil
+	return r.epochs, nil
 }
 
 // stayRegistered keeps the others from thinking that a node which takes long to

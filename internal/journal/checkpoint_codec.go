@@ -17,6 +17,7 @@ const (
 	itemNewest  = 'n' // request, kind, ID
 	itemRoom    = 'h' // room in 16 bits, ID in 64
 	itemFloor   = 'f' // ID
+	itemEpoch   = 'e' // in 64 bits
 )
 
 const (
@@ -28,10 +29,11 @@ const (
 
 // tableWriter encodes a table in chunks.
 type tableWriter struct {
-	t     *table
-	chunk []byte
-	emit  func(chunk []byte) error
-	err   error
+	t      *table
+	epochs []uint64 // that are known
+	chunk  []byte
+	emit   func(chunk []byte) error
+	err    error
 }
 
 // write encodes what was applied to the table up to now, and some of what is
@@ -47,6 +49,10 @@ func (w *tableWriter) write() error {
 	}
 	w.requests()
 	w.rest()
+	for _, epoch := range w.epochs {
+		w.add(itemEpoch)
+		w.number(epoch)
+	}
 	w.flush()
 	return w.err
 }
@@ -156,9 +162,10 @@ var errItem = errors.New("journal: a checkpoint with an item that is none")
 
 // tableReader fills a table, which nobody else knows of yet, from chunks.
 type tableReader struct {
-	t     *table
-	rest  []byte
-	wrong bool
+	t      *table
+	epochs []uint64
+	rest   []byte
+	wrong  bool
 }
 
 func (r *tableReader) read(chunk []byte) error {
@@ -216,6 +223,9 @@ func (r *tableReader) item(kind byte) {
 		t.requests.floors[room] = max(t.requests.floors[room], at)
 	case itemFloor:
 		t.floor = laterOf(t.floor, r.id())
+	case itemEpoch:
+		r.epochs = append(r.epochs, r.number())
+		r.wrong = r.wrong || len(r.epochs) > maxKnown
 	default:
 		r.wrong = true
 	}

@@ -234,6 +234,36 @@ func TestJoinerGoesOnFromCheckpoint(t *testing.T) {
 	}
 }
 
+// Who goes on from a checkpoint knows the epochs that were before it, as who has read
+// their entries: a Redis that falls back into one of them has lost purges.
+func TestJoinerKnowsEpochsBeforeCheckpoint(t *testing.T) {
+	s := newServer(t)
+	a := startNode(t, s.Client(), named("a"), every(100))
+	a.settled(t)
+	old := a.subject()
+	dump, earlier := s.do("dump", "cache::journal"), s.do("get", a.keys.epoch)
+	begun := newEpoch()
+	s.do("set", a.keys.epoch, formatEpoch(begun))
+	a.reaches(t, s.xadd("op", "epoch", "epoch", formatEpoch(begun)))
+	a.reaches(t, s.flood(150, "https://flooded.test/"))
+	eventually(t, "a checkpoint is written", func() bool { return a.Stats().Checkpoints > 0 })
+	b := startNode(t, s.Client(), named("b"))
+	if got := b.Stats(); got.Loaded != 1 || got.Position.Epoch != begun {
+		t.Fatalf("%+v", got)
+	}
+	a.Close(t.Context())
+	_, err := b.client.TxPipelined(t.Context(), func(pipe redis.Pipeliner) error {
+		pipe.RestoreReplace(t.Context(), "cache::journal", 0, dump.(string))
+		pipe.Set(t.Context(), b.keys.epoch, earlier, 0)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the loss is noticed", func() bool { return b.Position().Epoch != begun })
+	b.wantVerdict(t, old, Absent)
+}
+
 // A checkpoint that is not whole, not of this journal, or not of these rules is
 // none. What was trimmed away is then absent.
 func TestCheckpointsThatAreNone(t *testing.T) {
@@ -336,7 +366,7 @@ func TestTwoWritersOfCheckpoints(t *testing.T) {
 	var writers []<-chan struct{}
 	for _, n := range []*testNode{a, b} {
 		n.cycle.Lock()
-		c := capture{n.tail.position, n.tail.anchor, n.tail.table, n.tail.name, 0}
+		c := capture{n.tail.position, n.tail.anchor, n.tail.table, n.tail.name, nil, 0}
 		n.cycle.Unlock()
 		writers = append(writers, start(func() { _, _ = n.writeCheckpoint(t.Context(), c, maxID) }))
 	}

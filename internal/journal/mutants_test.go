@@ -424,7 +424,7 @@ var ofFirstByRequest = target{Selector{KindURL, "https://example.com/pickup/item
 func (n *cacheNode) writeNow(t *testing.T, lose func(*table)) {
 	t.Helper()
 	n.cycle.Lock()
-	c := capture{n.tail.position, n.tail.anchor, n.tail.table, n.tail.name, 0}
+	c := capture{n.tail.position, n.tail.anchor, n.tail.table, n.tail.name, nil, 0}
 	n.cycle.Unlock()
 	copied := c.table.reread(t, c.table.chunks(t))
 	lose(copied)
