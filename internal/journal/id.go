@@ -81,10 +81,13 @@ func (p Position) Before(other Position) bool {
 type Checked struct {
 	ID    ID
 	Local uint64
+	rules uint64 // the version of the rules under which ID was found
 }
 
 // Beyond reports whether c says more than other.
-func (c Checked) Beyond(other Checked) bool { return other.ID.Before(c.ID) || other.Local < c.Local }
+func (c Checked) Beyond(other Checked) bool {
+	return other.ID.Before(c.ID) || other.Local < c.Local || other.rules != c.rules
+}
 
 // String returns the position as ParsePosition reads it, without Local.
 func (p Position) String() string { return formatEpoch(p.Epoch) + "/" + p.ID.String() }

@@ -163,9 +163,8 @@ type state struct {
 
 // tableRules are under which rules a table was made.
 type tableRules struct {
-	version uint64
+	version uint64 // how often they had changed
 	name    string // what Options.Rules said
-	since   ID     // what was checked up to an entry before that counts no more
 }
 
 // Journal is the part of one node in the journal.
@@ -380,8 +379,8 @@ func (j *Journal) Check(s *Subject, upTo Checked) (Verdict, Checked) {
 	if s.Position.Epoch != st.position.Epoch {
 		return Absent, upTo
 	}
-	proved := Checked{s.Position.ID, max(s.Position.Local, upTo.Local)}
-	if st.since.Before(upTo.ID) {
+	proved := Checked{s.Position.ID, max(s.Position.Local, upTo.Local), st.version}
+	if upTo.rules == st.version {
 		proved.ID = laterOf(proved.ID, upTo.ID)
 	}
 	verdict := Valid

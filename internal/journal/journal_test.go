@@ -522,6 +522,36 @@ func TestNewRules(t *testing.T) {
 	}
 }
 
+// What was found not to be covered is searched once more under other rules, not at
+// each hit until something else is purged.
+func TestNewRulesAreSearchedOnce(t *testing.T) {
+	for name, client := range map[string]redis.UniversalClient{"redis": newServer(t).Client(), "memory only": nil} {
+		t.Run(name, func(t *testing.T) {
+			var drop atomic.Bool
+			a := startNode(t, client, ruled(&drop))
+			if client != nil {
+				a.settled(t)
+			}
+			kept := a.subject()
+			a.purge(t, Selector{KindTag, "other"})
+			_, upTo := a.Check(kept, Checked{})
+			a.NewRules()
+			a.waitFor(t, Leased)
+			v, again := a.Check(kept, upTo)
+			if v != Valid || !again.Beyond(upTo) {
+				t.Fatalf("%s up to %+v, after %+v", v, again, upTo)
+			}
+			a.state.Load().table.apply([]Selector{{KindAll, ""}}, false, maxID) // whoever searches finds it
+			if v, _ := a.Check(kept, again); v != Valid {
+				t.Error("it is searched again")
+			}
+			if v, _ := a.Check(kept, upTo); v != Covered {
+				t.Error("what was found under the old rules still counts")
+			}
+		})
+	}
+}
+
 func (n *testNode) emptied() (times int) {
 	n.events.locked(func() { times = n.events.emptied })
 	return times

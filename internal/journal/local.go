@@ -57,7 +57,7 @@ func (j *Journal) renewLocal() {
 	j.cycle.Lock()
 	defer j.cycle.Unlock()
 	st := j.state.Load()
-	p := progress{position: st.position, table: j.newTable(), tableRules: tableRules{version: j.rules.Load(), since: st.position.ID}}
+	p := progress{position: st.position, table: j.newTable(), tableRules: tableRules{version: j.rules.Load()}}
 	p.table.raise(st.table.lowest())
 	entries := j.local.list()
 	if len(entries) == maxListed {

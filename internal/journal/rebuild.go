@@ -59,7 +59,6 @@ func (j *Journal) renew(ctx context.Context) (time.Time, error) {
 		return proof, err
 	}
 	p.table.raise(t.table.lowest())
-	p.since = t.position.ID
 	t.adopt(p)
 	j.settle(&t.progress, nil)
 	return j.readOn(ctx)
