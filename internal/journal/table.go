@@ -11,13 +11,16 @@ package journal
 
 import (
 	"crypto/rand"
+	"encoding/binary"
 	"slices"
 	"strings"
 	"sync"
+	"unsafe"
+
+	"github.com/dchest/siphash"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/glob"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc3986"
-	"github.com/gplus-recycling/caddy-redis-cache/internal/siphash"
 )
 
 // Subject is what purges are matched against: a record.
@@ -95,13 +98,22 @@ var ownSecret = func() (s secret) {
 	return s
 }()
 
+// hashKey is a key of SipHash-2-4: who does not know it cannot search for values
+// that collide.
+type hashKey struct{ k0, k1 uint64 }
+
+func (k hashKey) sum(text string) (hi, lo uint64) {
+	// The conversion would allocate.
+	return siphash.Hash128(k.k0, k.k1, unsafe.Slice(unsafe.StringData(text), len(text))) //nolint:gosec // it is only read
+}
+
 // hashes holds a key for each kind.
-type hashes [numMarkKinds]siphash.Key
+type hashes [numMarkKinds]hashKey
 
 func newHashes(s secret) *hashes {
-	h := new(hashes)
+	h, key := new(hashes), hashKey{binary.LittleEndian.Uint64(s[:8]), binary.LittleEndian.Uint64(s[8:])}
 	for kind := range h {
-		h[kind].K0, h[kind].K1 = siphash.Sum(siphash.KeyOf(s), string(rune(kind)))
+		h[kind].k0, h[kind].k1 = key.sum(string(rune(kind)))
 	}
 	return h
 }
@@ -110,7 +122,7 @@ var ownHashes = newHashes(ownSecret)
 
 // of stands for a value that is compared as a whole.
 func (h *hashes) of(kind markKind, value string) markHash {
-	hi, lo := siphash.Sum(h[kind], digest(value))
+	hi, lo := h[kind].sum(digest(value))
 	return markHash{hi, lo}
 }
 
