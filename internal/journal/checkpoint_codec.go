@@ -13,6 +13,7 @@ import (
 const (
 	itemRange   = 'p' // kind, severity, request, ID, length in 16 bits, text
 	itemMark    = 'm' // severity, hash in 128 bits, ID
+	itemCount   = 'c' // about how many requests there are
 	itemRequest = 'r' // hash and ID in 64 bits
 	itemNewest  = 'n' // request, kind, ID
 	itemRoom    = 'h' // room in 16 bits, ID in 64
@@ -43,6 +44,7 @@ type tableWriter struct {
 // floors that rise when they are forgotten. The lock is held for a moment at a
 // time.
 func (w *tableWriter) write() error {
+	w.count()
 	w.ranges()
 	for severity := range w.t.marks {
 		w.marks(severity)
@@ -55,6 +57,12 @@ func (w *tableWriter) write() error {
 	}
 	w.flush()
 	return w.err
+}
+
+func (w *tableWriter) count() {
+	_, requests := w.t.size()
+	w.add(itemCount)
+	w.number(uint64(requests))
 }
 
 func (w *tableWriter) ranges() {
@@ -200,6 +208,12 @@ func (r *tableReader) item(kind byte) {
 			t.units++
 		}
 		marks[h] = laterOf(old, id)
+	case itemCount:
+		// Marks come in the order of their slots, and would crowd in a table that grows.
+		m := &t.requests
+		if n := int(min(r.number(), uint64(m.limit))); 4*n > 3*len(m.slots) {
+			m.slots = grown(m.slots, n)
+		}
 	case itemRequest:
 		hash, at := r.number(), shortID(r.number())
 		if r.wrong = r.wrong || at == 0; !r.wrong {

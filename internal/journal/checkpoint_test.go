@@ -99,6 +99,29 @@ func TestTableRoundTrip(t *testing.T) {
 	}
 }
 
+// Marks are written in the order of their slots. In a table that grows meanwhile they
+// would all crowd at its beginning.
+func TestTableIsReadWithoutGrowing(t *testing.T) {
+	table := requestTable(100_000)
+	for i := range 50_000 {
+		table.applyRequest([]Selector{{KindURL, fmt.Sprint("https://h.test/", i)}}, at(i+1))
+	}
+	chunks := table.chunks(t)
+	again := requestTable(100_000)
+	r := tableReader{t: again}
+	if err := r.read(chunks[0]); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := len(again.requests.slots), len(table.requests.slots); got != want {
+		t.Errorf("%d slots after the first of %d chunks, want %d", got, len(chunks), want)
+	}
+	few := requestTable(10)
+	r = tableReader{t: few}
+	if err := r.read(chunks[0][:9]); err != nil || len(few.requests.slots) > firstSlots {
+		t.Errorf("%d slots for 10 marks, %v", len(few.requests.slots), err)
+	}
+}
+
 // What is applied while a table is written does not keep the rest from it.
 func TestTableIsWrittenWhileItChanges(t *testing.T) {
 	j := New(Options{Prefix: "cache", MaxRequestMarks: 3000, MaxMarks: 3000})
