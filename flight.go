@@ -403,6 +403,10 @@ func (x *exchange) noteUnshared(status int, why Reason) {
 	if !x.shares || !x.mayLead() || status >= http.StatusInternalServerError {
 		return
 	}
+	if x.background && !replaces(status) { // others may get more
+		x.releaseLease(nil)
+		return
+	}
 	miss := x.miss(why)
 	x.h.node.misses.Add(x.id, miss, x.now)
 	x.releaseLease(&miss)

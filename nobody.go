@@ -173,13 +173,24 @@ func (x *exchange) authenticated(f *front) bool {
 		f.told.in(x.r.Header) != "" || f.copiedVar(x.r) != ""
 }
 
+// presents reports whether the request carries something by which it may get more than
+// nobody, whatever the route makes of it.
+func (x *exchange) presents() bool {
+	return x.credentials.count() || len(x.r.Header["Authorization"]) > 0 || len(x.r.Header["Cookie"]) > 0 ||
+		len(x.h.inFront(x.r).identities(x.r)) > 0
+}
+
 // deputize reports whether what is stored can be fetched anew by nobody, and prepares
 // that. Who was authenticated in front triggers no such fetch: nobody would not have
-// come this far. Nor can nobody fetch what is stored for one user, or for request
+// come this far. Nor does who carries what may open a door that was closed to nobody of
+// late: it would stay stale for as long as that is allowed. Nor can nobody fetch what is stored for one user, or for request
 // fields that nobody sends.
 func (x *exchange) deputize() bool {
 	if x.deputy != nil {
 		return true
+	}
+	if x.presents() && x.h.node.doors.Recent(coalesce.IDOf(x.answered.Full), x.now) {
+		return false
 	}
 	p, f := &x.h.policy, x.h.inFront(x.r)
 	if p.ByUser != "" || f.keyed || x.authenticated(f) {

@@ -61,6 +61,7 @@ type node struct {
 	leases    *coalesce.Leases // nil with `redis off`
 	misses    *coalesce.Misses
 	failures  *coalesce.Failures
+	doors     *coalesce.Failures // of what is stored, what nobody did not get anew
 	refreshes refreshes
 	coalesced atomic.Uint64 // requests that another one's fetch has answered
 	variants  [64]variantLists
@@ -91,7 +92,7 @@ func (discardLogger) Printf(context.Context, string, ...any) {}
 func newNode(conn *connection, app *App) *node {
 	n := &node{
 		prefix: app.Prefix, refused: make(chan struct{}), emissions: make(chan emission, maxEmissions), sweeper: newSweeper(),
-		misses: coalesce.NewMisses(), failures: coalesce.NewFailures(),
+		misses: coalesce.NewMisses(), failures: coalesce.NewFailures(), doors: coalesce.NewFailures(),
 		metrics:  newNodeMetrics(),
 		switches: newSwitches(),
 	}

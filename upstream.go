@@ -114,10 +114,23 @@ func (x *exchange) refresh() {
 		ctx, cancel := context.WithTimeout(y.r.Context(), refreshTimeout)
 		defer cancel()
 		*y.r = *y.r.WithContext(ctx)
-		if err := y.renew(); err != nil {
+		err := y.renew()
+		if err != nil {
 			x.h.logger.Debug("a background refresh failed", zap.Error(err))
 		}
+		y.noteDoor(err)
 	}()
+}
+
+// noteDoor notes whether nobody got what is stored anew, and not, say, the way to a
+// login.
+func (x *exchange) noteDoor(err error) {
+	switch n := x.h.node; {
+	case x.storing:
+		n.doors.Remove(x.id)
+	case err == nil && !x.asked.IsZero() && x.status != 0 && x.status < http.StatusInternalServerError:
+		n.doors.Add(x.id, time.Now())
+	}
 }
 
 // renew fetches in the background what is stored, unless somebody else does.

@@ -362,6 +362,28 @@ func TestRefreshAsNobody(t *testing.T) {
 			}
 		})
 	}
+	// So is what turns out not to be for nobody, also where others may have it.
+	for path, status := range map[string]int{"/plain/door": http.StatusUnauthorized, "/shared/door": http.StatusFound} {
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			web.handle(path, func(w http.ResponseWriter, r *http.Request) {
+				if r.Header.Get("Authorization") == "" {
+					w.WriteHeader(status)
+					return
+				}
+				w.Header().Set("Cache-Control", control)
+				fmt.Fprint(w, web.count(path))
+			})
+			first := answers(t, n, "MISS", path, "Authorization: Bearer a")
+			eventually(t, "its client fetches it anew", func() bool {
+				r := n.get(t, path, "Authorization: Bearer b")
+				if r.status != http.StatusOK {
+					t.Fatalf("%d %s", r.status, r.outcome())
+				}
+				return r.body != first.body
+			})
+		})
+	}
 }
 
 // TestWarmAsNobody warms pages with fields that tell who asks.
