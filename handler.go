@@ -374,7 +374,11 @@ func (x *exchange) keyRequest() keyRequest {
 		q.scheme = "https"
 	}
 	q.host = normalHost(q.scheme, r.Host)
-	q.urlScheme = trustedScheme(r, q.scheme)
+	q.trusted, _ = caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
+	q.urlScheme = q.scheme
+	if q.trusted {
+		q.urlScheme = statedScheme(r.Header, q.scheme)
+	}
 	original := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
 	q.path, q.query = splitURI(original.URL, original.RequestURI)
 	if path := r.URL.EscapedPath(); path != q.path {
@@ -385,14 +389,10 @@ func (x *exchange) keyRequest() keyRequest {
 	return q
 }
 
-// trustedScheme is the scheme that the client has used: that of the connection, unless
-// one of Caddy's trusted_proxies states another one in X-Forwarded-Proto.
-func trustedScheme(r *http.Request, scheme string) string {
-	lines := r.Header["X-Forwarded-Proto"]
-	if len(lines) != 1 || strings.EqualFold(lines[0], scheme) {
-		return scheme
-	}
-	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
+// statedScheme is the scheme that the client of a proxy has used: that of the
+// connection, unless the proxy states another one in X-Forwarded-Proto.
+func statedScheme(header http.Header, scheme string) string {
+	if lines := header["X-Forwarded-Proto"]; len(lines) == 1 {
 		for _, stated := range []string{"http", "https"} {
 			if strings.EqualFold(lines[0], stated) {
 				return stated

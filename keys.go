@@ -76,6 +76,7 @@ type keyRequest struct {
 	prefix, namespace string
 	scheme, host      string      // of the connection; host in lower case, without the scheme's default port
 	urlScheme         string      // of the URL: what a trusted proxy says that the client has used
+	trusted           bool        // by Caddy, to state forwardedFields: reverse_proxy passes them on
 	path, query       string      // as the client sent them
 	opaque            bool        // the target is neither a path nor a URL with one
 	rewrittenPath     string      // "" where no handler changed it
@@ -177,6 +178,7 @@ func (q *keyRequest) appendHash(dst []byte) []byte {
 			h.add(partValue, value)
 		}
 	}
+	stated := len(h.buf)
 	for _, name := range forwardedFields {
 		for _, value := range q.header[name] {
 			if !q.confirms(name, value) {
@@ -201,6 +203,9 @@ func (q *keyRequest) appendHash(dst []byte) []byte {
 				h.add(partValue, value)
 			}
 		}
+	}
+	if q.trusted && len(h.buf) > stated {
+		h.add(partForwarded, "trusted")
 	}
 	if q.method != "" {
 		body := sha256.Sum256(q.body)

@@ -87,17 +87,20 @@ func TestKeysDiffer(t *testing.T) {
 		"two cookies":        func(q *keyRequest) { q.varyCookie, q.header = []string{"a", "b"}, http.Header{"Cookie": {"a=x; a=b"}} },
 		"forwarded host":     func(q *keyRequest) { q.header = http.Header{"X-Forwarded-Host": {"evil.example"}} },
 		"forwarded proto":    func(q *keyRequest) { q.header = http.Header{"X-Forwarded-Proto": {"https"}} },
-		"forwarded port":     func(q *keyRequest) { q.header = http.Header{"X-Forwarded-Port": {"666"}} },
-		"forwarded prefix":   func(q *keyRequest) { q.header = http.Header{"X-Forwarded-Prefix": {"/evil"}} },
-		"forwarded server":   func(q *keyRequest) { q.header = http.Header{"X-Forwarded-Server": {"evil.example"}} },
-		"forwarded TLS":      func(q *keyRequest) { q.header = http.Header{"X-Forwarded-Ssl": {"on"}} },
-		"front end TLS":      func(q *keyRequest) { q.header = http.Header{"Front-End-Https": {"on"}} },
-		"other host":         func(q *keyRequest) { q.header = http.Header{"X-Host": {"evil.example"}} },
-		"Forwarded host":     func(q *keyRequest) { q.header = http.Header{"Forwarded": {`for=1.2.3.4; Host="evil.example"`}} },
-		"Forwarded proto":    func(q *keyRequest) { q.header = http.Header{"Forwarded": {"for=1.2.3.4, for=5.6.7.8;proto=https"}} },
-		"forwarded scheme":   func(q *keyRequest) { q.header = http.Header{"X-Forwarded-Scheme": {"https"}} },
-		"user":               func(q *keyRequest) { q.user = userHash([]byte("secret"), "1") },
-		"other user":         func(q *keyRequest) { q.user = userHash([]byte("secret"), "2") },
+		"proto of a trusted proxy": func(q *keyRequest) {
+			q.header, q.trusted = http.Header{"X-Forwarded-Proto": {"https"}}, true
+		},
+		"forwarded port":   func(q *keyRequest) { q.header = http.Header{"X-Forwarded-Port": {"666"}} },
+		"forwarded prefix": func(q *keyRequest) { q.header = http.Header{"X-Forwarded-Prefix": {"/evil"}} },
+		"forwarded server": func(q *keyRequest) { q.header = http.Header{"X-Forwarded-Server": {"evil.example"}} },
+		"forwarded TLS":    func(q *keyRequest) { q.header = http.Header{"X-Forwarded-Ssl": {"on"}} },
+		"front end TLS":    func(q *keyRequest) { q.header = http.Header{"Front-End-Https": {"on"}} },
+		"other host":       func(q *keyRequest) { q.header = http.Header{"X-Host": {"evil.example"}} },
+		"Forwarded host":   func(q *keyRequest) { q.header = http.Header{"Forwarded": {`for=1.2.3.4; Host="evil.example"`}} },
+		"Forwarded proto":  func(q *keyRequest) { q.header = http.Header{"Forwarded": {"for=1.2.3.4, for=5.6.7.8;proto=https"}} },
+		"forwarded scheme": func(q *keyRequest) { q.header = http.Header{"X-Forwarded-Scheme": {"https"}} },
+		"user":             func(q *keyRequest) { q.user = userHash([]byte("secret"), "1") },
+		"other user":       func(q *keyRequest) { q.user = userHash([]byte("secret"), "2") },
 	}
 	seen := make(map[string]string)
 	for name, change := range rows {
@@ -119,6 +122,7 @@ func TestKeysAgree(t *testing.T) {
 		"forwarded TLS agrees":   func(q *keyRequest) { q.header = http.Header{"X-Forwarded-Ssl": {"off"}} },
 		"forwarded host agrees":  func(q *keyRequest) { q.header = http.Header{"X-Forwarded-Host": {"Example.com"}} },
 		"forwarded proto agrees": func(q *keyRequest) { q.header = http.Header{"X-Forwarded-Proto": {"http"}} },
+		"trusted proto agrees":   func(q *keyRequest) { q.header, q.trusted = http.Header{"X-Forwarded-Proto": {"http"}}, true },
 		"other header":           func(q *keyRequest) { q.header = http.Header{"Accept": {"text/html"}, "Cookie": {"a=b"}} },
 		"ignored query": func(q *keyRequest) {
 			q.query, q.rewrittenQuery, q.varyQuery = "a=1", "a=1", &VaryQuery{Mode: queryNone}

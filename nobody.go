@@ -141,6 +141,9 @@ func (h *Handler) disguise(r *http.Request, repl *caddy.Replacer) {
 	for _, name := range f.vars {
 		delete(vars, name)
 	}
+	if vars != nil { // the operator states X-Forwarded-Proto as the proxy in front does
+		vars[caddyhttp.TrustedProxyVarKey] = true
+	}
 	for _, name := range f.placeholders {
 		if name != captured { // which others need, too
 			repl.DeleteByPrefix(name + ".")

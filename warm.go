@@ -247,7 +247,10 @@ func internalRequest(u *url.URL, header map[string]string) *http.Request {
 	}
 	r.RequestURI = r.URL.RequestURI()
 	for name, value := range header {
-		r.Header.Set(name, value)
+		if r.Header.Set(name, value); http.CanonicalHeaderKey(name) == "Host" {
+			r.Host = value
+			r.Header.Del(name)
+		}
 	}
 	if u.Scheme == "https" {
 		r.TLS = &tls.ConnectionState{ServerName: u.Hostname(), HandshakeComplete: true, Version: tls.VersionTLS13}

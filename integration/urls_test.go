@@ -149,6 +149,26 @@ func TestSchemeOfTrustedProxies(t *testing.T) {
 	}
 }
 
+// TestTrustIsPartOfTheKey has fields of the same text from a proxy and from somebody else,
+// whom upstreams answer otherwise, and warming, which asks as the proxy does.
+func TestTrustIsPartOfTheKey(t *testing.T) {
+	t.Parallel()
+	n := startCaddy(t, layout{origin: newOrigin(t), site: "@proxy header X-Proxy 1\nvars @proxy trusted_proxy true\nredis_cache {\nttl 5m\n}"})
+	const https, proxy = "X-Forwarded-Proto: https", "X-Proxy: 1"
+	n.want(t, "MISS", "/a", https)
+	n.want(t, "MISS", "/a", https, proxy)
+	n.want(t, "HIT", "/a", https, proxy)
+	n.want(t, "HIT", "/a", https)
+	n.purge(t, `{"url":"https://shop.test/a"}`)
+	n.want(t, "MISS", "/a", https, proxy)
+	n.want(t, "HIT", "/a", https)
+	body := fmt.Sprintf(`{"urls":[%q],"headers":[{"host":"shop.test","X-Forwarded-Proto":"https"}],"wait":true}`, n.url("/b"))
+	n.json(t, http.StatusOK, http.MethodPost, "/redis_cache/warm", body)
+	n.want(t, "HIT", "/b", https, proxy)
+	n.purge(t, `{"url":"https://shop.test/b"}`)
+	n.want(t, "MISS", "/b", https, proxy)
+}
+
 // TestFieldsOfFrameworks sends what only builds and proxies of frameworks send.
 func TestFieldsOfFrameworks(t *testing.T) {
 	t.Parallel()
