@@ -198,6 +198,9 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	if x.warms {
 		h.disguise(r, repl)
 	}
+	if x.warms || explanationOf(r) != nil {
+		trust(r)
+	}
 	x.position = h.node.journal.Position()
 	x.ended = h.node.flights.Ended()
 	x.q = x.keyRequest()

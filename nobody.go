@@ -132,6 +132,14 @@ func (x *exchange) nobody(f *front, of *exchange) *http.Request {
 	return x.prepare(r, x.w, vars, x.mask(f, of.repl.Get))
 }
 
+// trust lets an operator state X-Forwarded-Proto and the like as the proxy in front
+// does, where there is one.
+func trust(r *http.Request) {
+	if server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); server != nil && server.TrustedProxiesRaw != nil {
+		caddyhttp.SetVar(r.Context(), caddyhttp.TrustedProxyVarKey, true)
+	}
+}
+
 // disguise makes nobody of a request that no client has sent: whoever has it sent may
 // give it fields for variants, and not for one user.
 func (h *Handler) disguise(r *http.Request, repl *caddy.Replacer) {
@@ -140,9 +148,6 @@ func (h *Handler) disguise(r *http.Request, repl *caddy.Replacer) {
 	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 	for _, name := range f.vars {
 		delete(vars, name)
-	}
-	if vars != nil { // the operator states X-Forwarded-Proto as the proxy in front does
-		vars[caddyhttp.TrustedProxyVarKey] = true
 	}
 	for _, name := range f.placeholders {
 		if name != captured { // which others need, too

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 )
@@ -141,7 +142,11 @@ func TestSchemeOfTrustedProxies(t *testing.T) {
 		}
 	}
 	trusting.get(t, "/own", https)
-	trusting.want(t, "HIT", "/own", https)
+	stored := trusting.want(t, "HIT", "/own", https).key()
+	query := url.Values{"url": {trusting.url("/own")}, "header": {"Host: " + siteHost, https}}
+	if e := trusting.json(t, http.StatusOK, http.MethodGet, "/redis_cache/explain?"+query.Encode(), ""); e["key"] != stored {
+		t.Errorf("explain looks at %v, not at %s", e["key"], stored)
+	}
 	trusting.do(t, http.MethodPost, "/own", "", https)
 	trusting.want(t, "MISS", "/own", https)
 	if body := trusting.api(t, http.MethodGet, "/redis_cache/entries", "").body; !strings.Contains(body, `"url":"https://shop.test/own"`) {
