@@ -149,12 +149,24 @@ func (h *Handler) disguise(r *http.Request, repl *caddy.Replacer) {
 	for _, name := range f.vars {
 		delete(vars, name)
 	}
+	for _, prefix := range authPlaceholders {
+		repl.DeleteByPrefix(prefix)
+	}
+	repl.Map(func(name string) (any, bool) { return "", isAuthPlaceholder(name) })
 	for _, name := range f.placeholders {
 		if name != captured { // which others need, too
 			repl.DeleteByPrefix(name + ".")
 			repl.Set(name, "")
 		}
 	}
+}
+
+// authPlaceholders begin the names of what authentication in front, and servers that
+// were asked there, say of who asks.
+var authPlaceholders = []string{"http.auth.", "http.reverse_proxy."}
+
+func isAuthPlaceholder(name string) bool {
+	return slices.ContainsFunc(authPlaceholders, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 }
 
 // mask hides what placeholders of handlers in front tell of who asks. Those of the
@@ -168,7 +180,7 @@ func (x *exchange) mask(f *front, outer caddy.ReplacerFunc) caddy.ReplacerFunc {
 			return "", true
 		case strings.HasPrefix(name, "http.request."), strings.HasPrefix(name, "http.vars."):
 			return nil, false
-		case strings.HasPrefix(name, "http.auth."), strings.HasPrefix(name, "http.reverse_proxy."), isPlaceholder(f.placeholders, name):
+		case isAuthPlaceholder(name), isPlaceholder(f.placeholders, name):
 			return "", true
 		}
 		return outer(name)

@@ -398,6 +398,13 @@ func TestWarmAsNobody(t *testing.T) {
 			t.Errorf("%s: nobody sent %q, want %q", path, found, want)
 		}
 	}
+	// What lets it in in front does not say behind who asks.
+	last := lastHeader(web, "/basic/warm", "max-age=600")
+	n.json(t, http.StatusOK, http.MethodPost, "/redis_cache/warm",
+		fmt.Sprintf(`{"urls":["http://%s/basic/warm"],"headers":[{"Authorization":%q}],"wait":true}`, n.site, strings.TrimPrefix(login("alice"), "Authorization: ")))
+	if found := traces(last()); web.count("/basic/warm") != 1 || len(found) > 0 {
+		t.Errorf("nobody sent %q", found)
+	}
 	lastHeader(web, "/mine/warm", "max-age=600")
 	answer := n.api(t, http.MethodPost, "/redis_cache/warm",
 		fmt.Sprintf(`{"urls":["http://%s/mine/warm"],"headers":[{"Cookie":"session=alice"}],"wait":true}`, n.site))
