@@ -42,8 +42,9 @@ import (
 )
 
 const (
-	// checkpointVersion is raised when the form changes, and when the same selectors
-	// come to other marks than before. Other versions then read the journal.
+	// checkpointVersion is raised when the form changes, when the same selectors come to
+	// other marks than before, and when entries are applied that were skipped before.
+	// Other versions then read the journal.
 	checkpointVersion = 1
 	// checkpointRetry is how long the next try waits after one that failed.
 	checkpointRetry = 10 * time.Second

@@ -443,12 +443,17 @@ func (j *Journal) AppendAsync(p Purge) error {
 	defer cancel()
 	err = j.appendItems(ctx, items)
 	q.land(items, err == nil)
-	if err == nil {
-		select {
-		case <-seen.done:
-			return seen.err
-		case <-ctx.Done():
+	if err != nil {
+		// Who has taken over what waited does not look for more.
+		if heir := j.heir.Load(); heir != nil && !heir.enqueue(copies(items)) {
+			return errClosed
 		}
+		return nil
+	}
+	select {
+	case <-seen.done:
+		return seen.err
+	case <-ctx.Done():
 	}
 	return nil
 }

@@ -527,3 +527,24 @@ func TestHeirTakesWhatComesLate(t *testing.T) {
 	}
 	b.wantVerdict(t, old, Covered)
 }
+
+// A request that found the journal open, and appends when it is closed and Redis away.
+func TestHeirTakesWhatWasUnderWay(t *testing.T) {
+	s := newServer(t)
+	a, b := startNode(t, s.Client(), named("a")), startNode(t, s.Client(), named("b"))
+	old := b.subject()
+	a.sights.mu.Lock()
+	tokens := a.tokens.Load()
+	purged := start(func() {
+		if err := a.AppendAsync(Purge{Selectors: []Selector{{KindTag, "pickup-7"}}}); err != nil {
+			t.Error(err)
+		}
+	})
+	eventually(t, "the purge is made", func() bool { return a.tokens.Load() > tokens })
+	a.Close(context.Background())
+	b.Adopt(a.Journal)
+	s.Kill()
+	a.sights.mu.Unlock()
+	<-purged
+	b.wantVerdict(t, old, Covered)
+}
