@@ -31,6 +31,7 @@ func (j *Journal) rebuild(ctx context.Context, reason gapError) (proof time.Time
 		var p progress
 		p, proof, err = j.replay(ctx, epoch, news)
 		if errors.Is(err, errVanished) {
+			j.tail.entering = 0
 			continue
 		}
 		if err != nil {
@@ -46,7 +47,7 @@ func (j *Journal) rebuild(ctx context.Context, reason gapError) (proof time.Time
 func (j *Journal) attach(p progress, reason gapError) {
 	t := &j.tail
 	t.adopt(p)
-	t.attached, t.replayed, t.strays = true, ID{}, 0
+	t.attached, t.replayed, t.strays, t.entering = true, ID{}, 0, 0
 	j.settle(&t.progress, nil)
 	j.gap(reason)
 }
@@ -78,12 +79,14 @@ func (j *Journal) chooseEpoch(ctx context.Context, reason gapError) (uint64, gap
 		switch {
 		case t.attached && reason != errStrayEpoch && epoch == t.position.Epoch && t.position.ID.Before(first):
 			return epoch, errTrimmed, nil
-		case epoch != 0 && !first.IsZero() && !t.known[epoch]:
+		case epoch != 0 && !first.IsZero() && (!t.known[epoch] || epoch == t.entering):
 			j.know(epoch)
+			t.entering = epoch
 			return epoch, reason, nil
 		}
 		epoch, err = j.beginEpoch(ctx, found)
 		if !errors.Is(err, redis.TxFailedErr) {
+			t.entering = epoch
 			return epoch, reason, err
 		}
 	}

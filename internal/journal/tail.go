@@ -63,6 +63,7 @@ type tail struct {
 	progress
 	attached bool
 	known    map[uint64]bool // epochs that were seen; none is ever entered again
+	entering uint64          // but for this one, in which nothing was vouched for yet
 	page     int64
 	replayed ID   // up to which OnEntry was told by a replay, which may have failed
 	keyGone  bool // the epoch key has to be written again

@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -251,4 +252,38 @@ func TestRefusedLineIsNotCutOff(t *testing.T) {
 	}
 	s.do("acl", "setuser", "b", "+hset")
 	b.waitFor(t, Leased)
+}
+
+// failsOnce fails the first page that is read.
+type failsOnce struct {
+	redis.Hook
+	failed atomic.Bool
+}
+
+func (f *failsOnce) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (f *failsOnce) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (f *failsOnce) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if cmds[0].Name() == "get" && f.failed.CompareAndSwap(false, true) {
+			cmds[1].SetErr(context.DeadlineExceeded)
+			return context.DeadlineExceeded
+		}
+		return next(ctx, cmds)
+	}
+}
+
+// A node that could not read the journal to its end while it joined tries again, and
+// costs the others nothing.
+func TestJoinerTriesAgain(t *testing.T) {
+	s := newServer(t)
+	a := startNode(t, s.Client(), named("a"))
+	kept := a.subject()
+	client, fails := s.Client(), new(failsOnce)
+	client.AddHook(fails)
+	b := startNode(t, client, named("b"))
+	if !fails.failed.Load() || b.Position().Epoch != kept.Position.Epoch {
+		t.Errorf("failed: %t; b is in epoch %x, want %x", fails.failed.Load(), b.Position().Epoch, kept.Position.Epoch)
+	}
+	b.wantVerdict(t, kept, Valid)
 }
