@@ -245,6 +245,18 @@ func TestFairShare(t *testing.T) {
 	}
 }
 
+// A pattern that becomes a purge of its namespace leaves a later one as it is.
+func TestOldPatternBesideNewerNamespace(t *testing.T) {
+	table := requestTable(1000)
+	table.applyRequest([]Selector{{KindPattern, "pickup:old*"}}, at(1))
+	table.applyRequest([]Selector{{KindNamespace, "pickup"}}, at(10))
+	for i := range maxRanges {
+		table.applyRequest([]Selector{{KindPattern, fmt.Sprintf("pickup:%d*", i)}}, at(20+i))
+	}
+	wantFrom(t, table, subjectAt(Position{}), at(5), Covered)
+	wantFrom(t, table, subjectAt(Position{}), at(10), Valid)
+}
+
 // Three million purges by requests take 64 MiB.
 func TestRequestMarksMemory(t *testing.T) {
 	before := heap()

@@ -528,6 +528,22 @@ func TestHeirTakesWhatComesLate(t *testing.T) {
 	b.wantVerdict(t, old, Covered)
 }
 
+// Nobody knows whether Redis has what was being appended.
+func TestHeirTakesWhatWasInFlight(t *testing.T) {
+	s := newServer(t)
+	a, b := startNode(t, s.Client(), named("a")), startNode(t, s.Client(), named("b"))
+	items, err := a.newItems(Purge{Selectors: []Selector{{KindTag, "pickup-7"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	items[0].state = itemInFlight
+	a.queues[ofOperators].add(a.Journal, items)
+	old := b.subject()
+	a.Close(context.Background())
+	b.Adopt(a.Journal)
+	b.wantVerdict(t, old, Covered)
+}
+
 // A request that found the journal open, and appends when it is closed and Redis away.
 func TestHeirTakesWhatWasUnderWay(t *testing.T) {
 	s := newServer(t)
