@@ -374,6 +374,28 @@ func TestCheckpointOfOtherRules(t *testing.T) {
 	c.wantVerdict(t, old, Covered)
 }
 
+// A table that is made anew up to an entry cannot go on from a checkpoint that reaches it.
+func TestNewRulesAtACheckpoint(t *testing.T) {
+	s := newServer(t)
+	a := startNode(t, s.Client())
+	old := a.subject()
+	a.reaches(t, s.xadd("op", "purge", "tag", "pickup-7"))
+	kept := a.subject()
+	a.cycle.Lock()
+	c := capture{at: a.tail.position, anchor: a.tail.anchor, table: a.tail.table, rules: a.tail.name}
+	a.cycle.Unlock()
+	if _, err := a.writeCheckpoint(t.Context(), c, maxID); err != nil {
+		t.Fatal(err)
+	}
+	a.NewRules()
+	a.waitFor(t, Leased)
+	a.wantVerdict(t, old, Covered)
+	a.wantVerdict(t, kept, Valid)
+	if got := a.Stats(); got.Gaps != 0 || got.Loaded != 0 {
+		t.Errorf("%+v", got)
+	}
+}
+
 // Two that write at a time leave one checkpoint or none, and never a wrong one.
 func TestTwoWritersOfCheckpoints(t *testing.T) {
 	s := newServer(t)

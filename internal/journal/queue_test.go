@@ -399,6 +399,30 @@ func TestRepeatsOfRequestsAreOne(t *testing.T) {
 	a.wantVerdict(t, fetched, Covered) // what was fetched between two of them, too
 }
 
+// What Redis may have already is no repeat: others have fetched since.
+func TestRepeatOfWhatIsAppended(t *testing.T) {
+	s := newServer(t)
+	a := startNode(t, s.Client())
+	s.Kill()
+	a.waitFor(t, CutOff)
+	p := Purge{Selectors: []Selector{{KindURL, "https://example.com/a"}}, Request: true}
+	for i, state := range []itemState{itemInFlight, itemAppended} {
+		if err := a.AppendAsync(p); err != nil {
+			t.Fatal(err)
+		}
+		q := &a.queues[ofRequests]
+		q.mu.Lock()
+		if len(q.items) != i+1 || q.items[i].state != itemWaiting {
+			t.Errorf("%d wait, want another one", len(q.items))
+		}
+		q.items[len(q.items)-1].state = state
+		q.mu.Unlock()
+	}
+	if err := a.AppendAsync(p); err != nil || a.queues[ofRequests].size() != 3 {
+		t.Errorf("%d wait, %v", a.queues[ofRequests].size(), err)
+	}
+}
+
 // A purge that cannot be recorded covers at once what was being fetched here, and
 // is appended before the node trusts Redis again.
 func TestPurgeThatWaits(t *testing.T) {

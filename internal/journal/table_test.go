@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -314,5 +315,28 @@ func TestCountedWhenApplied(t *testing.T) {
 	j.settle(&p, entries)
 	if n := j.Stats().Applied; n != 1 {
 		t.Errorf("%d entries are counted, want 1", n)
+	}
+}
+
+// Whoever is told of a purge, and whoever waits for it, can rely on it.
+func TestAppliedWhenTold(t *testing.T) {
+	s := newServer(t)
+	var told atomic.Pointer[func(Entry)]
+	a := startNode(t, s.Client(), func(o *Options) {
+		o.OnEntry = func(e Entry) {
+			if f := told.Load(); f != nil {
+				(*f)(e)
+			}
+		}
+	})
+	old, verdict := a.subject(), make(chan Verdict, 1)
+	check := func(Entry) {
+		v, _ := a.Check(old, Checked{})
+		verdict <- v
+	}
+	told.Store(&check)
+	s.xadd("op", "purge", "tag", "pickup-7")
+	if v := <-verdict; v != Covered {
+		t.Errorf("it is told of while the record is %s", v)
 	}
 }
