@@ -72,7 +72,7 @@ func (h *Handler) readFront(server *caddyhttp.Server) *front {
 		}
 		w.walk(server.Routes, nil, nil)
 		if server.Errors != nil {
-			w.walk(server.Errors.Routes, nil, nil)
+			w.walk(server.Errors.Routes, nil, w.all) // whatever was written before the error
 		}
 		for name := range server.NamedRoutes {
 			w.invoke(name, nil, nil)
@@ -102,9 +102,10 @@ type frontWalk struct {
 func (w *frontWalk) pass(handler any, path []caddyhttp.MatcherSets, _ string, before []write) []write {
 	switch h := handler.(type) {
 	case *caddyhttp.Subroute:
+		known := len(w.all)
 		behind := w.walk(h.Routes, path, before)
-		if h.Errors != nil {
-			w.walk(h.Errors.Routes, path, behind)
+		if h.Errors != nil { // any of the routes may have failed, one that ends there included
+			w.walk(h.Errors.Routes, path, append(slices.Clip(behind), w.all[known:]...))
 		}
 		return behind
 	case *caddyhttp.Invoke:

@@ -120,6 +120,17 @@ const copiesSite = `
 		}
 		reverse_proxy $ORIGIN
 	}
+	handle /failed/* {
+		forward_auth $GUARD {
+			uri /who
+			copy_headers Person
+		}
+		error 404
+	}
+	handle_errors {
+		redis_cache c
+		reverse_proxy $ORIGIN
+	}
 	handle /without/* {
 		redis_cache c
 		reverse_proxy $ORIGIN
@@ -166,7 +177,7 @@ func TestCopiedIdentity(t *testing.T) {
 			t.Errorf("%s: %s %q %v, want %s of %q", path, r.outcome(), r.body, r.header["Cache-Status"], outcome, who)
 		}
 	}
-	for _, route := range []string{"copied", "renamed", "proxied", "later", "variable", "invoked"} {
+	for _, route := range []string{"copied", "renamed", "proxied", "later", "variable", "invoked", "failed"} {
 		path := "/" + route + "/page"
 		get(alice, "BYPASS", path, "alice")
 		get(bob, "BYPASS", path, "bob")
