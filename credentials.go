@@ -134,6 +134,7 @@ var analyticsCookies = []string{
 	"_scid_r", "_tt_*", "_ttp", "_pin_unauth", "_rdt_uuid", "_li_*", "li_fat_id", "__hstc", "__hssc", "__hssrc",
 	"hubspotutk", "_mkto_trk", "ajs_anonymous_id", "mp_*_mixpanel", "amp_*", "AMP_*", "_vwo_*", "_vis_opt_*",
 	"optimizelyEndUserId", "OptanonConsent", "OptanonAlertBoxClosed", "CookieConsent", "cookieyes-consent",
+	"_ym_*", "_dc_gtm_*", "__qca", "_sp_id.*", "_sp_ses.*", "sbjs_*", "_chartbeat*", "_parsely_*", "__adroll_fpc", "__ar_v4", "_derived_epik",
 	"__cf_bm", "_cfuvid", "cf_clearance", "_dd_s", "nmstat", "plausible_*",
 }
 

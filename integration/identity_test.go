@@ -110,6 +110,8 @@ func TestIdentity(t *testing.T) {
 			BYPASS /plain/must-revalidate | Cookie: sid=1`},
 		{"analytics cookies", `
 			MISS   /analytics/x | Cookie: _ga=1; _gid=2
+			HIT    /analytics/x | Cookie: _ym_uid=1; _dc_gtm_UA-1=1; __qca=P0; _sp_id.1fff=1; _sp_ses.1fff=*; _chartbeat2=1
+			HIT    /analytics/x | Cookie: sbjs_session=1; sbjs_first=typ%3Dtypein; _parsely_visitor=1; __ar_v4=x; _derived_epik=1
 			HIT    /analytics/x
 			HIT    /analytics/x | Cookie: theme_color=dark; lang=de; _ga=3
 			BYPASS /analytics/x | Cookie: _ga=1; theme=dark`},
