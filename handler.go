@@ -1,12 +1,9 @@
 package rediscache
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,7 +16,6 @@ import (
 	"github.com/gplus-recycling/caddy-redis-cache/internal/coalesce"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/graphql"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
-	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc3986"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
@@ -207,101 +203,6 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	x.level = h.policy.diagnosticsFor(r)
 	repl.Map(x.placeholder)
 	return x, true
-}
-
-// bypassReason says why the cache takes no part in a request.
-func (x *exchange) bypassReason() Reason {
-	r, p := x.r, &x.h.policy
-	cached := p.cachesMethod(r.Method)
-	switch {
-	case !x.h.app.enabled || x.h.node.switches.off(x.h.Namespace):
-		return ReasonDisabled
-	case len(r.Header["Upgrade"]) > 0:
-		return ReasonUpgrade
-	case cached && !isBodyMethod(r.Method) && hasContent(r):
-		return ReasonRequestBody
-	case dropsFields(r) || overrides(r.Header):
-		return ReasonOverrideField
-	case x.q.pathKind() == rfc3986.PathAmbiguous:
-		return ReasonAmbiguousPath
-	case x.matchesBypass():
-		return ReasonMatcher
-	}
-	if !cached {
-		return ReasonMethod // last: a POST may answer GET, but for these reasons
-	}
-	return ReasonNone
-}
-
-// hasContent reports whether a request has content. A GET over HTTP/3 never states
-// that it has none, and one over HTTP/2 need not: only its end tells.
-func hasContent(r *http.Request) bool {
-	if r.ContentLength >= 0 || r.ProtoMajor < 2 {
-		return r.ContentLength != 0
-	}
-	var first [1]byte
-	n, err := io.ReadFull(r.Body, first[:])
-	if n == 0 && err == io.EOF { //nolint:errorlint // ReadFull returns it as it is
-		r.Body, r.ContentLength = http.NoBody, 0
-		return false
-	}
-	unread(r, first[:n])
-	return true
-}
-
-// unread puts back what has been read of the body.
-func unread(r *http.Request, read []byte) {
-	rest := r.Body
-	r.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(bytes.NewReader(read), rest), rest}
-}
-
-// dropsFields reports whether the client names fields in Connection, which proxies
-// then leave out, RFC 9110 section 7.6.1: the origin would not see what the key and
-// handlers in front have seen.
-func dropsFields(r *http.Request) bool {
-	for _, line := range r.Header["Connection"] {
-		for option := range strings.SplitSeq(line, ",") {
-			switch strings.ToLower(strings.TrimSpace(option)) {
-			case "", "close", "keep-alive", "te", "upgrade", "http2-settings", "proxy-connection", "trailer", "transfer-encoding":
-			default:
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// overrideFields make some origins read another method or URL than the request
-// states, which the key would not show, or answer as they answer their own builds and
-// proxies.
-var overrideFields = map[string]bool{
-	"X-Http-Method-Override": true, "X-Http-Method": true, "X-Method-Override": true, "X-Original-Url": true, "X-Rewrite-Url": true,
-	// React Router
-	"X-React-Router-Spa-Mode": true, "X-React-Router-Prerender-Data": true,
-	// Next.js
-	"X-Matched-Path": true, "X-Invoke-Path": true, "X-Invoke-Query": true, "X-Invoke-Status": true, "X-Invoke-Output": true,
-	"X-Now-Route-Matches": true, "X-Middleware-Subrequest": true, "X-Middleware-Invoke": true, "X-Middleware-Rewrite": true,
-	"X-Middleware-Redirect": true, "X-Middleware-Set-Cookie": true, "X-Middleware-Skip": true, "X-Middleware-Next": true,
-	"X-Middleware-Override-Headers": true,
-}
-
-func overrides(header http.Header) bool {
-	for name, values := range header {
-		if strings.HasPrefix(name, "X-") && len(values) > 0 && overrideFields[name] {
-			return true
-		}
-	}
-	return false
-}
-
-func (p *Policy) cachesMethod(method string) bool {
-	if len(p.Methods) > 0 {
-		return slices.Contains(p.Methods, method)
-	}
-	return method == http.MethodGet || method == http.MethodHead
 }
 
 // buildKey makes the key from the request as it came in.
@@ -548,24 +449,6 @@ func (x *exchange) readTTL() {
 		x.h.logger.Error("a ttl matcher failed", zap.Error(err))
 	}
 	x.ttl = ttl
-}
-
-// bypass passes the request on without looking anything up. Nothing is stored,
-// but for the response to a POST that says it answers GET, too.
-func (x *exchange) bypass(reason Reason) error {
-	x.outcome, x.reason, x.forward = OutcomeBypass, reason, reason
-	if reason != ReasonMethod || x.method != http.MethodPost {
-		w := newPassWriter(x)
-		return x.finish(w, x.callNext(w, x.r))
-	}
-	x.asGet = true
-	x.remember()
-	w := newPassWriter(x)
-	if x.buildKey() == ReasonNone {
-		w = newCaptureWriter(x, nil)
-		defer w.release()
-	}
-	return x.finish(w, x.callNext(w, x.r))
 }
 
 // placeholder resolves {http.redis_cache.*}.
