@@ -62,6 +62,14 @@ func (p *Policy) credentialHeaders(more []string) []string {
 	return slices.DeleteFunc(names, func(name string) bool { return slices.Contains(p.VaryHeader, name) })
 }
 
+// noCredential reports whether credential_headers takes a field out.
+func (p *Policy) noCredential(name string) bool {
+	return slices.ContainsFunc(p.CredentialHeaders, func(item string) bool {
+		item, out := strings.CutPrefix(item, "-")
+		return out && http.CanonicalHeaderKey(item) == name
+	})
+}
+
 func validateCredentialHeaders(items []string) error {
 	for _, item := range items {
 		name := strings.TrimPrefix(item, "-")

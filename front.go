@@ -235,19 +235,14 @@ func fieldWrites(kind writeKind, ops *headers.HeaderOps) (writes []write) {
 // newFront sorts out what tells who asks, as far as a policy does not account for it.
 func newFront(p *Policy, writes []write) *front {
 	f := new(front)
-	var told []string
 	for _, w := range writes {
-		switch {
-		case w.kind == writesDeferred:
+		if w.kind == writesDeferred {
 			f.deferred = append(f.deferred, w.name)
-		case w.kind == writesField && (w.copied || strings.Contains(w.value, copiedPlaceholder)):
-			told = append(told, w.name)
-		case w.kind == writesVar && (w.copied || strings.Contains(w.value, copiedPlaceholder)):
-			f.toldVars = append(f.toldVars, w.name)
 		}
 	}
+	told := f.handOn(p, writes)
 	f.credentials = newFieldSet(p.credentialHeaders(told))
-	f.told = newFieldSet(slices.DeleteFunc(slices.Clone(told), func(name string) bool { return slices.Contains(p.CredentialHeaders, "-"+name) }))
+	f.told = newFieldSet(slices.DeleteFunc(slices.Clone(told), p.noCredential))
 	for _, name := range told {
 		if f.credentials.has(name) && !slices.Contains(f.copied, name) {
 			f.copied = append(f.copied, name)
@@ -261,6 +256,34 @@ func newFront(p *Policy, writes []write) *front {
 	slices.Sort(f.deferred)
 	f.deferred = slices.Compact(f.deferred)
 	return f
+}
+
+// handOn finds the fields and variables that hold what another server said of the
+// request, by whatever names it is handed on, unless the policy accounts for one.
+func (f *front) handOn(p *Policy, writes []write) (fields []string) {
+	says := func(placeholder string) bool {
+		if field, ok := strings.CutPrefix(placeholder, "http.request.header."); ok {
+			field = http.CanonicalHeaderKey(field)
+			return slices.Contains(fields, field) && !slices.Contains(p.VaryHeader, field) && !p.noCredential(field)
+		}
+		if name, ok := strings.CutPrefix(placeholder, "http.vars."); ok {
+			return slices.Contains(f.toldVars, name)
+		}
+		return strings.HasPrefix(placeholder, copiedPlaceholder)
+	}
+	for known := -1; known != len(fields)+len(f.toldVars); {
+		known = len(fields) + len(f.toldVars)
+		for _, w := range writes {
+			switch {
+			case !w.copied && !reads(w.value, says):
+			case w.kind == writesField:
+				fields = appendNew(fields, w.name)
+			case w.kind == writesVar:
+				f.toldVars = appendNew(f.toldVars, w.name)
+			}
+		}
+	}
+	return fields
 }
 
 // identity is the name of what tells who asks in a request, or "".
@@ -298,7 +321,7 @@ func (f *front) copiedVar(r *http.Request) string {
 
 // copiedPlaceholder begins the names of what a server said that was asked beside the
 // request.
-const copiedPlaceholder = "{http.reverse_proxy.header."
+const copiedPlaceholder = "http.reverse_proxy.header."
 
 // teller knows what tells who asks.
 type teller struct {
@@ -341,14 +364,17 @@ func appendNew(list []string, name string) []string {
 }
 
 // tells reports whether a template reads what tells who asks.
-func (t *teller) tells(template string) bool {
+func (t *teller) tells(template string) bool { return reads(template, t.names) }
+
+// reads reports whether a template has a placeholder of a kind.
+func reads(template string, is func(placeholder string) bool) bool {
 	for {
 		_, rest, found := strings.Cut(template, "{")
 		if !found {
 			return false
 		}
 		name, _, _ := strings.Cut(rest, "}")
-		if t.names(name) {
+		if is(name) {
 			return true
 		}
 		template = rest
@@ -366,7 +392,7 @@ func (t *teller) names(placeholder string) bool {
 	if name, ok := strings.CutPrefix(placeholder, "http.vars."); ok {
 		return name == caddyhttp.ClientIPVarKey || slices.Contains(t.vars, name)
 	}
-	for _, prefix := range []string{"http.auth.", "http.reverse_proxy.header.", "http.request.tls.client.", "http.request.remote"} {
+	for _, prefix := range []string{"http.auth.", copiedPlaceholder, "http.request.tls.client.", "http.request.remote"} {
 		if strings.HasPrefix(placeholder, prefix) {
 			return true
 		}

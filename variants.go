@@ -115,7 +115,8 @@ func (n *node) put(c *captureWriter, rec *store.Record) {
 // position. Redis is not asked: whoever else stores a variant of the URL, or of one that
 // shares its lock, would wait for the answer.
 func (n *node) latestBase(x *exchange, lists *variantLists) (base *store.Record) {
-	known := []*store.Record{n.store.Local(x.key.Key, x.now), x.base}
+	known := make([]*store.Record, 0, 2+len(lists.recent))
+	known = append(known, n.store.Local(x.key.Key, x.now), x.base)
 	for i := range lists.recent { // from the oldest to the newest
 		known = append(known, lists.recent[(lists.next+i)%len(lists.recent)])
 	}

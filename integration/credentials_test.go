@@ -55,6 +55,23 @@ const copiesSite = `
 			reverse_proxy $ORIGIN
 		}
 	}
+	handle /handed-on/* {
+		route {
+			forward_auth $GUARD {
+				uri /who
+				copy_headers Person
+			}
+			vars someone {header.Person}
+			request_header X-Once {vars.someone}
+			vars person {header.X-Once}
+			request_header -X-Once
+			request_header -Person
+			redis_cache c
+			reverse_proxy $ORIGIN {
+				header_up Person {vars.person}
+			}
+		}
+	}
 	handle /variable/* {
 		route {
 			reverse_proxy $GUARD {
@@ -177,7 +194,7 @@ func TestCopiedIdentity(t *testing.T) {
 			t.Errorf("%s: %s %q %v, want %s of %q", path, r.outcome(), r.body, r.header["Cache-Status"], outcome, who)
 		}
 	}
-	for _, route := range []string{"copied", "renamed", "proxied", "later", "variable", "invoked", "failed"} {
+	for _, route := range []string{"copied", "renamed", "proxied", "later", "variable", "handed-on", "invoked", "failed"} {
 		path := "/" + route + "/page"
 		get(alice, "BYPASS", path, "alice")
 		get(bob, "BYPASS", path, "bob")

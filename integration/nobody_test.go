@@ -398,7 +398,7 @@ func TestWarmAsNobody(t *testing.T) {
 			t.Errorf("%s: nobody sent %q, want %q", path, found, want)
 		}
 	}
-	// What lets it in in front does not say behind who asks.
+	// What opens the door in front does not say behind it who asks.
 	last := lastHeader(web, "/basic/warm", "max-age=600")
 	n.json(t, http.StatusOK, http.MethodPost, "/redis_cache/warm",
 		fmt.Sprintf(`{"urls":["http://%s/basic/warm"],"headers":[{"Authorization":%q}],"wait":true}`, n.site, strings.TrimPrefix(login("alice"), "Authorization: ")))
