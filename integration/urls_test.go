@@ -158,7 +158,10 @@ func TestSchemeOfTrustedProxies(t *testing.T) {
 // whom upstreams answer otherwise, and warming, which asks as the proxy does.
 func TestTrustIsPartOfTheKey(t *testing.T) {
 	t.Parallel()
-	n := startCaddy(t, layout{origin: newOrigin(t), site: "@proxy header X-Proxy 1\nvars @proxy trusted_proxy true\nredis_cache {\nttl 5m\n}"})
+	n := startCaddy(t, layout{
+		origin: newOrigin(t), global: "servers {\ntrusted_proxies static 198.51.100.0/24\n}",
+		site: "@proxy header X-Proxy 1\nvars @proxy trusted_proxy true\nredis_cache {\nttl 5m\n}",
+	})
 	const https, proxy = "X-Forwarded-Proto: https", "X-Proxy: 1"
 	n.want(t, "MISS", "/a", https)
 	n.want(t, "MISS", "/a", https, proxy)
