@@ -5,6 +5,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -133,9 +134,13 @@ func (x *exchange) nobody(f *front, of *exchange) *http.Request {
 }
 
 // trust lets an operator state X-Forwarded-Proto and the like as the proxy in front
-// does, where there is one.
+// does, where there is one: Caddy tells no other way whether it knows any.
 func trust(r *http.Request) {
-	if server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); server != nil && server.TrustedProxiesRaw != nil {
+	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if server == nil {
+		return
+	}
+	if known := reflect.ValueOf(server).Elem().FieldByName("trustedProxies"); known.IsValid() && !known.IsNil() {
 		caddyhttp.SetVar(r.Context(), caddyhttp.TrustedProxyVarKey, true)
 	}
 }

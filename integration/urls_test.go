@@ -173,6 +173,10 @@ func TestTrustIsPartOfTheKey(t *testing.T) {
 	body := fmt.Sprintf(`{"urls":[%q],"headers":[{"host":"shop.test","X-Forwarded-Proto":"https"}],"wait":true}`, n.url("/b"))
 	n.json(t, http.StatusOK, http.MethodPost, "/redis_cache/warm", body)
 	n.want(t, "HIT", "/b", https, proxy)
+	query := url.Values{"url": {n.url("/b")}, "header": {"Host: " + siteHost, https}}
+	if e := n.json(t, http.StatusOK, http.MethodGet, "/redis_cache/explain?"+query.Encode(), ""); e["outcome"] != "HIT" {
+		t.Errorf("explain says %v of what was warmed", e["outcome"])
+	}
 	n.purge(t, `{"url":"https://shop.test/b"}`)
 	n.want(t, "MISS", "/b", https, proxy)
 }
