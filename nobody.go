@@ -208,8 +208,8 @@ func (x *exchange) presents() bool {
 // deputize reports whether what is stored can be fetched anew by nobody, and prepares
 // that. Who was authenticated in front triggers no such fetch: nobody would not have
 // come this far. Nor does who carries what may open a door that was closed to nobody of
-// late: it would stay stale for as long as that is allowed. Nor can nobody fetch what is stored for one user, or for request
-// fields that nobody sends.
+// late: it would stay stale for as long as that is allowed. Nor can nobody fetch what is
+// stored for one user, or for request fields that nobody sends.
 func (x *exchange) deputize() bool {
 	if x.deputy != nil {
 		return true

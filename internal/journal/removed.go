@@ -21,8 +21,8 @@ type removals struct {
 }
 
 // CoveredBy tells whether a record may be removed, and which hard purge covers
-// it, the newest if several do; for an Absent record that is zero. A purge that
-// is not in the journal yet covers nothing here: it has no ID.
+// it, the newest if several do; for an Absent record the ID says nothing. A purge
+// that is not in the journal yet covers nothing here: it has no ID.
 func (j *Journal) CoveredBy(s *Subject) (Verdict, ID) {
 	st := j.state.Load()
 	if s.Position.Epoch != st.position.Epoch {
