@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 )
 
 // credentialHeaders are the request fields, beside Authorization and Cookie, that are
@@ -73,7 +75,7 @@ func (p *Policy) noCredential(name string) bool {
 func validateCredentialHeaders(items []string) error {
 	for _, item := range items {
 		name := strings.TrimPrefix(item, "-")
-		if !isToken(name) {
+		if !rfc9111.IsToken(name) {
 			return fmt.Errorf("credential_headers: %q is not the name of a field", item)
 		}
 		switch http.CanonicalHeaderKey(name) {

@@ -149,7 +149,7 @@ func handleExplain(app *App, w http.ResponseWriter, r *http.Request) error {
 	}
 	request := internalRequest(u, nil)
 	if method := query.Get("method"); method != "" {
-		if !isToken(method) {
+		if !rfc9111.IsToken(method) {
 			return apiError(http.StatusBadRequest, errors.New("method is not a token"))
 		}
 		if !rfc9111.SafeMethod(method) && !app.caches(method) {
@@ -202,18 +202,11 @@ func (e *explanation) send(ctx context.Context, logger *zap.Logger, server http.
 	return w.status
 }
 
-// isToken is RFC 9110 section 5.6.2.
-func isToken(s string) bool {
-	return s != "" && !strings.ContainsFunc(s, func(c rune) bool {
-		return c <= ' ' || c >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, c)
-	})
-}
-
 // addField adds "Name: value" to a request as it would arrive.
 func addField(r *http.Request, line string) error {
 	name, value, ok := strings.Cut(line, ":")
 	value = strings.TrimSpace(value)
-	if !ok || !isToken(name) || strings.ContainsAny(value, "\r\n\x00") {
+	if !ok || !rfc9111.IsToken(name) || strings.ContainsAny(value, "\r\n\x00") {
 		return errors.New("header: want Name: value")
 	}
 	switch name = http.CanonicalHeaderKey(name); name {

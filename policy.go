@@ -12,6 +12,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 )
 
 // Policy says what is cached, under which key and for how long. A namespace and
@@ -358,7 +360,7 @@ func (p *Policy) validate() error {
 	}
 	for option, names := range map[string][]string{"vary_header": p.VaryHeader, "targets": p.Targets} {
 		for _, name := range names {
-			if !isToken(name) {
+			if !rfc9111.IsToken(name) {
 				return fmt.Errorf("%s: %q is not the name of a field", option, name)
 			}
 		}

@@ -133,13 +133,13 @@ func (k *kept) advice(h *Handler) string {
 func identityIn(name string) string {
 	cookie, isCookie := strings.CutPrefix(name, "cookie ")
 	switch {
-	case isCookie && isToken(cookie):
+	case isCookie && rfc9111.IsToken(cookie):
 		return "{http.request.cookie." + cookie + "}"
 	case name == "client certificate":
 		return "{http.request.tls.client.fingerprint}"
 	case strings.HasPrefix(name, "vars "):
 		return "{http.vars." + strings.TrimPrefix(name, "vars ") + "}"
-	case !isCookie && isToken(name) && !strings.HasPrefix(name, "http."):
+	case !isCookie && rfc9111.IsToken(name) && !strings.HasPrefix(name, "http."):
 		return "{http.request.header." + name + "}"
 	}
 	return "{http.auth.user.id}"

@@ -100,15 +100,15 @@ func floorSeconds(d time.Duration) int64 {
 
 // appendText writes s as a token if it can be one, else as a string.
 func appendText(dst []byte, s string) []byte {
-	if isToken(s) {
+	if isStructuredToken(s) {
 		return append(dst, s...)
 	}
 	return appendString(dst, s)
 }
 
-// isToken reports whether s, which is not empty, is a token of structured
+// isStructuredToken reports whether s, which is not empty, is a token of structured
 // fields (RFC 9651 §3.3.4).
-func isToken(s string) bool {
+func isStructuredToken(s string) bool {
 	if !isAlpha(s[0]) && s[0] != '*' {
 		return false
 	}

@@ -183,24 +183,12 @@ func fieldNames(list string) (names []string, ok bool) {
 		if name == "" {
 			continue
 		}
-		if !isFieldName(name) {
+		if !IsToken(name) {
 			return nil, false
 		}
 		names = append(names, http.CanonicalHeaderKey(name))
 	}
 	return names, len(names) > 0
-}
-
-// isFieldName reports whether s can be the name of a field: a token (RFC 9110
-// §5.6.2), as the name of a coding is.
-func isFieldName(s string) bool {
-	for i := range len(s) {
-		c := lower(s[i])
-		if !isDigit(c) && (c < 'a' || c > 'z') && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
-			return false
-		}
-	}
-	return s != ""
 }
 
 // members walks over a comma-separated list. Commas in a quoted string do not

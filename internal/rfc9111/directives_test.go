@@ -111,7 +111,7 @@ func FuzzDirectives(f *testing.F) {
 			}
 		}
 		for _, name := range append(d.NoCacheFields, d.PrivateFields...) {
-			if !isFieldName(name) {
+			if !IsToken(name) {
 				t.Errorf("%q, %q: field %q", a, b, name)
 			}
 		}

@@ -30,3 +30,15 @@ func NotStored(h http.Header) (names []string) {
 	}
 	return names
 }
+
+// IsToken reports whether s is a token (RFC 9110 §5.6.2), as methods, names of
+// fields and names of codings are.
+func IsToken(s string) bool {
+	for i := range len(s) {
+		c := lower(s[i])
+		if !isDigit(c) && (c < 'a' || c > 'z') && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
+			return false
+		}
+	}
+	return s != ""
+}

@@ -17,7 +17,7 @@ func ParseVary(lines []string) (names []string, any bool) {
 			name = trimOWS(name)
 			switch {
 			case name == "":
-			case name == "*" || !isFieldName(name):
+			case name == "*" || !IsToken(name):
 				return nil, true
 			default:
 				names = append(names, http.CanonicalHeaderKey(name))
@@ -164,7 +164,7 @@ func parseCodings(dst []coding, value string) (codings []coding, ok bool) {
 				return nil, false
 			}
 		}
-		if !isFieldName(c.name) {
+		if !IsToken(c.name) {
 			return nil, false
 		}
 		dst = append(dst, c)
