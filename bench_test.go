@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/subrequest"
 )
 
 // BenchmarkHit shows what a memory hit costs beside Caddy's `respond` with the
@@ -33,12 +34,11 @@ func BenchmarkHit(b *testing.B) {
 	for name, handler := range map[string]caddyhttp.MiddlewareHandler{"respond": respond, "cached": s.handler} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
-			w := &discardWriter{header: make(http.Header)}
+			w := subrequest.NewDiscard(make(http.Header))
 			server := new(caddyhttp.Server)
 			plain := httptest.NewRequest(http.MethodGet, "/a", http.NoBody)
 			for b.Loop() {
-				clear(w.header)
-				w.status = 0
+				clear(w.Header())
 				r := caddyhttp.PrepareRequest(plain, caddy.NewReplacer(), w, server)
 				if err := handler.ServeHTTP(w, r, nil); err != nil {
 					b.Fatal(err)
@@ -53,9 +53,9 @@ func BenchmarkHit(b *testing.B) {
 func BenchmarkObserve(b *testing.B) {
 	s := newSite(b, `{}`, nil)
 	r := caddyhttp.PrepareRequest(httptest.NewRequest(http.MethodGet, "/a", http.NoBody), caddy.NewReplacer(),
-		&discardWriter{header: make(http.Header)}, new(caddyhttp.Server))
+		subrequest.NewDiscard(make(http.Header)), new(caddyhttp.Server))
 	s.handler.logger = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(io.Discard), zap.InfoLevel))
-	x, _ := s.handler.begin(&discardWriter{header: make(http.Header)}, r, nil)
+	x, _ := s.handler.begin(subrequest.NewDiscard(make(http.Header)), r, nil)
 	x.outcome, x.tier = OutcomeHit, store.TierMemory
 	b.ReportAllocs()
 	for b.Loop() {

@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -20,13 +17,11 @@ import (
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/subrequest"
 )
 
-// An explained request goes through the handlers of the site with a mark in its
-// context. The cache decides about it as about any other, and then says what it
-// would do instead of doing it. No client can send the mark. The context is
-// cancelled from the start, so that no handler that the request meets on its way
-// asks another server.
+// An explained request goes through the handlers of the site. The cache decides
+// about it as about any other, and then says what it would do instead of doing it.
 
 // explanation is the answer of GET /redis_cache/explain.
 type explanation struct {
@@ -126,28 +121,19 @@ type explainedMiss struct {
 	Reason       string `json:"reason"`       // "" if another node found it out
 }
 
-// explainMark is the mark in the context of an explained request.
-type explainMark struct{}
-
-// explaining is how many requests are being explained, so that others need not
-// search their contexts.
-var explaining atomic.Int32
-
+// explanationOf is what is to be said of an explained request, or nil.
 func explanationOf(r *http.Request) *explanation {
-	if explaining.Load() == 0 {
-		return nil
-	}
-	e, _ := r.Context().Value(explainMark{}).(*explanation)
+	e, _ := subrequest.Explaining(r).(*explanation)
 	return e
 }
 
 func handleExplain(app *App, w http.ResponseWriter, r *http.Request) error {
 	query := r.URL.Query()
-	server, u, err := app.serverOf(query.Get("url"))
+	server, u, err := subrequest.ServerOf(app.ctx, query.Get("url"))
 	if err != nil {
 		return apiError(http.StatusBadRequest, err)
 	}
-	request := internalRequest(u, nil)
+	request := subrequest.New(u, nil)
 	if method := query.Get("method"); method != "" {
 		if !rfc9111.IsToken(method) {
 			return apiError(http.StatusBadRequest, errors.New("method is not a token"))
@@ -159,7 +145,7 @@ func handleExplain(app *App, w http.ResponseWriter, r *http.Request) error {
 		request.Method = method
 	}
 	for _, line := range query["header"] {
-		if err := addField(request, line); err != nil {
+		if err := subrequest.AddField(request, line); err != nil {
 			return apiError(http.StatusBadRequest, err)
 		}
 	}
@@ -188,43 +174,9 @@ func (a *App) caches(method string) bool {
 // send runs the request until a cache takes it, and returns the status if another
 // handler did.
 func (e *explanation) send(ctx context.Context, logger *zap.Logger, server http.Handler, r *http.Request) (status int) {
-	ctx, cancel := context.WithCancel(context.WithValue(ctx, explainMark{}, e))
-	cancel()
-	ctx = context.WithValue(ctx, http.LocalAddrContextKey, net.Addr(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}))
-	explaining.Add(1)
-	defer explaining.Add(-1)
-	w := &discardWriter{header: make(http.Header)}
-	defer func() {
-		logPanic(logger, "a handler that an explained request has met", recover())
-		status = w.status
-	}()
-	server.ServeHTTP(w, r.WithContext(ctx))
-	return w.status
-}
-
-// addField adds "Name: value" to a request as it would arrive.
-func addField(r *http.Request, line string) error {
-	name, value, ok := strings.Cut(line, ":")
-	value = strings.TrimSpace(value)
-	if !ok || !rfc9111.IsToken(name) || strings.ContainsAny(value, "\r\n\x00") {
-		return errors.New("header: want Name: value")
-	}
-	switch name = http.CanonicalHeaderKey(name); name {
-	case "Host":
-		r.Host = value
-		return nil
-	case "Content-Length":
-		length, err := strconv.ParseInt(value, 10, 64)
-		if err != nil || length < 0 {
-			return errors.New("header: Content-Length is not a number")
-		}
-		r.ContentLength = length
-	case "Transfer-Encoding":
-		r.ContentLength = -1
-		return nil
-	}
-	r.Header.Add(name, value)
-	return nil
+	return subrequest.Explain(ctx, server, r, e, func(recovered any) {
+		logPanic(logger, "a handler that an explained request has met", recovered)
+	})
 }
 
 // explain says what would be done with the request.

@@ -18,6 +18,7 @@ import (
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/subrequest"
 )
 
 // ServeHTTP answers from the store or from the handlers behind.
@@ -190,12 +191,12 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	caddyhttp.SetVar(ctx, seenVar, seen{})
 	repl := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	now := time.Now()
-	x := &exchange{h: h, w: w, r: r, next: next, repl: repl, began: now, now: now, method: r.Method, warms: isWarm(r)}
+	x := &exchange{h: h, w: w, r: r, next: next, repl: repl, began: now, now: now, method: r.Method, warms: subrequest.Warming(r)}
 	if x.warms {
 		h.disguise(r, repl)
 	}
 	if x.warms || explanationOf(r) != nil {
-		trust(r)
+		subrequest.Trust(r)
 	}
 	x.position = h.node.journal.Position()
 	x.ended = h.node.flights.Ended()

@@ -20,6 +20,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/subrequest"
 )
 
 func TestLog(t *testing.T) {
@@ -251,7 +252,7 @@ func TestTailDrops(t *testing.T) {
 	read, w := io.Pipe()
 	ended := make(chan error)
 	go func() {
-		stuck := &pipeWriter{discardWriter{header: make(http.Header)}, w}
+		stuck := &pipeWriter{subrequest.NewDiscard(make(http.Header)), w}
 		ended <- handleTail(s.handler.app, stuck, httptest.NewRequest(http.MethodGet, "/", http.NoBody))
 	}()
 	for n.tails.listening() == 0 {
@@ -284,7 +285,7 @@ func TestTailDrops(t *testing.T) {
 
 // pipeWriter is a client that reads when the test does.
 type pipeWriter struct {
-	discardWriter
+	*subrequest.Discard
 	pipe *io.PipeWriter
 }
 

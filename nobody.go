@@ -3,9 +3,7 @@ package rediscache
 import (
 	"cmp"
 	"context"
-	"net"
 	"net/http"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -13,18 +11,12 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/coalesce"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/subrequest"
 )
 
 // What is fetched without a client is fetched as nobody: what is stored for everybody
 // must not be what one of them got. The key and Vary say which request fields may
 // matter; of the others, those that tell who has asked are left out.
-
-// The addresses from which nobody asks, set apart for documentation by RFC 5737 and
-// RFC 3849: no rule of a site is about them.
-const (
-	nobodysIPv4 = "192.0.2.1"
-	nobodysIPv6 = "2001:db8::1"
-)
 
 // clientFields tell the address of the client.
 var clientFields = []string{
@@ -83,21 +75,12 @@ func withoutClient(lines []string) []string {
 	return []string{strings.Join(kept, ";")}
 }
 
-// nobodysAddress is of the family of the client's.
-func nobodysAddress(remote string) (address, ip string) {
-	ip = nobodysIPv4
-	if host, _, err := net.SplitHostPort(remote); err == nil && strings.Contains(host, ":") {
-		ip = nobodysIPv6
-	}
-	return net.JoinHostPort(ip, "0"), ip
-}
-
 // nobody makes a request that nobody has sent of the one of another exchange as it
 // came in: a GET, unless method and body are part of the key, without a connection.
 func (x *exchange) nobody(f *front, of *exchange) *http.Request {
 	client := of.r.Context()
 	original, _ := client.Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
-	address, ip := nobodysAddress(of.came.RemoteAddr)
+	address, ip := subrequest.NobodysAddress(of.came.RemoteAddr)
 	if original.RemoteAddr = address; original.Method == http.MethodHead {
 		original.Method = http.MethodGet
 	}
@@ -131,18 +114,6 @@ func (x *exchange) nobody(f *front, of *exchange) *http.Request {
 	}
 	vars[caddyhttp.ClientIPVarKey] = ip
 	return x.prepare(r, x.w, vars, x.mask(f, of.repl.Get))
-}
-
-// trust lets an operator state X-Forwarded-Proto and the like as the proxy in front
-// does, where there is one: Caddy tells no other way whether it knows any.
-func trust(r *http.Request) {
-	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	if server == nil {
-		return
-	}
-	if known := reflect.ValueOf(server).Elem().FieldByName("trustedProxies"); known.IsValid() && !known.IsNil() {
-		caddyhttp.SetVar(r.Context(), caddyhttp.TrustedProxyVarKey, true)
-	}
 }
 
 // disguise makes nobody of a request that no client has sent: whoever has it sent may
@@ -229,7 +200,7 @@ func (x *exchange) deputize() bool {
 	}
 	// What the outer handlers prepared is still untouched, and only what the
 	// upstream makes of it will be stored.
-	y.w = &discardWriter{header: x.w.Header().Clone()}
+	y.w = subrequest.NewDiscard(x.w.Header().Clone())
 	y.r = y.nobody(f, x)
 	y.repl = y.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	y.method = y.r.Method

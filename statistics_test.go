@@ -16,6 +16,7 @@ import (
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/stats"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/subrequest"
 )
 
 // TestStatistics counts requests at an origin that takes its time, and looks again
@@ -229,7 +230,7 @@ func TestWhatIsTimed(t *testing.T) {
 func TestWarmIsNoTraffic(t *testing.T) {
 	s := newSite(t, `{"ttl":{"duration":3600000000000}}`, answer("body"))
 	u, _ := url.Parse("http://example.com/a")
-	task := warmTask{u.String(), internalRequest(u, nil), s}
+	task := warmTask{u.String(), subrequest.New(u, nil), s}
 	if got := task.send(t.Context(), zap.NewNop()); got.Outcome != "MISS" || got.Error != "" {
 		t.Errorf("warmed: %+v", got)
 	}

@@ -1,29 +1,19 @@
 package rediscache
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"net/url"
 	"slices"
-	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/subrequest"
 )
-
-// Warming sends requests through the handlers of the site itself, without a
-// connection, so that keys, rules and stored responses are those of clients.
 
 const (
 	defaultWarmConcurrency = 4
@@ -161,7 +151,7 @@ func (a *App) newWarmJob(request *warmRequest) (*warmJob, error) {
 		return nil, fmt.Errorf("%d requests are more than %d", n, maxWarmRequests)
 	}
 	for _, rawURL := range request.URLs {
-		if _, _, err := a.serverOf(rawURL); err != nil {
+		if _, _, err := subrequest.ServerOf(a.ctx, rawURL); err != nil {
 			return nil, err
 		}
 	}
@@ -169,103 +159,14 @@ func (a *App) newWarmJob(request *warmRequest) (*warmJob, error) {
 	return &warmJob{
 		task: func(i int) (warmTask, error) {
 			rawURL := urls[i/len(headers)]
-			server, u, err := a.serverOf(rawURL)
+			server, u, err := subrequest.ServerOf(a.ctx, rawURL)
 			if err != nil {
 				return warmTask{url: rawURL}, err
 			}
-			return warmTask{rawURL, internalRequest(u, headers[i%len(headers)]), server}, nil
+			return warmTask{rawURL, subrequest.New(u, headers[i%len(headers)]), server}, nil
 		},
 		progress: warmProgress{ID: rand.Text(), Total: len(urls) * len(headers), Running: true},
 	}, nil
-}
-
-// serverOf finds the server that a request for a URL would reach on this machine:
-// the one that listens on its port, with TLS for https alone.
-func (a *App) serverOf(rawURL string) (*caddyhttp.Server, *url.URL, error) {
-	u, err := url.Parse(rawURL)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return nil, nil, fmt.Errorf("url %q is not an absolute http or https URL", rawURL)
-	}
-	port := u.Port()
-	if port == "" {
-		port = defaultPorts[u.Scheme]
-	}
-	if u.User != nil {
-		return nil, nil, errors.New("url: a user belongs into the field Authorization")
-	}
-	number, err := strconv.ParseUint(port, 10, 16)
-	if err != nil {
-		return nil, nil, fmt.Errorf("url %q: %q is not a port", rawURL, port)
-	}
-	app, err := a.ctx.AppIfConfigured("http")
-	if err != nil {
-		return nil, nil, errors.New("no http app is configured")
-	}
-	running := app.(*caddyhttp.App)
-	names := serversOn(running, uint(number), "")
-	if len(names) > 1 {
-		names = serversOn(running, uint(number), u.Hostname())
-	}
-	switch len(names) {
-	case 0:
-		return nil, nil, fmt.Errorf("url %q: no server listens there, or several on other addresses of port %s", rawURL, port)
-	case 1:
-	default:
-		return nil, nil, fmt.Errorf("url %q: several servers listen there", rawURL)
-	}
-	server := running.Servers[names[0]]
-	secure := len(server.TLSConnPolicies) > 0 && int(number) != cmp.Or(running.HTTPPort, caddyhttp.DefaultHTTPPort)
-	if secure != (u.Scheme == "https") {
-		return nil, nil, fmt.Errorf("url %q: the server on port %s does not speak %s", rawURL, port, u.Scheme)
-	}
-	return server, u, nil
-}
-
-// serversOn names the servers that listen on a port, at one address if that is
-// not empty.
-func serversOn(app *caddyhttp.App, port uint, host string) (names []string) {
-	for name, server := range app.Servers {
-		if slices.ContainsFunc(server.Listen, func(listen string) bool {
-			address, err := caddy.ParseNetworkAddress(listen)
-			return err == nil && address.StartPort <= port && port <= address.EndPort && (host == "" || host == address.Host)
-		}) {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
-// internalRequest is a request as a client on this machine would send it.
-func internalRequest(u *url.URL, header map[string]string) *http.Request {
-	r := &http.Request{
-		Method: http.MethodGet, URL: &url.URL{Path: u.Path, RawPath: u.RawPath, RawQuery: u.RawQuery},
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: make(http.Header), Body: http.NoBody, Host: u.Host, RemoteAddr: "127.0.0.1:0",
-	}
-	if r.URL.Path == "" {
-		r.URL.Path = "/"
-	}
-	r.RequestURI = r.URL.RequestURI()
-	for name, value := range header {
-		if r.Header.Set(name, value); http.CanonicalHeaderKey(name) == "Host" {
-			r.Host = value
-			r.Header.Del(name)
-		}
-	}
-	if u.Scheme == "https" {
-		r.TLS = &tls.ConnectionState{ServerName: u.Hostname(), HandshakeComplete: true, Version: tls.VersionTLS13}
-	}
-	return r
-}
-
-// warmMark marks the context of a request that is sent for warming, and warming is
-// how many are under way, so that others need not search their contexts.
-type warmMark struct{}
-
-var warming atomic.Int32
-
-func isWarm(r *http.Request) bool {
-	return warming.Load() > 0 && r.Context().Value(warmMark{}) != nil
 }
 
 // run works through the job with a few requests at a time, and tells of its end.
@@ -327,8 +228,7 @@ func (j *warmJob) keep(result warmResult, failed bool) {
 	}
 }
 
-// send runs one request through the server. A panic, by which a handler breaks a
-// response off, must not take the process with it.
+// send runs one request through the server.
 func (t *warmTask) send(ctx context.Context, logger *zap.Logger) (result warmResult) {
 	result.URL = t.url
 	if err := ctx.Err(); err != nil {
@@ -337,22 +237,13 @@ func (t *warmTask) send(ctx context.Context, logger *zap.Logger) (result warmRes
 	}
 	ctx, cancel := context.WithTimeout(ctx, warmTimeout)
 	defer cancel()
-	warming.Add(1)
-	defer warming.Add(-1)
-	ctx = context.WithValue(ctx, warmMark{}, true)
-	// {http.request.local} reads this address.
-	ctx = context.WithValue(ctx, http.LocalAddrContextKey, net.Addr(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}))
-	w := &discardWriter{header: make(http.Header)}
-	defer func() {
-		if recovered := recover(); recovered != nil {
-			logPanic(logger, "a handler that warms", recovered)
-			result.Error = "the response broke off"
-		}
-	}()
-	r := t.request.WithContext(ctx)
-	r.RemoteAddr, _ = nobodysAddress("") // what remains of who asks is taken out at the cache
-	t.server.ServeHTTP(w, r)
-	result.Status, result.Outcome = w.status, w.header.Get("X-Cache")
+	status, header := subrequest.Warm(ctx, t.server, t.request, func(recovered any) {
+		logPanic(logger, "a handler that warms", recovered)
+		result.Error = "the response broke off"
+	})
+	if result.Error == "" {
+		result.Status, result.Outcome = status, header.Get("X-Cache")
+	}
 	return result
 }
 
@@ -365,23 +256,4 @@ func (j *warmJob) snapshot(results bool) warmProgress {
 		progress.Results = nil
 	}
 	return progress
-}
-
-// discardWriter is the client of a request that has none.
-type discardWriter struct {
-	header http.Header
-	status int
-}
-
-func (w *discardWriter) Header() http.Header { return w.header }
-
-func (w *discardWriter) WriteHeader(status int) {
-	if w.status == 0 && status >= http.StatusOK {
-		w.status = status
-	}
-}
-
-func (w *discardWriter) Write(p []byte) (int, error) {
-	w.WriteHeader(http.StatusOK)
-	return len(p), nil
 }
