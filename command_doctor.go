@@ -6,6 +6,8 @@ import (
 	"net/http"
 
 	"github.com/spf13/cobra"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
 )
 
 func doctorCommand() *cobra.Command {
@@ -39,19 +41,19 @@ func diagnosis(text []byte, strict bool) error {
 	if err != nil {
 		return fmt.Errorf("the admin API did not answer with a JSON object: %w", err)
 	}
-	counts := make(map[string]int)
+	counts := make(map[api.Status]int)
 	checks, _ := answer.get("checks").([]any)
 	for _, item := range checks {
 		o, _ := item.(object)
-		counts[inline(o.get("status"))]++
+		counts[api.Status(inline(o.get("status")))]++
 	}
 	switch {
 	case len(checks) == 0:
 		return errors.New("the admin API has made no checks")
-	case counts[statusFail] > 0:
-		return fmt.Errorf("failed checks: %d", counts[statusFail])
-	case strict && counts[statusWarn] > 0:
-		return fmt.Errorf("warnings: %d", counts[statusWarn])
+	case counts[api.Fail] > 0:
+		return fmt.Errorf("failed checks: %d", counts[api.Fail])
+	case strict && counts[api.Warn] > 0:
+		return fmt.Errorf("warnings: %d", counts[api.Warn])
 	}
 	return nil
 }
@@ -59,10 +61,10 @@ func diagnosis(text []byte, strict bool) error {
 // printChecks prints a line for each check, with the advice beneath it.
 func (c *console) printChecks(answer object) {
 	checks, _ := answer.get("checks").([]any)
-	styles := map[string]string{statusOK: green, statusWarn: yellow, statusFail: red, statusSkip: bold}
+	styles := map[api.Status]string{api.OK: green, api.Warn: yellow, api.Fail: red, api.Skip: bold}
 	for _, item := range checks {
 		o, _ := item.(object)
-		status := inline(o.get("status"))
+		status := api.Status(inline(o.get("status")))
 		label := fmt.Sprintf("%-4s", status)
 		if style, known := styles[status]; known {
 			label = c.paint(style, label)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 )
 
@@ -32,50 +33,32 @@ const (
 	oldestRedis = 7 // major version
 )
 
-// Statuses of checks, the worst last.
-const (
-	statusSkip = "skip"
-	statusOK   = "ok"
-	statusWarn = "warn"
-	statusFail = "fail"
-)
-
-var statuses = []string{statusSkip, statusOK, statusWarn, statusFail}
-
-// check is what one check has found.
-type check struct {
-	Name   string `json:"name"`
-	Status string `json:"status"`
-	Detail string `json:"detail"`
-	Advice string `json:"advice,omitempty"`
-}
-
 func handleDoctor(app *App, w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), doctorTimeout)
 	defer cancel()
 	checks := append(app.node.examine(ctx), app.node.checkErrors(time.Now())...)
 	checks = append(checks, app.lint()...)
-	ok := !slices.ContainsFunc(checks, func(c check) bool { return c.Status == statusFail })
+	ok := !slices.ContainsFunc(checks, func(c api.Check) bool { return c.Status == api.Fail })
 	return writeJSON(w, http.StatusOK, map[string]any{"ok": ok, "checks": checks})
 }
 
 // examine checks Redis. It uses the connection of the journal, whose timeouts are
 // longer than a request's.
-func (n *node) examine(ctx context.Context) []check {
+func (n *node) examine(ctx context.Context) []api.Check {
 	if n.log == nil {
-		return []check{{"redis", statusSkip, "redis off: the cache is in memory only", ""}}
+		return []api.Check{{Name: "redis", Status: api.Skip, Detail: "redis off: the cache is in memory only"}}
 	}
-	checks := []check{n.checkLookup(ctx)}
+	checks := []api.Check{n.checkLookup(ctx)}
 	if waiting := n.waiting(); waiting != nil {
-		checks = append(checks, check{
-			"purges", statusWarn, fmt.Sprintf("waiting to be recorded: %d, the first since %s; other nodes do not know of them", waiting.Purges, waiting.Since.Format(time.RFC3339)),
-			"make redis reachable and writable before this process ends; what waits is lost with it",
+		checks = append(checks, api.Check{
+			Name: "purges", Status: api.Warn, Detail: fmt.Sprintf("waiting to be recorded: %d, the first since %s; other nodes do not know of them", waiting.Purges, waiting.Since.Format(time.RFC3339)),
+			Advice: "make redis reachable and writable before this process ends; what waits is lost with it",
 		})
 	}
 	if n.isCluster() {
 		checks = append(checks, n.checkCluster(ctx))
 	}
-	if checks[0].Status == statusFail {
+	if checks[0].Status == api.Fail {
 		return checks
 	}
 	checks = append(checks, n.checkRights(ctx), n.checkLatency(ctx))
@@ -97,36 +80,36 @@ func (n *node) examine(ctx context.Context) []check {
 // infoCheck is a check of what INFO says about a server.
 type infoCheck struct {
 	name  string
-	check func(info map[string]string) check
+	check func(info map[string]string) api.Check
 }
 
 // checkLookup asks as a lookup does. What is merely not allowed is said by
 // checkRights.
-func (n *node) checkLookup(ctx context.Context) check {
+func (n *node) checkLookup(ctx context.Context) api.Check {
 	if err := n.log.Get(ctx, n.prefix+"::doctor").Err(); err != nil && !errors.Is(err, redis.Nil) && !denied(err) {
-		return check{"redis", statusFail, "no lookup succeeds: " + err.Error(), "check address, credentials, TLS and the network; the cache goes on in memory"}
+		return api.Check{Name: "redis", Status: api.Fail, Detail: "no lookup succeeds: " + err.Error(), Advice: "check address, credentials, TLS and the network; the cache goes on in memory"}
 	}
 	if !n.store.Up() {
-		return check{"redis", statusWarn, "redis answers, but the circuit breaker is open", "it closes by itself when reads succeed; see the log for what has failed"}
+		return api.Check{Name: "redis", Status: api.Warn, Detail: "redis answers, but the circuit breaker is open", Advice: "it closes by itself when reads succeed; see the log for what has failed"}
 	}
-	return check{"redis", statusOK, "redis answers", ""}
+	return api.Check{Name: "redis", Status: api.OK, Detail: "redis answers"}
 }
 
 // denied reports whether Redis has refused a command, a key or a channel.
 func denied(err error) bool { return redis.HasErrorPrefix(err, "NOPERM") }
 
 // skipped is a check that could not be made.
-func skipped(name string, err error, right string) check {
+func skipped(name string, err error, right string) api.Check {
 	if denied(err) {
-		return check{name, statusSkip, "not allowed to ask", "grant " + right}
+		return api.Check{Name: name, Status: api.Skip, Detail: "not allowed to ask", Advice: "grant " + right}
 	}
-	return check{name, statusSkip, err.Error(), ""}
+	return api.Check{Name: name, Status: api.Skip, Detail: err.Error()}
 }
 
 // worst is the worst of what the servers show.
-func worst(infos []map[string]string, f func(map[string]string) check) (found check) {
+func worst(infos []map[string]string, f func(map[string]string) api.Check) (found api.Check) {
 	for _, info := range infos {
-		if c := f(info); slices.Index(statuses, c.Status) > slices.Index(statuses, found.Status) {
+		if c := f(info); slices.Index(api.Statuses, c.Status) > slices.Index(api.Statuses, found.Status) {
 			found = c
 		}
 	}
@@ -178,63 +161,63 @@ func fieldsOfInfo(text string) map[string]string {
 	return info
 }
 
-func checkVersion(info map[string]string) check {
+func checkVersion(info map[string]string) api.Check {
 	version := info["redis_version"]
 	major, _, _ := strings.Cut(version, ".")
 	if number, err := strconv.Atoi(major); err != nil || number < oldestRedis {
-		return check{"version", statusFail, "redis has version " + version, "the cache needs version 7.0 or later"}
+		return api.Check{Name: "version", Status: api.Fail, Detail: "redis has version " + version, Advice: "the cache needs version 7.0 or later"}
 	}
-	return check{"version", statusOK, version, ""}
+	return api.Check{Name: "version", Status: api.OK, Detail: version}
 }
 
 // checkJournal looks for an entry behind which none can be appended: by a client
 // that has chosen its ID.
-func (n *node) checkJournal() check {
+func (n *node) checkJournal() api.Check {
 	if n.journal.Position().ID.Ms == math.MaxUint64 {
-		return check{
-			"journal", statusFail, "its last entry has the last possible ID, so that no purge can be recorded",
-			"DEL " + n.prefix + "::journal: every node drops what it stored, and a new journal begins",
+		return api.Check{
+			Name: "journal", Status: api.Fail, Detail: "its last entry has the last possible ID, so that no purge can be recorded",
+			Advice: "DEL " + n.prefix + "::journal: every node drops what it stored, and a new journal begins",
 		}
 	}
 	return checkMarks(n.journal.Stats())
 }
 
 // checkMarks looks for clients who use up what is remembered of their purges.
-func checkMarks(s journal.Stats) check {
+func checkMarks(s journal.Stats) api.Check {
 	const advice = "unsafe_invalidates off on routes where strangers may POST and nothing that is stored depends on it"
 	switch used := 100 * s.RequestMarks / max(1, s.MaxRequestMarks); {
 	case s.Forgotten > 0:
-		return check{
-			"journal", statusWarn,
-			fmt.Sprintf("requests have purged more than can be remembered, %d times: what was stored before was dropped for the hosts with the most of it", s.Forgotten),
-			advice,
+		return api.Check{
+			Name: "journal", Status: api.Warn,
+			Detail: fmt.Sprintf("requests have purged more than can be remembered, %d times: what was stored before was dropped for the hosts with the most of it", s.Forgotten),
+			Advice: advice,
 		}
 	case used >= 50:
-		return check{
-			"journal", statusWarn,
-			fmt.Sprintf("requests have purged %d URLs and the like, %d %% of what can be remembered", s.RequestMarks, used), advice,
+		return api.Check{
+			Name: "journal", Status: api.Warn,
+			Detail: fmt.Sprintf("requests have purged %d URLs and the like, %d %% of what can be remembered", s.RequestMarks, used), Advice: advice,
 		}
 	}
-	return check{"journal", statusOK, "IDs are left for further entries", ""}
+	return api.Check{Name: "journal", Status: api.OK, Detail: "IDs are left for further entries"}
 }
 
 // checkEviction looks for policies that may evict the journal, which has no
 // lifetime.
-func checkEviction(info map[string]string) check {
+func checkEviction(info map[string]string) api.Check {
 	policy := info["maxmemory_policy"]
 	detail := "maxmemory " + cmp.Or(info["maxmemory_human"], info["maxmemory"]) + ", maxmemory-policy " + policy
 	switch {
 	case strings.HasPrefix(policy, "allkeys-"):
-		return check{"eviction", statusFail, detail, "set maxmemory-policy volatile-lru: Redis may evict the journal, which loses purges and makes every node drop what it stored"}
+		return api.Check{Name: "eviction", Status: api.Fail, Detail: detail, Advice: "set maxmemory-policy volatile-lru: Redis may evict the journal, which loses purges and makes every node drop what it stored"}
 	case info["maxmemory"] == "0":
-		return check{"eviction", statusWarn, detail, "set maxmemory and maxmemory-policy volatile-lru, so that the cache cannot fill the machine"}
+		return api.Check{Name: "eviction", Status: api.Warn, Detail: detail, Advice: "set maxmemory and maxmemory-policy volatile-lru, so that the cache cannot fill the machine"}
 	case policy == "noeviction":
-		return check{"eviction", statusWarn, detail, "set maxmemory-policy volatile-lru: once Redis is full nothing is stored, and purges are refused"}
+		return api.Check{Name: "eviction", Status: api.Warn, Detail: detail, Advice: "set maxmemory-policy volatile-lru: once Redis is full nothing is stored, and purges are refused"}
 	}
-	return check{"eviction", statusOK, detail, ""}
+	return api.Check{Name: "eviction", Status: api.OK, Detail: detail}
 }
 
-func checkMemory(info map[string]string) check {
+func checkMemory(info map[string]string) api.Check {
 	used, _ := strconv.ParseInt(info["used_memory"], 10, 64)
 	limit, _ := strconv.ParseInt(info["maxmemory"], 10, 64)
 	detail := cmp.Or(info["used_memory_human"], info["used_memory"]) + " used"
@@ -242,38 +225,38 @@ func checkMemory(info map[string]string) check {
 		detail += fmt.Sprintf(", %.0f%% of maxmemory", 100*float64(used)/float64(limit))
 	}
 	if limit > 0 && float64(used) > 0.9*float64(limit) {
-		return check{"memory", statusWarn, detail, "raise maxmemory, or store less: shorter lifetimes, smaller max_body"}
+		return api.Check{Name: "memory", Status: api.Warn, Detail: detail, Advice: "raise maxmemory, or store less: shorter lifetimes, smaller max_body"}
 	}
-	return check{"memory", statusOK, detail, ""}
+	return api.Check{Name: "memory", Status: api.OK, Detail: detail}
 }
 
-func checkPersistence(info map[string]string) check {
+func checkPersistence(info map[string]string) api.Check {
 	if info["aof_enabled"] == "1" {
-		return check{"persistence", statusOK, "append-only file", ""}
+		return api.Check{Name: "persistence", Status: api.OK, Detail: "append-only file"}
 	}
 	// INFO does not tell whether snapshots are configured, but when one was made.
 	if saved, _ := strconv.ParseInt(info["rdb_last_save_time"], 10, 64); info["rdb_saves"] != "" && info["rdb_saves"] != "0" {
-		return check{"persistence", statusOK, "last snapshot " + time.Unix(saved, 0).UTC().Format(time.RFC3339), ""}
+		return api.Check{Name: "persistence", Status: api.OK, Detail: "last snapshot " + time.Unix(saved, 0).UTC().Format(time.RFC3339)}
 	}
-	return check{
-		"persistence", statusWarn, "no append-only file, no snapshot since Redis was started",
-		"a restart of Redis empties the cache, and the nodes drop what they stored; purges stay final. Set appendonly yes to keep it",
+	return api.Check{
+		Name: "persistence", Status: api.Warn, Detail: "no append-only file, no snapshot since Redis was started",
+		Advice: "a restart of Redis empties the cache, and the nodes drop what they stored; purges stay final. Set appendonly yes to keep it",
 	}
 }
 
 // checkReplicas looks for masters whose purges no replica would have.
-func checkReplicas(info map[string]string) check {
+func checkReplicas(info map[string]string) api.Check {
 	switch count, err := strconv.Atoi(info["connected_slaves"]); {
 	case info["role"] != "master":
-		return check{"replicas", statusFail, "no master: role " + info["role"], "see what Sentinel or CLUSTER NODES says; the next failover may mend it"}
+		return api.Check{Name: "replicas", Status: api.Fail, Detail: "no master: role " + info["role"], Advice: "see what Sentinel or CLUSTER NODES says; the next failover may mend it"}
 	case err != nil || count == 0:
-		return check{"replicas", statusWarn, "no replica follows the master", "start a replica: until then purges are answered 202, and a failover loses what is stored"}
+		return api.Check{Name: "replicas", Status: api.Warn, Detail: "no replica follows the master", Advice: "start a replica: until then purges are answered 202, and a failover loses what is stored"}
 	}
-	return check{"replicas", statusOK, "following the master: " + info["connected_slaves"], ""}
+	return api.Check{Name: "replicas", Status: api.OK, Detail: "following the master: " + info["connected_slaves"]}
 }
 
 // checkLatency measures the server that is farthest away.
-func (n *node) checkLatency(ctx context.Context) check {
+func (n *node) checkLatency(ctx context.Context) api.Check {
 	var median, limit time.Duration
 	err := n.eachMaster(ctx, func(client *redis.Client) error {
 		var times []time.Duration
@@ -299,12 +282,12 @@ func (n *node) checkLatency(ctx context.Context) check {
 	}
 	detail := fmt.Sprintf("median of %d PINGs %s, read_timeout %s", doctorPings, median.Round(time.Microsecond), limit)
 	if median > limit/2 {
-		return check{"latency", statusWarn, detail, "bring Redis nearer to Caddy, or raise read_timeout: lookups that take longer count as failures"}
+		return api.Check{Name: "latency", Status: api.Warn, Detail: detail, Advice: "bring Redis nearer to Caddy, or raise read_timeout: lookups that take longer count as failures"}
 	}
-	return check{"latency", statusOK, detail, ""}
+	return api.Check{Name: "latency", Status: api.OK, Detail: detail}
 }
 
-func (n *node) checkClock(ctx context.Context) check {
+func (n *node) checkClock(ctx context.Context) api.Check {
 	var difference time.Duration // at least, and the largest
 	err := n.eachMaster(ctx, func(client *redis.Client) error {
 		began := time.Now()
@@ -320,23 +303,23 @@ func (n *node) checkClock(ctx context.Context) check {
 }
 
 // clockCheck judges by how much the clocks differ at least.
-func clockCheck(difference time.Duration) check {
-	c := check{"clock", statusOK, fmt.Sprintf("differs from that of Redis by %s", difference.Round(time.Millisecond)), ""}
+func clockCheck(difference time.Duration) api.Check {
+	c := api.Check{Name: "clock", Status: api.OK, Detail: fmt.Sprintf("differs from that of Redis by %s", difference.Round(time.Millisecond))}
 	switch {
 	case difference > clockFail:
-		c.Status = statusFail
+		c.Status = api.Fail
 	case difference > clockWarn:
-		c.Status = statusWarn
+		c.Status = api.Warn
 	}
-	if c.Status != statusOK {
+	if c.Status != api.OK {
 		c.Advice = "synchronise the clocks, for example by NTP: age and freshness of what other nodes stored are wrong by as much"
 	}
 	return c
 }
 
 // checkCluster asks every master, since each has a view of its own.
-func (n *node) checkCluster(ctx context.Context) check {
-	c := check{"cluster", statusOK, "every slot is covered", ""}
+func (n *node) checkCluster(ctx context.Context) api.Check {
+	c := api.Check{Name: "cluster", Status: api.OK, Detail: "every slot is covered"}
 	err := n.eachMaster(ctx, func(client *redis.Client) error {
 		text, err := client.ClusterInfo(ctx).Result()
 		if err != nil {
@@ -344,21 +327,21 @@ func (n *node) checkCluster(ctx context.Context) check {
 		}
 		info := fieldsOfInfo(text)
 		if info["cluster_state"] != "ok" || info["cluster_slots_ok"] != "16384" {
-			c = check{
-				"cluster", statusFail,
-				fmt.Sprintf("%s says that the cluster is in state %s, and %s of 16384 slots are ok", client.Options().Addr, info["cluster_state"], info["cluster_slots_ok"]),
-				clusterAdvice,
+			c = api.Check{
+				Name: "cluster", Status: api.Fail,
+				Detail: fmt.Sprintf("%s says that the cluster is in state %s, and %s of 16384 slots are ok", client.Options().Addr, info["cluster_state"], info["cluster_slots_ok"]),
+				Advice: clusterAdvice,
 			}
 		}
 		return nil
 	})
 	switch {
-	case c.Status == statusFail || err == nil:
+	case c.Status == api.Fail || err == nil:
 		return c
 	case denied(err):
 		return skipped("cluster", err, "+cluster|info")
 	}
-	return check{"cluster", statusFail, "a master does not answer: " + err.Error(), clusterAdvice}
+	return api.Check{Name: "cluster", Status: api.Fail, Detail: "a master does not answer: " + err.Error(), Advice: clusterAdvice}
 }
 
 const clusterAdvice = "see CLUSTER INFO and CLUSTER NODES: a slot without a server has no stored responses, and that of the journal no purges"

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/glob"
 )
 
@@ -13,22 +14,22 @@ func (l *linter) ofVisitors(where string, p *Policy) {
 	switch {
 	case p.ByUser != "":
 	case p.SetCookie == setCookieStore:
-		l.add(statusWarn, where+": set_cookie store without by_user gives everybody the cookies of one: "+forms,
+		l.add(api.Warn, where+": set_cookie store without by_user gives everybody the cookies of one: "+forms,
 			"let the origin set no cookie on pages that are for everybody, or use by_user")
 	case p.SetCookie == setCookieStrip:
-		l.add(statusWarn, where+": set_cookie strip stores for everybody what the origin made for one visitor: "+forms,
+		l.add(api.Warn, where+": set_cookie strip stores for everybody what the origin made for one visitor: "+forms,
 			"let the origin set no cookie on pages that are for everybody; limit strip to what is the same for all")
 	}
 	for _, pattern := range p.IgnoreCookies {
 		if ofSession(pattern) {
-			l.add(statusWarn, where+": ignore_cookies "+pattern+" ignores cookies by which origins know visitors: "+forms,
+			l.add(api.Warn, where+": ignore_cookies "+pattern+" ignores cookies by which origins know visitors: "+forms,
 				"leave it out: such requests are bypassed. Name cookies that change no page")
 		}
 	}
 	for option, names := range map[string][]string{"vary_cookie": p.VaryCookie, "vary_header": p.VaryHeader} {
 		for _, name := range names {
 			if ofSession(name) {
-				l.add(statusWarn, where+": "+option+" "+name+" stores a response for each visitor: few are asked for twice, and the forms in them fail when their tokens (CSRF) are old",
+				l.add(api.Warn, where+": "+option+" "+name+" stores a response for each visitor: few are asked for twice, and the forms in them fail when their tokens (CSRF) are old",
 					"leave it out: such requests are bypassed. by_user is for responses of one user")
 			}
 		}
@@ -54,7 +55,7 @@ func (l *linter) written(where string, h *Handler) {
 	}
 	p := &h.policy
 	if len(f.copied) > 0 && p.ByUser == "" && !p.Shared {
-		l.add(statusWarn, where+": forward_auth in front, or a reverse_proxy like it, copies "+strings.Join(f.copied, ", ")+
+		l.add(api.Warn, where+": forward_auth in front, or a reverse_proxy like it, copies "+strings.Join(f.copied, ", ")+
 			" into requests, which counts as a credential: only what the origin calls public is stored or answered",
 			"say what it means here: by_user for responses of one user, vary_header where they depend on it;"+
 				" shared or credential_headers -<name> only where everybody gets the same")
@@ -62,7 +63,7 @@ func (l *linter) written(where string, h *Handler) {
 	for _, name := range f.deferred {
 		late := slices.ContainsFunc(append(seenByCache, p.targets()...), func(field string) bool { return glob.Match(strings.ToLower(name), strings.ToLower(field)) })
 		if late {
-			l.add(statusWarn, where+": header in front changes "+name+" when the response is sent (a block with - or ?, or >): the cache has decided by then, and does not see it",
+			l.add(api.Warn, where+": header in front changes "+name+" when the response is sent (a block with - or ?, or >): the cache has decided by then, and does not see it",
 				"let the origin send it, or change it behind redis_cache: header_down of reverse_proxy, or header in a route behind it; in front, a block of its own without -, ? and >")
 		}
 	}

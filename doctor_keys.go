@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
 
@@ -45,7 +46,7 @@ func (r *rights) try(command string, err error) bool {
 
 // checkRights tries the commands of the cache on every server that holds keys, for
 // each has its own list of users.
-func (n *node) checkRights(ctx context.Context) check {
+func (n *node) checkRights(ctx context.Context) api.Check {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	r := &rights{stop: cancel}
@@ -146,22 +147,22 @@ func (n *node) isCluster() bool {
 	return ok
 }
 
-func (r *rights) check(prefix string) check {
+func (r *rights) check(prefix string) api.Check {
 	switch {
 	case len(r.commands) > 0 && r.keys:
-		return check{
-			"rights", statusFail, "keys or channels are refused to " + strings.Join(r.commands, ", "),
-			fmt.Sprintf("ACL SETUSER <user> '~%[1]s:*' '&%[1]s:*'", prefix),
+		return api.Check{
+			Name: "rights", Status: api.Fail, Detail: "keys or channels are refused to " + strings.Join(r.commands, ", "),
+			Advice: fmt.Sprintf("ACL SETUSER <user> '~%[1]s:*' '&%[1]s:*'", prefix),
 		}
 	case len(r.commands) > 0:
 		grant := strings.ReplaceAll(strings.Join(r.commands, " +"), ", ", " +")
-		return check{"rights", statusFail, "redis refuses " + strings.Join(r.commands, ", "), "ACL SETUSER <user> +" + grant}
+		return api.Check{Name: "rights", Status: api.Fail, Detail: "redis refuses " + strings.Join(r.commands, ", "), Advice: "ACL SETUSER <user> +" + grant}
 	case r.unwritable != nil:
-		return check{"rights", statusFail, "redis takes no writes: " + r.unwritable.Error(), "nothing is stored and nothing can be purged: make Redis writable, or name a server that is"}
+		return api.Check{Name: "rights", Status: api.Fail, Detail: "redis takes no writes: " + r.unwritable.Error(), Advice: "nothing is stored and nothing can be purged: make Redis writable, or name a server that is"}
 	case r.unanswered:
-		return check{"rights", statusSkip, "not all commands could be tried in time", ""}
+		return api.Check{Name: "rights", Status: api.Skip, Detail: "not all commands could be tried in time"}
 	}
-	return check{"rights", statusOK, "every command that the cache needs is allowed", ""}
+	return api.Check{Name: "rights", Status: api.OK, Detail: "every command that the cache needs is allowed"}
 }
 
 // names calls f with the names of up to doctorKeys keys under the prefix.
@@ -184,7 +185,7 @@ func (n *node) names(ctx context.Context, f func([]string) error) error {
 }
 
 // checkTTL looks for keys that stay for ever. Only the journal may: it is trimmed.
-func (n *node) checkTTL(ctx context.Context) check {
+func (n *node) checkTTL(ctx context.Context) api.Check {
 	var lasting []string
 	looked := 0
 	err := n.names(ctx, func(names []string) error {
@@ -201,12 +202,12 @@ func (n *node) checkTTL(ctx context.Context) check {
 		return skipped("lifetimes", err, "+scan +pttl")
 	}
 	if len(lasting) > 0 {
-		return check{
-			"lifetimes", statusWarn, fmt.Sprintf("%d of %d keys never expire, such as %q", len(lasting), looked, lasting[0]),
-			"the cache did not write them: remove them, or keep other data under another prefix",
+		return api.Check{
+			Name: "lifetimes", Status: api.Warn, Detail: fmt.Sprintf("%d of %d keys never expire, such as %q", len(lasting), looked, lasting[0]),
+			Advice: "the cache did not write them: remove them, or keep other data under another prefix",
 		}
 	}
-	return check{"lifetimes", statusOK, fmt.Sprintf("%d keys looked at", looked), ""}
+	return api.Check{Name: "lifetimes", Status: api.OK, Detail: fmt.Sprintf("%d keys looked at", looked)}
 }
 
 func (n *node) withoutTTL(ctx context.Context, names []string) (lasting []string, err error) {
@@ -230,7 +231,7 @@ func (n *node) withoutTTL(ctx context.Context, names []string) (lasting []string
 }
 
 // checkForeign looks for keys that are no stored responses where those are.
-func (n *node) checkForeign(ctx context.Context) check {
+func (n *node) checkForeign(ctx context.Context) api.Check {
 	var foreign []string
 	looked := 0
 	err := n.redis.Walk(ctx, func(name string, rec *store.Record, _ int64) bool {
@@ -245,13 +246,13 @@ func (n *node) checkForeign(ctx context.Context) check {
 		return skipped("foreign keys", err, "+scan +getrange")
 	}
 	if len(foreign) > 0 {
-		return check{
-			"foreign keys", statusWarn, fmt.Sprintf("%d of %d keys are no stored responses of this version, such as %q", len(foreign), looked, foreign[0]),
-			"keep other data under another prefix; after a change of version such keys expire",
+		return api.Check{
+			Name: "foreign keys", Status: api.Warn, Detail: fmt.Sprintf("%d of %d keys are no stored responses of this version, such as %q", len(foreign), looked, foreign[0]),
+			Advice: "keep other data under another prefix; after a change of version such keys expire",
 		}
 	}
 	if err != nil {
-		return check{"foreign keys", statusSkip, "not enough time to look at the keys", ""}
+		return api.Check{Name: "foreign keys", Status: api.Skip, Detail: "not enough time to look at the keys"}
 	}
-	return check{"foreign keys", statusOK, fmt.Sprintf("%d keys looked at", looked), ""}
+	return api.Check{Name: "foreign keys", Status: api.OK, Detail: fmt.Sprintf("%d keys looked at", looked)}
 }

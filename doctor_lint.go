@@ -12,6 +12,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/intercept"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
 )
 
 // linter looks for configurations that run but are hardly meant.
@@ -20,7 +22,7 @@ type linter struct {
 
 	server   string
 	running  *caddyhttp.Server
-	findings []check
+	findings []api.Check
 }
 
 // passed is a redis_cache that a request may have passed on its way.
@@ -31,7 +33,7 @@ type passed struct {
 }
 
 // lint checks the configuration that runs.
-func (a *App) lint() []check {
+func (a *App) lint() []api.Check {
 	l := new(linter)
 	if running, err := a.ctx.AppIfConfigured("http"); err == nil {
 		servers := running.(*caddyhttp.App).Servers
@@ -40,23 +42,23 @@ func (a *App) lint() []check {
 		}
 	}
 	if !a.enabled {
-		l.add(statusWarn, "this node caches nothing: the configuration switches it off", "remove enabled false, or REDIS_CACHE_ENABLED from the environment")
+		l.add(api.Warn, "this node caches nothing: the configuration switches it off", "remove enabled false, or REDIS_CACHE_ENABLED from the environment")
 	}
 	a.mu.Lock()
 	for _, name := range slices.Sorted(maps.Keys(a.Namespaces)) {
 		if !a.used[name] {
-			l.add(statusWarn, "namespace "+name+" is declared, but no redis_cache names it", "name it in a directive, or remove it")
+			l.add(api.Warn, "namespace "+name+" is declared, but no redis_cache names it", "name it in a directive, or remove it")
 		}
 	}
 	a.mu.Unlock()
 	if len(l.findings) == 0 {
-		l.add(statusOK, "nothing to say", "")
+		l.add(api.OK, "nothing to say", "")
 	}
 	return l.findings
 }
 
-func (l *linter) add(status, detail, advice string) {
-	c := check{"configuration", status, detail, advice}
+func (l *linter) add(status api.Status, detail, advice string) {
+	c := api.Check{Name: "configuration", Status: status, Detail: detail, Advice: advice}
 	if !slices.Contains(l.findings, c) {
 		l.findings = append(l.findings, c)
 	}
@@ -124,16 +126,16 @@ func (l *linter) order(handler any, path []caddyhttp.MatcherSets, before []passe
 		switch {
 		case related == disjoint:
 		case name != "" && !known:
-			l.add(statusWarn, l.where(p.handler, p.path)+": "+name+" runs behind redis_cache: if it decides who has a right, the cache answers others, too", orderAdvice)
+			l.add(api.Warn, l.where(p.handler, p.path)+": "+name+" runs behind redis_cache: if it decides who has a right, the cache answers others, too", orderAdvice)
 		case name != "" && related == overlap:
-			l.add(statusFail, l.where(p.handler, p.path)+": "+name+" runs behind redis_cache, which then answers who has no right", orderAdvice)
+			l.add(api.Fail, l.where(p.handler, p.path)+": "+name+" runs behind redis_cache, which then answers who has no right", orderAdvice)
 		case name != "":
-			l.add(statusWarn, l.where(p.handler, p.path)+": "+name+" may run behind redis_cache, which then answers who has no right", orderAdvice)
+			l.add(api.Warn, l.where(p.handler, p.path)+": "+name+" may run behind redis_cache, which then answers who has no right", orderAdvice)
 		case id == "http.handlers.encode" && related == overlap:
-			l.add(statusWarn, l.where(p.handler, p.path)+": encode runs behind redis_cache, which then stores encoded bodies, a variant for each encoding",
+			l.add(api.Warn, l.where(p.handler, p.path)+": encode runs behind redis_cache, which then stores encoded bodies, a variant for each encoding",
 				"put encode first, as Caddy's default order does")
 		case id == handlerID && hides(p.path, path):
-			l.add(statusWarn, l.where(handler.(*Handler), path)+": a redis_cache in front takes every request, and this one passes them through",
+			l.add(api.Warn, l.where(handler.(*Handler), path)+": a redis_cache in front takes every request, and this one passes them through",
 				"put the narrower one first, or give the two matchers that exclude each other")
 		}
 	}
@@ -177,28 +179,28 @@ func (l *linter) directive(h *Handler, path []caddyhttp.MatcherSets, grouped boo
 	where, p := l.where(h, path), &h.policy
 	if !grouped && !slices.ContainsFunc(path, narrows) {
 		if p.Shared {
-			l.add(statusWarn, where+": shared holds for the whole site", "limit it by a matcher to what is the same for everybody")
+			l.add(api.Warn, where+": shared holds for the whole site", "limit it by a matcher to what is the same for everybody")
 		}
 		if p.TTL != nil && p.TTL.Override {
-			l.add(statusWarn, where+": ttl … override holds for the whole site, whatever the origin forbids", "limit it by a matcher to where the origin is wrong")
+			l.add(api.Warn, where+": ttl … override holds for the whole site, whatever the origin forbids", "limit it by a matcher to where the origin is wrong")
 		}
 	}
 	l.ofVisitors(where, p)
 	if path := h.strangers.latest(); path != "" {
-		l.add(statusWarn, fmt.Sprintf("%s: invalidate has purged after a redirect to %q, which was answered to a request without credentials: any stranger can purge so", where, path),
+		l.add(api.Warn, fmt.Sprintf("%s: invalidate has purged after a redirect to %q, which was answered to a request without credentials: any stranger can purge so", where, path),
 			"authenticate in front of redis_cache, or let a matcher of invalidate ask for what only users send, such as header Cookie *session=*")
 	}
 	l.written(where, h)
 	requests, kept, name := h.credentialed.counts()
 	credentials := (p.TTL != nil || len(p.TTLRules) > 0) && kept >= enoughKept && kept*leastKept >= requests
 	if credentials {
-		l.add(statusWarn, fmt.Sprintf("%s: ttl does not hold for %d of %d requests, which carried credentials such as %q", where, kept, requests, name),
+		l.add(api.Warn, fmt.Sprintf("%s: ttl does not hold for %d of %d requests, which carried credentials such as %q", where, kept, requests, name),
 			"let the origin answer with public what is for everybody, and say what the others depend on: by_user, vary_cookie or vary_header."+
 				" ignore_cookies, credential_headers -<name> and shared give to all what one was answered: only where that is the same for everybody")
 	}
 	l.lintUnstored(h, where, credentials)
 	if p.ByUser != "" && string(h.app.secret) == h.app.publicSecret() {
-		l.add(statusWarn, where+": by_user without a secret and without a password of Redis: who reads keys can guess users", "set secret")
+		l.add(api.Warn, where+": by_user without a secret and without a password of Redis: who reads keys can guess users", "set secret")
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 )
 
@@ -64,7 +65,7 @@ func lintOf(t *testing.T, text string) string {
 	})
 	var lines []string
 	for _, c := range app.lint() {
-		lines = append(lines, c.Status+" "+c.Detail)
+		lines = append(lines, string(c.Status)+" "+c.Detail)
 	}
 	return strings.Join(lines, "\n")
 }
@@ -279,34 +280,34 @@ func TestCredentialsCost(t *testing.T) {
 
 func TestDoctorJudges(t *testing.T) {
 	for _, tt := range []struct {
-		got  check
-		want string
+		got  api.Check
+		want api.Status
 	}{
-		{checkVersion(map[string]string{"redis_version": "7.0.0"}), statusOK},
-		{checkVersion(map[string]string{"redis_version": "6.2.14"}), statusFail},
-		{checkVersion(nil), statusFail},
-		{checkEviction(map[string]string{"maxmemory": "1", "maxmemory_policy": "allkeys-lfu"}), statusFail},
-		{checkEviction(map[string]string{"maxmemory": "1", "maxmemory_policy": "noeviction"}), statusWarn},
-		{checkEviction(map[string]string{"maxmemory": "0", "maxmemory_policy": "noeviction"}), statusWarn},
-		{checkEviction(map[string]string{"maxmemory": "1", "maxmemory_policy": "volatile-ttl"}), statusOK},
-		{checkMemory(map[string]string{"maxmemory": "100", "used_memory": "91"}), statusWarn},
-		{checkMemory(map[string]string{"maxmemory": "100", "used_memory": "90"}), statusOK},
-		{checkMemory(map[string]string{"maxmemory": "0", "used_memory": "90"}), statusOK},
-		{checkPersistence(map[string]string{"aof_enabled": "1"}), statusOK},
-		{checkPersistence(map[string]string{"aof_enabled": "0", "rdb_saves": "2", "rdb_last_save_time": "1"}), statusOK},
-		{checkPersistence(map[string]string{"aof_enabled": "0", "rdb_saves": "0", "rdb_last_save_time": "1"}), statusWarn},
-		{checkReplicas(map[string]string{"role": "master", "connected_slaves": "1"}), statusOK},
-		{checkReplicas(map[string]string{"role": "master", "connected_slaves": "0"}), statusWarn},
-		{checkReplicas(map[string]string{"role": "slave", "connected_slaves": "1"}), statusFail},
-		{checkMarks(journal.Stats{RequestMarks: 49, MaxRequestMarks: 100}), statusOK},
-		{checkMarks(journal.Stats{RequestMarks: 50, MaxRequestMarks: 100}), statusWarn},
-		{checkMarks(journal.Stats{RequestMarks: 1, MaxRequestMarks: 100, Forgotten: 1}), statusWarn},
-		{clockCheck(time.Second), statusOK},
-		{clockCheck(2 * time.Second), statusWarn},
-		{clockCheck(31 * time.Second), statusFail},
-		{worst([]map[string]string{{"redis_version": "6"}, {"redis_version": "7"}}, checkVersion), statusFail},
+		{checkVersion(map[string]string{"redis_version": "7.0.0"}), api.OK},
+		{checkVersion(map[string]string{"redis_version": "6.2.14"}), api.Fail},
+		{checkVersion(nil), api.Fail},
+		{checkEviction(map[string]string{"maxmemory": "1", "maxmemory_policy": "allkeys-lfu"}), api.Fail},
+		{checkEviction(map[string]string{"maxmemory": "1", "maxmemory_policy": "noeviction"}), api.Warn},
+		{checkEviction(map[string]string{"maxmemory": "0", "maxmemory_policy": "noeviction"}), api.Warn},
+		{checkEviction(map[string]string{"maxmemory": "1", "maxmemory_policy": "volatile-ttl"}), api.OK},
+		{checkMemory(map[string]string{"maxmemory": "100", "used_memory": "91"}), api.Warn},
+		{checkMemory(map[string]string{"maxmemory": "100", "used_memory": "90"}), api.OK},
+		{checkMemory(map[string]string{"maxmemory": "0", "used_memory": "90"}), api.OK},
+		{checkPersistence(map[string]string{"aof_enabled": "1"}), api.OK},
+		{checkPersistence(map[string]string{"aof_enabled": "0", "rdb_saves": "2", "rdb_last_save_time": "1"}), api.OK},
+		{checkPersistence(map[string]string{"aof_enabled": "0", "rdb_saves": "0", "rdb_last_save_time": "1"}), api.Warn},
+		{checkReplicas(map[string]string{"role": "master", "connected_slaves": "1"}), api.OK},
+		{checkReplicas(map[string]string{"role": "master", "connected_slaves": "0"}), api.Warn},
+		{checkReplicas(map[string]string{"role": "slave", "connected_slaves": "1"}), api.Fail},
+		{checkMarks(journal.Stats{RequestMarks: 49, MaxRequestMarks: 100}), api.OK},
+		{checkMarks(journal.Stats{RequestMarks: 50, MaxRequestMarks: 100}), api.Warn},
+		{checkMarks(journal.Stats{RequestMarks: 1, MaxRequestMarks: 100, Forgotten: 1}), api.Warn},
+		{clockCheck(time.Second), api.OK},
+		{clockCheck(2 * time.Second), api.Warn},
+		{clockCheck(31 * time.Second), api.Fail},
+		{worst([]map[string]string{{"redis_version": "6"}, {"redis_version": "7"}}, checkVersion), api.Fail},
 	} {
-		if tt.got.Status != tt.want || (tt.want == statusOK) != (tt.got.Advice == "") {
+		if tt.got.Status != tt.want || (tt.want == api.OK) != (tt.got.Advice == "") {
 			t.Errorf("%+v, want %s", tt.got, tt.want)
 		}
 	}

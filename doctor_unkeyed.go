@@ -11,6 +11,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
 )
 
 // unkeyed looks for a handler behind a cache that makes the response depend on what
@@ -34,7 +36,7 @@ func (l *linter) unkeyed(handler any, path []caddyhttp.MatcherSets, p passed) {
 		}
 		name = "request_header"
 		if expands(h.Request.Add) || expands(h.Request.Set) {
-			l.add(statusWarn, where+": request_header runs behind redis_cache: the key does not hold what it tells the origin, and Vary on that field cannot work",
+			l.add(api.Warn, where+": request_header runs behind redis_cache: the key does not hold what it tells the origin, and Vary on that field cannot work",
 				"put it in front of redis_cache, as Caddy's default order does; where responses depend on the field, name it in vary_header")
 		}
 	default:
@@ -47,7 +49,7 @@ func (l *linter) unkeyed(handler any, path []caddyhttp.MatcherSets, p passed) {
 		if reads == "" || slices.ContainsFunc(limits, excluded) || p.handler.policy.bypasses(rule) {
 			continue
 		}
-		l.add(statusWarn, where+": "+name+" runs behind redis_cache and looks at "+reads+", which the key does not hold: a hit skips it",
+		l.add(api.Warn, where+": "+name+" runs behind redis_cache and looks at "+reads+", which the key does not hold: a hit skips it",
 			"let redis_cache bypass what the matcher matches, or put it in front of redis_cache in a route")
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/stats"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
@@ -117,24 +118,24 @@ var errorAdvice = map[string]string{
 }
 
 // checkErrors tells of the errors of this node, the latest of each kind.
-func (n *node) checkErrors(now time.Time) []check {
+func (n *node) checkErrors(now time.Time) []api.Check {
 	counts, latest := n.errorCounts(), n.errors.all()
-	var checks []check
+	var checks []api.Check
 	for _, kind := range slices.Sorted(maps.Keys(counts)) {
 		if counts[kind] == 0 {
 			continue
 		}
-		c := check{"errors", statusOK, fmt.Sprintf("%s: %d since the start", kind, counts[kind]), errorAdvice[kind]}
+		c := api.Check{Name: "errors", Status: api.OK, Detail: fmt.Sprintf("%s: %d since the start", kind, counts[kind]), Advice: errorAdvice[kind]}
 		if e, known := latest[kind]; known {
 			c.Detail += fmt.Sprintf(", the last at %s: %s", e.At.Format(time.RFC3339), e.Text)
 			if now.Sub(e.At) < recentError {
-				c.Status = statusWarn
+				c.Status = api.Warn
 			}
 		}
 		checks = append(checks, c)
 	}
 	if len(checks) == 0 {
-		checks = append(checks, check{"errors", statusOK, "none since the start", ""})
+		checks = append(checks, api.Check{Name: "errors", Status: api.OK, Detail: "none since the start"})
 	}
 	return checks
 }

@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 )
 
@@ -152,9 +153,9 @@ func (l *linter) lintUnstored(h *Handler, where string, credentials bool) {
 	if !found || credentials && f.reason == ReasonCredentials {
 		return
 	}
-	status := statusWarn
+	status := api.Warn
 	if !f.mostly() || slices.Contains(wanted, f.reason) {
-		status = statusOK
+		status = api.OK
 	}
 	l.add(status, where+": "+f.detail(), f.advice(h))
 }
