@@ -13,7 +13,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 )
 
-var update = flag.Bool("update", false, "write what the golden files should hold")
+var update = flag.Bool("update", false, "write what the golden files and pages of docs should hold")
 
 const goldenSeparator = "\n----------\n"
 

@@ -380,7 +380,7 @@ func (c *captureWriter) release() {
 func (c *captureWriter) drop(reason Reason) {
 	if c.rec != nil {
 		c.rec, c.body = nil, coalesce.Buffer{}
-		if reason.unshared() {
+		if reason.is(notShared) {
 			c.x.noteUnshared(c.status, reason)
 		}
 		if c.dropped = reason; c.pump == nil {

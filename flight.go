@@ -374,7 +374,7 @@ func (c *captureWriter) shareable() bool {
 	if c.rec != nil && c.rec.Freshness.Fresh(x.now) {
 		return c.flight != nil
 	}
-	if x.storing || x.reason.unshared() {
+	if x.storing || x.reason.is(notShared) {
 		x.noteUnshared(c.status, x.reason)
 	}
 	x.releaseLease(nil)

@@ -114,7 +114,7 @@ func (x *exchange) finish(w *captureWriter, err error) error {
 		if w.rec = nil; rec.Freshness.Fresh(x.now) {
 			n.misses.Remove(x.id)
 		}
-	case x.stored != nil && x.forward == ReasonExpired && replaces(w.status) && cmp.Or(w.dropped, x.reason).ofResponse():
+	case x.stored != nil && x.forward == ReasonExpired && replaces(w.status) && cmp.Or(w.dropped, x.reason).is(ofResponse):
 		x.forget(x.stored)
 	}
 	return x.close(w, err)

@@ -191,24 +191,10 @@ func (x *exchange) cacheStatus() string {
 		s.HasTTL, s.TTL = true, f.Lifetime-f.CurrentAge(x.now)
 	}
 	if !x.asked.IsZero() || x.collapsed {
-		s.Fwd, s.FwdStatus, s.Stored, s.Collapsed = x.fwd(), x.status, x.storing, x.collapsed
+		s.Fwd, s.FwdStatus, s.Stored, s.Collapsed = x.forward.Fwd(), x.status, x.storing, x.collapsed
 	} else if s.Hit = x.outcome == OutcomeHit || x.outcome == OutcomeStale; s.Hit && x.reason != ReasonError {
 		s.Detail = x.tier.String()
 	}
 	var stack [128]byte
 	return string(s.Append(stack[:0]))
 }
-
-// fwdWords are the words of RFC 9211, section 2.2, for reasons to go upstream;
-// the others are "bypass".
-var fwdWords = map[Reason]string{
-	ReasonMethod:           "method",
-	ReasonAbsent:           "uri-miss",
-	ReasonVariant:          "vary-miss",
-	ReasonExpired:          "stale",
-	ReasonCredentials:      "request",
-	ReasonRequestDirective: "request",
-}
-
-// fwd says why the request went upstream.
-func (x *exchange) fwd() string { return cmp.Or(fwdWords[x.forward], "bypass") }

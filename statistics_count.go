@@ -2,7 +2,6 @@ package rediscache
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -54,15 +53,9 @@ func (n *node) breakerState() string {
 	return "open"
 }
 
-// leftOut are the reasons of requests that no configuration lets be cached, or that
-// the configuration at hand keeps out.
-var leftOut = []Reason{
-	ReasonMethod, ReasonRequestBody, ReasonUpgrade, ReasonOverrideField, ReasonAmbiguousPath, ReasonMatcher, ReasonGraphQL, ReasonDisabled,
-}
-
 // cacheable reports whether the request is meant to be cached.
 func (x *exchange) cacheable() bool {
-	return x.outcome != OutcomeBypass || !slices.Contains(leftOut, x.reason)
+	return x.outcome != OutcomeBypass || !x.reason.is(notMeasured)
 }
 
 // countEndpoint counts the request for its endpoint. Only a fetch of its own costs

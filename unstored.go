@@ -27,43 +27,32 @@ type unstored struct {
 	told atomic.Bool
 }
 
-// waiting are the reasons of what will be stored as soon as it is fetched.
-var waiting = []Reason{ReasonNone, ReasonAbsent, ReasonVariant, ReasonExpired, ReasonOnlyIfCached}
-
-// passing are reasons that pass by themselves, or that no line of the policy changes.
-var passing = []Reason{ReasonDisabled, ReasonUnproven, ReasonError, ReasonIncomplete, ReasonOverload}
-
-// wanted are reasons that the policy itself has given.
-var wanted = []Reason{ReasonMatcher, ReasonNoStoreRule, ReasonMethod, ReasonUpgrade}
-
 func (u *unstored) count(x *exchange) {
 	u.requests.Add(1)
 	reason, status := x.reason, x.status
 	switch {
 	case x.unstated && x.outcome == OutcomeRevalidated:
-		reason, status = noLifetime, x.rec.Status
+		reason, status = ReasonNoLifetime, x.rec.Status
 		u.revalidated.Add(1)
 	case x.unstated && x.outcome == OutcomeMiss:
-		reason = noLifetime
+		reason = ReasonNoLifetime
 		u.revalidated.Add(1)
-	case x.storing || x.outcome != OutcomeMiss && x.outcome != OutcomeBypass || slices.Contains(waiting, reason):
+	case x.storing || x.outcome != OutcomeMiss && x.outcome != OutcomeBypass || reason.is(fetchMends):
 		return
 	}
-	if reason == noLifetime && !slices.Contains(defaultStatuses, status) {
+	if reason == ReasonNoLifetime && !slices.Contains(defaultStatuses, status) {
 		u.otherStatus.Add(1)
 		u.status.Store(int32(status))
 	}
-	if u.by[reason].Add(1) == enoughKept && !slices.Contains(passing, reason) {
+	if u.by[reason].Add(1) == enoughKept && !reason.is(passes) {
 		u.tell(x.h)
 	}
 }
 
-const noLifetime = firstRefusal + Reason(rfc9111.RefusalNoLifetime)
-
 // tell says in the log, once, why most of what the handler has seen is not stored.
 func (u *unstored) tell(h *Handler) {
 	f, found := u.most()
-	if found && f.mostly() && !slices.Contains(wanted, f.reason) && u.told.CompareAndSwap(false, true) {
+	if found && f.mostly() && !f.reason.is(wanted) && u.told.CompareAndSwap(false, true) {
 		text := "most responses are not stored"
 		if f.revalidated {
 			text = "most responses are stored without a lifetime, and the origin is asked each time"
@@ -98,10 +87,10 @@ func (u *unstored) most() (k kept, found bool) {
 			k, found = f, true
 		}
 	}
-	if other := u.otherStatus.Load(); k.reason == noLifetime && 2*other > k.count {
+	if other := u.otherStatus.Load(); k.reason == ReasonNoLifetime && 2*other > k.count {
 		k.status = int(u.status.Load())
 	}
-	k.revalidated = k.reason == noLifetime && 2*u.revalidated.Load() > k.count
+	k.revalidated = k.reason == ReasonNoLifetime && 2*u.revalidated.Load() > k.count
 	return k, found
 }
 
@@ -117,8 +106,8 @@ func (k *kept) detail() string {
 
 // advice says what to do, and the line of redis_cache that does it, if one does.
 func (k *kept) advice(h *Handler) string {
-	text := adviceFor(k.reason)
-	switch line := reasonLine[k.reason]; {
+	text := k.reason.Advice()
+	switch line := k.reason.Line(); {
 	case k.status != 0:
 		return fmt.Sprintf("%s The line: ttl status %d 1m", text, k.status)
 	case k.reason == ReasonCredentials:
@@ -154,7 +143,7 @@ func (l *linter) lintUnstored(h *Handler, where string, credentials bool) {
 		return
 	}
 	status := api.Warn
-	if !f.mostly() || slices.Contains(wanted, f.reason) {
+	if !f.mostly() || f.reason.is(wanted) {
 		status = api.OK
 	}
 	l.add(status, where+": "+f.detail(), f.advice(h))

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
-	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
 
@@ -32,7 +31,7 @@ var proxyFields = []string{"Forwarded", "Via", "X-Forwarded-For", "X-Real-Ip"}
 func (c *captureWriter) address(vary []string, header http.Header) Reason {
 	x := c.x
 	if slices.ContainsFunc(vary, func(name string) bool { return slices.Contains(proxyFields, name) }) {
-		return refused(rfc9111.RefusalVaryAny)
+		return ReasonVaryAny
 	}
 	names := c.selecting(vary, header)
 	if len(names) == 0 {
