@@ -17,6 +17,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/doctor"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
@@ -470,4 +472,18 @@ func handleEvent(app *App, w http.ResponseWriter, r *http.Request) error {
 		purges[i].By = "event " + request.Event
 	}
 	return app.appendPurges(w, r, purges, how)
+}
+
+func handleDoctor(app *App, w http.ResponseWriter, r *http.Request) error {
+	ctx, cancel := context.WithTimeout(r.Context(), doctor.Timeout)
+	defer cancel()
+	n := app.node
+	subject := doctor.Subject{
+		Prefix: n.prefix, Client: n.log, Lookups: n.client, Replicated: n.replicated, Store: n.store, Redis: n.redis, Journal: n.journal,
+		IsNamespace: namespaceFormat.MatchString,
+	}
+	checks := append(subject.Examine(ctx), doctor.Errors(n.errorCounts(), n.errors.all(), time.Now())...)
+	checks = append(checks, app.lint()...)
+	ok := !slices.ContainsFunc(checks, func(c api.Check) bool { return c.Status == api.Fail })
+	return writeJSON(w, http.StatusOK, map[string]any{"ok": ok, "checks": checks})
 }

@@ -17,9 +17,31 @@ const (
 	caddyPath  = "github.com/caddyserver/caddy/v2"
 )
 
-// knowCaddy are the internal packages that read configurations and send requests
-// through sites.
-var knowCaddy = []string{"internal/subrequest"}
+// floors are the internal packages from the ground up. Each imports those below its
+// floor only. The root package is above all of them.
+var floors = [][]string{
+	{"internal/api", "internal/glob", "internal/graphql", "internal/redistest", "internal/rfc3986"},
+	{"internal/journal", "internal/rfc9111", "internal/stats"},
+	{"internal/coalesce", "internal/store"},
+	{"internal/cachekey", "internal/reason", "internal/subrequest"},
+	{"internal/redisconn"},
+	{"internal/engine"},
+	{"internal/config", "internal/node"},
+	{"internal/doctor", "internal/explain", "internal/lint"},
+	{"internal/admin", "internal/cli"},
+}
+
+// floorOf is the floor of a package below internal, or of the one that it is a part
+// of, or -1.
+func floorOf(dir string) int {
+	return slices.IndexFunc(floors, func(floor []string) bool {
+		return slices.ContainsFunc(floor, func(room string) bool { return dir == room || strings.HasPrefix(dir, room+"/") })
+	})
+}
+
+// knowCaddy are the internal packages that read configurations, send requests through
+// sites, answer Caddy's admin API or add to its command.
+var knowCaddy = []string{"internal/admin", "internal/cli", "internal/config", "internal/lint", "internal/subrequest"}
 
 // TestImports keeps the borders between the packages: the cache under internal
 // knows nothing of the server around it, and the HTTP rules know nothing at all.
@@ -55,6 +77,14 @@ func forbidden(dir, imported string) string {
 		if imported == thisModule {
 			return "internal packages do not know the root package"
 		}
+		if room, ours := strings.CutPrefix(imported, thisModule+"/"); ours {
+			switch own, other := floorOf(dir), floorOf(room); {
+			case own < 0:
+				return "it has no floor in deps_test.go"
+			case other >= own && !strings.HasPrefix(dir, room) && !strings.HasPrefix(room, dir) && !is(thisModule+"/internal/redistest"):
+				return "it is no package of a lower floor"
+			}
+		}
 	}
 	// A path without a dot in its first element is the standard library's.
 	first, _, _ := strings.Cut(imported, "/")
@@ -82,6 +112,11 @@ func TestForbidden(t *testing.T) {
 		{"internal/store", "go.uber.org/zap/zapcore", true},
 		{"internal/stats", "github.com/prometheus/client_golang/prometheus", true},
 		{"internal/stats", thisModule, true},
+		{"internal/store", thisModule + "/internal/journal", false},
+		{"internal/store", thisModule + "/internal/store/storetest", false},
+		{"internal/journal", thisModule + "/internal/store", true},
+		{"internal/doctor", thisModule + "/internal/lint", true},
+		{"internal/new", thisModule + "/internal/api", true},
 		{"internal/rfc9111", "net/http", false},
 		{"internal/rfc9111", "github.com/dunglas/httpsfv", false},
 		{"internal/rfc9111", thisModule + "/internal/store", true},

@@ -1,9 +1,7 @@
 package rediscache
 
 import (
-	"fmt"
 	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -11,7 +9,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/stats"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
@@ -27,8 +24,6 @@ const (
 	maxErrorText = 200
 	// toldEvery is the shortest time between two lines of the log about a kind.
 	toldEvery = time.Minute
-	// recentError is how long ago an error was that the doctor warns of.
-	recentError = time.Hour
 )
 
 // latestErrors are the latest error of each kind, for statistics, doctor and log.
@@ -104,38 +99,4 @@ func (n *node) onError(kind store.ErrorKind, err error) {
 	if untold, now := n.errors.tell(string(kind), e.At); now {
 		n.logger().Warn("errors of the kind "+string(kind), zap.String("error", e.Text), zap.Uint64("untold", untold))
 	}
-}
-
-// errorAdvice is what to do about errors, by kind.
-var errorAdvice = map[string]string{
-	string(store.ErrorRedis):          "see the text: Redis, its limits or the network have to be mended; timeouts need a nearer Redis or a longer read_timeout",
-	string(store.ErrorDroppedWrite):   "see the text: what Redis was away for, refused or was too slow for is stored when it is fetched again",
-	string(store.ErrorCorrupt):        "look for what else writes below the prefix: such values are not answered from",
-	string(store.ErrorOtherVersion):   "nothing during a rolling deploy; else bring all nodes to one version",
-	string(store.ErrorDictionaryMiss): "give Redis more memory: it has evicted a dictionary, and what was compressed with it is fetched again",
-	errorMalformed:                    "look in the listing of the journal who appends what is no purge",
-	errorGap:                          "have Redis keep its data, and the journal, over restarts: what was stored before a gap is dropped",
-}
-
-// checkErrors tells of the errors of this node, the latest of each kind.
-func (n *node) checkErrors(now time.Time) []api.Check {
-	counts, latest := n.errorCounts(), n.errors.all()
-	var checks []api.Check
-	for _, kind := range slices.Sorted(maps.Keys(counts)) {
-		if counts[kind] == 0 {
-			continue
-		}
-		c := api.Check{Name: "errors", Status: api.OK, Detail: fmt.Sprintf("%s: %d since the start", kind, counts[kind]), Advice: errorAdvice[kind]}
-		if e, known := latest[kind]; known {
-			c.Detail += fmt.Sprintf(", the last at %s: %s", e.At.Format(time.RFC3339), e.Text)
-			if now.Sub(e.At) < recentError {
-				c.Status = api.Warn
-			}
-		}
-		checks = append(checks, c)
-	}
-	if len(checks) == 0 {
-		checks = append(checks, api.Check{Name: "errors", Status: api.OK, Detail: "none since the start"})
-	}
-	return checks
 }

@@ -1,4 +1,4 @@
-package rediscache
+package doctor
 
 import (
 	"context"
@@ -16,8 +16,11 @@ import (
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
 
-// doctorKeyTTL is how long a key of checkRights may be left behind.
-const doctorKeyTTL = 10 * time.Second
+// keyTTL is how long a key of checkRights may be left behind.
+const keyTTL = 10 * time.Second
+
+// subscribeTimeout bounds the wait for the answer to SUBSCRIBE.
+const subscribeTimeout = time.Second
 
 // rights are what Redis has refused.
 type rights struct {
@@ -46,33 +49,33 @@ func (r *rights) try(command string, err error) bool {
 
 // checkRights tries the commands of the cache on every server that holds keys, for
 // each has its own list of users.
-func (n *node) checkRights(ctx context.Context) api.Check {
+func (s *Subject) checkRights(ctx context.Context) api.Check {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	r := &rights{stop: cancel}
-	for _, key := range n.doctorKeys(ctx) {
-		n.tryKey(ctx, r, key)
+	for _, key := range s.newKeys(ctx) {
+		s.tryKey(ctx, r, key)
 	}
-	r.try("scan", n.eachMaster(ctx, func(client *redis.Client) error {
+	r.try("scan", s.eachMaster(ctx, func(client *redis.Client) error {
 		r.try("ping", client.Ping(ctx).Err())
 		r.try("wait", client.Do(ctx, "wait", 0, 1).Err())
-		if n.isCluster() {
-			r.try("asking", n.tryAsking(ctx, client))
+		if s.isCluster() {
+			r.try("asking", s.tryAsking(ctx, client))
 		}
-		return client.Scan(ctx, 0, n.prefix+"::doctor:*", 1).Err()
+		return client.Scan(ctx, 0, s.Prefix+"::doctor:*", 1).Err()
 	}))
-	return r.check(n.prefix)
+	return r.check(s.Prefix)
 }
 
-// doctorKeys are new keys, at least one on each server.
-func (n *node) doctorKeys(ctx context.Context) []string {
-	cluster, ok := n.log.(*redis.ClusterClient)
+// newKeys are new keys, at least one on each server.
+func (s *Subject) newKeys(ctx context.Context) []string {
+	cluster, ok := s.Client.(*redis.ClusterClient)
 	if !ok {
-		return []string{n.doctorKey()}
+		return []string{s.newKey()}
 	}
 	keys := make(map[string]string)
 	for range 256 {
-		key := n.doctorKey()
+		key := s.newKey()
 		if master, err := cluster.MasterForKey(ctx, key); err == nil {
 			keys[master.Options().Addr] = key
 		}
@@ -80,14 +83,14 @@ func (n *node) doctorKeys(ctx context.Context) []string {
 	return slices.Collect(maps.Values(keys))
 }
 
-func (n *node) doctorKey() string { return n.prefix + "::doctor:" + rand.Text() }
+func (s *Subject) newKey() string { return s.Prefix + "::doctor:" + rand.Text() }
 
 // tryKey tries commands on a key that holds a string: what wants another type is
 // then refused for the type, unless the command is not allowed at all. Where there is no
 // such key, what would make another one has arguments that Redis does not accept.
-func (n *node) tryKey(ctx context.Context, r *rights, key string) {
-	c, try := n.log, r.try
-	if err := c.Set(ctx, key, "", doctorKeyTTL).Err(); try("set", err) && err != nil && !r.unanswered {
+func (s *Subject) tryKey(ctx context.Context, r *rights, key string) {
+	c, try := s.Client, r.try
+	if err := c.Set(ctx, key, "", keyTTL).Err(); try("set", err) && err != nil && !r.unanswered {
 		r.unwritable = err
 	}
 	try("hset", c.Do(ctx, "hset", key, "f", "v", "without a value").Err())
@@ -95,8 +98,8 @@ func (n *node) tryKey(ctx context.Context, r *rights, key string) {
 	try("xadd", c.Do(ctx, "xadd", key, "no ID", "f", "v").Err())
 	try("get", c.Get(ctx, key).Err())
 	try("getrange", c.GetRange(ctx, key, 0, 1).Err())
-	try("expire", c.Expire(ctx, key, doctorKeyTTL).Err())
-	try("pexpire", c.PExpire(ctx, key, doctorKeyTTL).Err())
+	try("expire", c.Expire(ctx, key, keyTTL).Err())
+	try("pexpire", c.PExpire(ctx, key, keyTTL).Err())
 	try("pttl", c.PTTL(ctx, key).Err())
 	try("eval", c.Eval(ctx, "return 1", []string{key}).Err())
 	try("evalsha", c.EvalSha(ctx, strings.Repeat("0", 40), []string{key}).Err())
@@ -126,7 +129,7 @@ func (n *node) tryKey(ctx context.Context, r *rights, key string) {
 	}
 	try("publish", c.Publish(ctx, key, "").Err())
 	subscription := c.Subscribe(ctx, key)
-	_, err = subscription.ReceiveTimeout(ctx, journalTimeout)
+	_, err = subscription.ReceiveTimeout(ctx, subscribeTimeout)
 	try("subscribe", err)
 	_ = subscription.Close()
 	try("del", c.Del(ctx, key).Err())
@@ -134,7 +137,7 @@ func (n *node) tryKey(ctx context.Context, r *rights, key string) {
 }
 
 // tryAsking sends another command behind it, which takes its effect.
-func (n *node) tryAsking(ctx context.Context, client *redis.Client) error {
+func (s *Subject) tryAsking(ctx context.Context, client *redis.Client) error {
 	pipe := client.Pipeline()
 	asking := pipe.Do(ctx, "asking")
 	pipe.Ping(ctx)
@@ -142,8 +145,8 @@ func (n *node) tryAsking(ctx context.Context, client *redis.Client) error {
 	return asking.Err()
 }
 
-func (n *node) isCluster() bool {
-	_, ok := n.log.(*redis.ClusterClient)
+func (s *Subject) isCluster() bool {
+	_, ok := s.Client.(*redis.ClusterClient)
 	return ok
 }
 
@@ -165,12 +168,12 @@ func (r *rights) check(prefix string) api.Check {
 	return api.Check{Name: "rights", Status: api.OK, Detail: "every command that the cache needs is allowed"}
 }
 
-// names calls f with the names of up to doctorKeys keys under the prefix.
-func (n *node) names(ctx context.Context, f func([]string) error) error {
+// names calls f with the names of up to maxKeys keys under the prefix.
+func (s *Subject) names(ctx context.Context, f func([]string) error) error {
 	seen := 0
-	return n.eachMaster(ctx, func(client *redis.Client) error {
-		for cursor := uint64(0); seen < doctorKeys; {
-			names, next, err := client.Scan(ctx, cursor, n.prefix+":*", 500).Result()
+	return s.eachMaster(ctx, func(client *redis.Client) error {
+		for cursor := uint64(0); seen < maxKeys; {
+			names, next, err := client.Scan(ctx, cursor, s.Prefix+":*", 500).Result()
 			if err != nil {
 				return err
 			}
@@ -185,18 +188,18 @@ func (n *node) names(ctx context.Context, f func([]string) error) error {
 }
 
 // checkTTL looks for keys that stay for ever. Only the journal may: it is trimmed.
-func (n *node) checkTTL(ctx context.Context) api.Check {
+func (s *Subject) checkTTL(ctx context.Context) api.Check {
 	var lasting []string
 	looked := 0
-	err := n.names(ctx, func(names []string) error {
+	err := s.names(ctx, func(names []string) error {
 		looked += len(names)
-		names, err := n.withoutTTL(ctx, names)
+		names, err := s.withoutTTL(ctx, names)
 		lasting = append(lasting, names...)
 		return err
 	})
 	if err == nil {
 		// One that was being written gets its lifetime by a second command.
-		lasting, err = n.withoutTTL(ctx, lasting)
+		lasting, err = s.withoutTTL(ctx, lasting)
 	}
 	if err != nil {
 		return skipped("lifetimes", err, "+scan +pttl")
@@ -210,11 +213,11 @@ func (n *node) checkTTL(ctx context.Context) api.Check {
 	return api.Check{Name: "lifetimes", Status: api.OK, Detail: fmt.Sprintf("%d keys looked at", looked)}
 }
 
-func (n *node) withoutTTL(ctx context.Context, names []string) (lasting []string, err error) {
+func (s *Subject) withoutTTL(ctx context.Context, names []string) (lasting []string, err error) {
 	if len(names) == 0 {
 		return nil, nil
 	}
-	pipe := n.log.Pipeline()
+	pipe := s.Client.Pipeline()
 	for _, name := range names {
 		pipe.PTTL(ctx, name)
 	}
@@ -223,7 +226,7 @@ func (n *node) withoutTTL(ctx context.Context, names []string) (lasting []string
 		return nil, err
 	}
 	for i, cmd := range cmds {
-		if cmd.(*redis.DurationCmd).Val() == -1 && names[i] != n.prefix+"::journal" {
+		if cmd.(*redis.DurationCmd).Val() == -1 && names[i] != s.Prefix+"::journal" {
 			lasting = append(lasting, names[i])
 		}
 	}
@@ -231,16 +234,16 @@ func (n *node) withoutTTL(ctx context.Context, names []string) (lasting []string
 }
 
 // checkForeign looks for keys that are no stored responses where those are.
-func (n *node) checkForeign(ctx context.Context) api.Check {
+func (s *Subject) checkForeign(ctx context.Context) api.Check {
 	var foreign []string
 	looked := 0
-	err := n.redis.Walk(ctx, func(name string, rec *store.Record, _ int64) bool {
+	err := s.Redis.Walk(ctx, func(name string, rec *store.Record, _ int64) bool {
 		looked++
-		namespace, _, _ := strings.Cut(strings.TrimPrefix(name, n.prefix+":"), ":")
-		if rec == nil || !namespaceFormat.MatchString(namespace) {
+		namespace, _, _ := strings.Cut(strings.TrimPrefix(name, s.Prefix+":"), ":")
+		if rec == nil || !s.IsNamespace(namespace) {
 			foreign = append(foreign, name)
 		}
-		return looked < doctorKeys
+		return looked < maxKeys
 	})
 	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return skipped("foreign keys", err, "+scan +getrange")

@@ -1,4 +1,10 @@
-package rediscache
+// Package doctor examines the cache of one process: whether Redis is reachable, fast
+// and configured for it, whether it grants what the cache needs, what lies under its
+// prefix, and which errors there were. It writes nothing but keys of a few seconds.
+// The configuration of the server is examined by package lint.
+//
+// Begin with Subject.Examine.
+package doctor
 
 import (
 	"cmp"
@@ -6,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,15 +22,16 @@ import (
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
 
 const (
-	// doctorTimeout bounds all checks together.
-	doctorTimeout = 5 * time.Second
-	// doctorKeys bounds how many keys are looked at.
-	doctorKeys = 10_000
-	// doctorPings is how many round trips are measured.
-	doctorPings = 20
+	// Timeout bounds all checks together.
+	Timeout = 5 * time.Second
+	// maxKeys bounds how many keys are looked at.
+	maxKeys = 10_000
+	// pings is how many round trips are measured.
+	pings = 20
 
 	clockWarn = time.Second
 	clockFail = 30 * time.Second
@@ -33,38 +39,42 @@ const (
 	oldestRedis = 7 // major version
 )
 
-func handleDoctor(app *App, w http.ResponseWriter, r *http.Request) error {
-	ctx, cancel := context.WithTimeout(r.Context(), doctorTimeout)
-	defer cancel()
-	checks := append(app.node.examine(ctx), app.node.checkErrors(time.Now())...)
-	checks = append(checks, app.lint()...)
-	ok := !slices.ContainsFunc(checks, func(c api.Check) bool { return c.Status == api.Fail })
-	return writeJSON(w, http.StatusOK, map[string]any{"ok": ok, "checks": checks})
+// Subject is the cache of one process, as far as the doctor examines it. It is set
+// once and never changed.
+type Subject struct {
+	Prefix     string
+	Client     redis.UniversalClient // of the journal, whose timeouts are longer than a request's; nil with `redis off`
+	Lookups    redis.UniversalClient // of requests; nil with `redis off`
+	Replicated bool                  // replicas may take over
+	Store      *store.Tiered
+	Redis      *store.Redis // nil with `redis off`
+	Journal    *journal.Journal
+
+	IsNamespace func(name string) bool // whether a namespace may have the name
 }
 
-// examine checks Redis. It uses the connection of the journal, whose timeouts are
-// longer than a request's.
-func (n *node) examine(ctx context.Context) []api.Check {
-	if n.log == nil {
+// Examine checks Redis, or says that there is none.
+func (s *Subject) Examine(ctx context.Context) []api.Check {
+	if s.Client == nil {
 		return []api.Check{{Name: "redis", Status: api.Skip, Detail: "redis off: the cache is in memory only"}}
 	}
-	checks := []api.Check{n.checkLookup(ctx)}
-	if waiting := n.waiting(); waiting != nil {
+	checks := []api.Check{s.checkLookup(ctx)}
+	if count, since := s.Journal.Waiting(); count > 0 {
 		checks = append(checks, api.Check{
-			Name: "purges", Status: api.Warn, Detail: fmt.Sprintf("waiting to be recorded: %d, the first since %s; other nodes do not know of them", waiting.Purges, waiting.Since.Format(time.RFC3339)),
+			Name: "purges", Status: api.Warn, Detail: fmt.Sprintf("waiting to be recorded: %d, the first since %s; other nodes do not know of them", count, since.UTC().Format(time.RFC3339)),
 			Advice: "make redis reachable and writable before this process ends; what waits is lost with it",
 		})
 	}
-	if n.isCluster() {
-		checks = append(checks, n.checkCluster(ctx))
+	if s.isCluster() {
+		checks = append(checks, s.checkCluster(ctx))
 	}
 	if checks[0].Status == api.Fail {
 		return checks
 	}
-	checks = append(checks, n.checkRights(ctx), n.checkLatency(ctx))
-	infos, err := n.infos(ctx)
+	checks = append(checks, s.checkRights(ctx), s.checkLatency(ctx))
+	infos, err := s.infos(ctx)
 	ofInfo := []infoCheck{{"version", checkVersion}, {"eviction", checkEviction}, {"memory", checkMemory}, {"persistence", checkPersistence}}
-	if n.replicated {
+	if s.Replicated {
 		ofInfo = append(ofInfo, infoCheck{"replicas", checkReplicas})
 	}
 	for _, c := range ofInfo {
@@ -74,7 +84,7 @@ func (n *node) examine(ctx context.Context) []api.Check {
 		}
 		checks = append(checks, worst(infos, c.check))
 	}
-	return append(checks, n.checkJournal(), n.checkClock(ctx), n.checkTTL(ctx), n.checkForeign(ctx))
+	return append(checks, s.checkJournal(), s.checkClock(ctx), s.checkTTL(ctx), s.checkForeign(ctx))
 }
 
 // infoCheck is a check of what INFO says about a server.
@@ -85,11 +95,11 @@ type infoCheck struct {
 
 // checkLookup asks as a lookup does. What is merely not allowed is said by
 // checkRights.
-func (n *node) checkLookup(ctx context.Context) api.Check {
-	if err := n.log.Get(ctx, n.prefix+"::doctor").Err(); err != nil && !errors.Is(err, redis.Nil) && !denied(err) {
+func (s *Subject) checkLookup(ctx context.Context) api.Check {
+	if err := s.Client.Get(ctx, s.Prefix+"::doctor").Err(); err != nil && !errors.Is(err, redis.Nil) && !denied(err) {
 		return api.Check{Name: "redis", Status: api.Fail, Detail: "no lookup succeeds: " + err.Error(), Advice: "check address, credentials, TLS and the network; the cache goes on in memory"}
 	}
-	if !n.store.Up() {
+	if !s.Store.Up() {
 		return api.Check{Name: "redis", Status: api.Warn, Detail: "redis answers, but the circuit breaker is open", Advice: "it closes by itself when reads succeed; see the log for what has failed"}
 	}
 	return api.Check{Name: "redis", Status: api.OK, Detail: "redis answers"}
@@ -118,10 +128,10 @@ func worst(infos []map[string]string, f func(map[string]string) api.Check) (foun
 
 // eachMaster calls f with every server that holds keys, one at a time. It returns
 // the first error of f, and one when no server is known.
-func (n *node) eachMaster(ctx context.Context, f func(*redis.Client) error) error {
-	cluster, ok := n.log.(*redis.ClusterClient)
+func (s *Subject) eachMaster(ctx context.Context, f func(*redis.Client) error) error {
+	cluster, ok := s.Client.(*redis.ClusterClient)
 	if !ok {
-		return f(n.log.(*redis.Client))
+		return f(s.Client.(*redis.Client))
 	}
 	var mu sync.Mutex // held while f runs
 	called := false
@@ -138,8 +148,8 @@ func (n *node) eachMaster(ctx context.Context, f func(*redis.Client) error) erro
 }
 
 // infos are the fields of INFO of each server.
-func (n *node) infos(ctx context.Context) (infos []map[string]string, err error) {
-	err = n.eachMaster(ctx, func(client *redis.Client) error {
+func (s *Subject) infos(ctx context.Context) (infos []map[string]string, err error) {
+	err = s.eachMaster(ctx, func(client *redis.Client) error {
 		text, err := client.Info(ctx).Result()
 		if err != nil {
 			return err
@@ -172,14 +182,14 @@ func checkVersion(info map[string]string) api.Check {
 
 // checkJournal looks for an entry behind which none can be appended: by a client
 // that has chosen its ID.
-func (n *node) checkJournal() api.Check {
-	if n.journal.Position().ID.Ms == math.MaxUint64 {
+func (s *Subject) checkJournal() api.Check {
+	if s.Journal.Position().ID.Ms == math.MaxUint64 {
 		return api.Check{
 			Name: "journal", Status: api.Fail, Detail: "its last entry has the last possible ID, so that no purge can be recorded",
-			Advice: "DEL " + n.prefix + "::journal: every node drops what it stored, and a new journal begins",
+			Advice: "DEL " + s.Prefix + "::journal: every node drops what it stored, and a new journal begins",
 		}
 	}
-	return checkMarks(n.journal.Stats())
+	return checkMarks(s.Journal.Stats())
 }
 
 // checkMarks looks for clients who use up what is remembered of their purges.
@@ -256,11 +266,11 @@ func checkReplicas(info map[string]string) api.Check {
 }
 
 // checkLatency measures the server that is farthest away.
-func (n *node) checkLatency(ctx context.Context) api.Check {
+func (s *Subject) checkLatency(ctx context.Context) api.Check {
 	var median, limit time.Duration
-	err := n.eachMaster(ctx, func(client *redis.Client) error {
+	err := s.eachMaster(ctx, func(client *redis.Client) error {
 		var times []time.Duration
-		for range doctorPings {
+		for range pings {
 			began := time.Now()
 			if err := client.Ping(ctx).Err(); err != nil {
 				return err
@@ -274,22 +284,22 @@ func (n *node) checkLatency(ctx context.Context) api.Check {
 	if err != nil {
 		return skipped("latency", err, "+ping")
 	}
-	switch client := n.client.(type) {
+	switch client := s.Lookups.(type) {
 	case *redis.Client:
 		limit = client.Options().ReadTimeout
 	case *redis.ClusterClient:
 		limit = client.Options().ReadTimeout
 	}
-	detail := fmt.Sprintf("median of %d PINGs %s, read_timeout %s", doctorPings, median.Round(time.Microsecond), limit)
+	detail := fmt.Sprintf("median of %d PINGs %s, read_timeout %s", pings, median.Round(time.Microsecond), limit)
 	if median > limit/2 {
 		return api.Check{Name: "latency", Status: api.Warn, Detail: detail, Advice: "bring Redis nearer to Caddy, or raise read_timeout: lookups that take longer count as failures"}
 	}
 	return api.Check{Name: "latency", Status: api.OK, Detail: detail}
 }
 
-func (n *node) checkClock(ctx context.Context) api.Check {
+func (s *Subject) checkClock(ctx context.Context) api.Check {
 	var difference time.Duration // at least, and the largest
-	err := n.eachMaster(ctx, func(client *redis.Client) error {
+	err := s.eachMaster(ctx, func(client *redis.Client) error {
 		began := time.Now()
 		theirs, err := client.Time(ctx).Result()
 		took := time.Since(began)
@@ -318,9 +328,9 @@ func clockCheck(difference time.Duration) api.Check {
 }
 
 // checkCluster asks every master, since each has a view of its own.
-func (n *node) checkCluster(ctx context.Context) api.Check {
+func (s *Subject) checkCluster(ctx context.Context) api.Check {
 	c := api.Check{Name: "cluster", Status: api.OK, Detail: "every slot is covered"}
-	err := n.eachMaster(ctx, func(client *redis.Client) error {
+	err := s.eachMaster(ctx, func(client *redis.Client) error {
 		text, err := client.ClusterInfo(ctx).Result()
 		if err != nil {
 			return fmt.Errorf("%s: %w", client.Options().Addr, err)
