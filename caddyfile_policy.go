@@ -9,6 +9,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/routes"
 )
 
 // policyParser parses policy options, in a directive and in a namespace.
@@ -34,7 +36,7 @@ func (o *policyParser) parse() error {
 	case "ignore_cookies":
 		return o.appendArgs(&p.IgnoreCookies)
 	case "credential_headers":
-		return cmp.Or(o.appendArgs(&p.CredentialHeaders), o.wrap(validateCredentialHeaders(p.CredentialHeaders)))
+		return cmp.Or(o.appendArgs(&p.CredentialHeaders), o.wrap(routes.ValidateCredentialHeaders(p.CredentialHeaders)))
 	case "tag":
 		return o.parseTag()
 	case "invalidate":

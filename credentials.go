@@ -56,7 +56,7 @@ func (h *Handler) credentialsOf(r *http.Request, userID string) (c credentials) 
 		c.other = true
 		c.name = "http.auth.user.id"
 	}
-	if field := h.inFront(r).identity(r); field != "" {
+	if field := h.inFront(r).Identity(r); field != "" {
 		c.other = true
 		c.name = field
 	}

@@ -23,7 +23,7 @@ var floors = [][]string{
 	{"internal/api", "internal/glob", "internal/graphql", "internal/redistest", "internal/rfc3986"},
 	{"internal/journal", "internal/rfc9111", "internal/stats"},
 	{"internal/coalesce", "internal/store"},
-	{"internal/cachekey", "internal/reason", "internal/subrequest"},
+	{"internal/cachekey", "internal/reason", "internal/routes", "internal/subrequest"},
 	{"internal/redisconn"},
 	{"internal/engine"},
 	{"internal/config", "internal/node"},
@@ -41,7 +41,7 @@ func floorOf(dir string) int {
 
 // knowCaddy are the internal packages that read configurations, send requests through
 // sites, answer Caddy's admin API or add to its command.
-var knowCaddy = []string{"internal/admin", "internal/cli", "internal/config", "internal/lint", "internal/subrequest"}
+var knowCaddy = []string{"internal/admin", "internal/cli", "internal/config", "internal/lint", "internal/routes", "internal/subrequest"}
 
 // TestImports keeps the borders between the packages: the cache under internal
 // knows nothing of the server around it, and the HTTP rules know nothing at all.

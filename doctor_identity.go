@@ -54,13 +54,13 @@ func (l *linter) written(where string, h *Handler) {
 		f = h.readFront(l.running)
 	}
 	p := &h.policy
-	if len(f.copied) > 0 && p.ByUser == "" && !p.Shared {
-		l.add(api.Warn, where+": forward_auth in front, or a reverse_proxy like it, copies "+strings.Join(f.copied, ", ")+
+	if len(f.Copied) > 0 && p.ByUser == "" && !p.Shared {
+		l.add(api.Warn, where+": forward_auth in front, or a reverse_proxy like it, copies "+strings.Join(f.Copied, ", ")+
 			" into requests, which counts as a credential: only what the origin calls public is stored or answered",
 			"say what it means here: by_user for responses of one user, vary_header where they depend on it;"+
 				" shared or credential_headers -<name> only where everybody gets the same")
 	}
-	for _, name := range f.deferred {
+	for _, name := range f.Deferred {
 		late := slices.ContainsFunc(append(seenByCache, p.targets()...), func(field string) bool { return glob.Match(strings.ToLower(name), strings.ToLower(field)) })
 		if late {
 			l.add(api.Warn, where+": header in front changes "+name+" when the response is sent (a block with - or ?, or >): the cache has decided by then, and does not see it",

@@ -14,11 +14,12 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/routes"
 )
 
 // linter looks for configurations that run but are hardly meant.
 type linter struct {
-	routeWalk[passed]
+	routes.Walk[passed]
 
 	server   string
 	running  *caddyhttp.Server
@@ -66,17 +67,16 @@ func (l *linter) add(status api.Status, detail, advice string) {
 
 func (l *linter) walkServer(name string, server *caddyhttp.Server) {
 	l.server, l.running = name, server
-	l.routeWalk = routeWalk[passed]{
-		named: server.NamedRoutes, invoked: make(map[string]bool), handler: l.handler,
-		group: func(p *passed) *string { return &p.group }, match: func(caddyhttp.MatcherSets) []passed { return nil },
+	l.Walk = routes.Walk[passed]{
+		Named: server.NamedRoutes, Handler: l.handler, Group: func(p *passed) *string { return &p.group },
 	}
-	l.walk(server.Routes, nil, nil)
+	l.Routes(server.Routes, nil, nil)
 	if server.Errors != nil {
-		l.walk(server.Errors.Routes, nil, nil)
+		l.Routes(server.Errors.Routes, nil, nil)
 	}
-	for _, route := range slices.Sorted(maps.Keys(l.named)) {
-		if !l.invoked[route] {
-			l.invoke(route, nil, nil)
+	for _, route := range slices.Sorted(maps.Keys(l.Named)) {
+		if !l.Invoked(route) {
+			l.Invoke(route, nil, nil)
 		}
 	}
 }
@@ -87,21 +87,21 @@ func (l *linter) handler(handler any, path []caddyhttp.MatcherSets, group string
 	switch h := handler.(type) {
 	case *caddyhttp.Subroute:
 		if h.Errors != nil {
-			l.walk(h.Errors.Routes, path, nil)
+			l.Routes(h.Errors.Routes, path, nil)
 		}
-		return l.walk(h.Routes, path, before)
+		return l.Routes(h.Routes, path, before)
 	case *caddyhttp.Invoke:
-		return l.invoke(h.Name, path, before)
+		return l.Invoke(h.Name, path, before)
 	case *reverseproxy.Handler:
 		// The request goes on behind the routes for the response.
 		behind := before
 		for _, response := range h.HandleResponse {
-			behind = append(behind, l.walk(response.Routes, path, before)[len(before):]...)
+			behind = append(behind, l.Routes(response.Routes, path, before)[len(before):]...)
 		}
 		return behind
 	case *intercept.Intercept:
 		for _, response := range h.HandleResponse {
-			l.walk(response.Routes, path, before) // where it ends
+			l.Routes(response.Routes, path, before) // where it ends
 		}
 	case *Handler:
 		l.directive(h, path, group != "")
@@ -236,10 +236,6 @@ const (
 	unknown
 	overlap
 )
-
-// rewritten stands, in what a request has matched, for a handler that rewrites it:
-// what is matched later is another path.
-var rewritten = caddyhttp.MatcherSets{}
 
 // asItCame is what was matched before the request was rewritten, and whether that is
 // all.

@@ -72,7 +72,7 @@ func (o *policyParser) parseEncode() (err error) {
 
 // mayBePrivate is that of the policy, and knows the other fields by which clients are told.
 func (x *exchange) mayBePrivate() bool {
-	return !x.h.policy.Shared && x.h.inFront(x.r).identity(x.came) != "" || x.h.policy.mayBePrivate(x.came, x.userID)
+	return !x.h.policy.Shared && x.h.inFront(x.r).Identity(x.came) != "" || x.h.policy.mayBePrivate(x.came, x.userID)
 }
 
 // mayBePrivate reports whether the answer to a request may be somebody's own,

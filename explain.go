@@ -361,7 +361,7 @@ func (x *exchange) explainCredentials() *explainedCredentials {
 	if x.userID != "" {
 		c.Found = append(c.Found, "http.auth.user.id")
 	}
-	c.Found = append(c.Found, x.h.inFront(x.r).identities(x.r)...)
+	c.Found = append(c.Found, x.h.inFront(x.r).Identities(x.r)...)
 	for name := range cookies(x.r.Header) {
 		if !matchesAny(analyticsCookies, name) && !matchesAny(p.IgnoreCookies, name) {
 			c.Found = append(c.Found, cookieCredential(x.r.Header, name))

@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/routes"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/stats"
 )
 
@@ -53,7 +54,7 @@ type Handler struct {
 	credentialed *credentialed
 	strangers    *strangers
 	unstored     unstored
-	front        atomic.Pointer[front] // see inFront
+	front        atomic.Pointer[routes.Front] // see inFront
 	logger       *zap.Logger
 	warnOnce     sync.Once // about an identity that appears below the cache
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/coalesce"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/routes"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/subrequest"
 )
 
@@ -18,17 +19,29 @@ import (
 // must not be what one of them got. The key and Vary say which request fields may
 // matter; of the others, those that tell who has asked are left out.
 
-// clientFields tell the address of the client.
-var clientFields = []string{
-	"Cf-Connecting-Ip", "Cf-Connecting-Ipv6", "Cf-Pseudo-Ipv4", "Client-Ip", "Fastly-Client-Ip", "Fly-Client-Ip", "From",
-	"Proxy-Client-Ip", "True-Client-Ip", "Wl-Proxy-Client-Ip", "X-Appengine-User-Ip", "X-Azure-Clientip",
-	"X-Azure-Socketip", "X-Client-Ip", "X-Cluster-Client-Ip", "X-Envoy-External-Address", "X-Forwarded-For",
-	"X-Original-Forwarded-For", "X-Originating-Ip", "X-Real-Ip", "X-Remote-Addr", "X-Remote-Ip",
+// inFront is what handlers in front write. It is read once, from the configuration
+// that runs: when handlers are provisioned, those around them are not there yet.
+func (h *Handler) inFront(r *http.Request) *routes.Front {
+	if f := h.front.Load(); f != nil {
+		return f
+	}
+	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	return h.readFront(server)
+}
+
+func (h *Handler) readFront(server *caddyhttp.Server) *routes.Front {
+	p := routes.Policy{VaryHeader: h.policy.VaryHeader, VaryCookie: h.policy.VaryCookie, CredentialHeaders: h.policy.CredentialHeaders}
+	if h.policy.Key != nil {
+		p.Template = h.policy.Key.Template
+	}
+	f := routes.Read(server, h, &p)
+	h.front.Store(f)
+	return f
 }
 
 // nobodysHeader takes out of a request header what tells who asks, unless the key
 // holds it.
-func (h *Handler) nobodysHeader(f *front, header http.Header) {
+func (h *Handler) nobodysHeader(f *routes.Front, header http.Header) {
 	p := &h.policy
 	for name := range header {
 		switch {
@@ -41,7 +54,7 @@ func (h *Handler) nobodysHeader(f *front, header http.Header) {
 			}
 		case name == "Forwarded":
 			header[name] = withoutClient(header[name])
-		case name == "Authorization", slices.Contains(clientFields, name), f.credentials.has(name), f.fields.has(name):
+		case f.TellsField(name):
 			delete(header, name)
 		}
 	}
@@ -77,7 +90,7 @@ func withoutClient(lines []string) []string {
 
 // nobody makes a request that nobody has sent of the one of another exchange as it
 // came in: a GET, unless method and body are part of the key, without a connection.
-func (x *exchange) nobody(f *front, of *exchange) *http.Request {
+func (x *exchange) nobody(f *routes.Front, of *exchange) *http.Request {
 	client := of.r.Context()
 	original, _ := client.Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
 	address, ip := subrequest.NobodysAddress(of.came.RemoteAddr)
@@ -108,7 +121,7 @@ func (x *exchange) nobody(f *front, of *exchange) *http.Request {
 	vars := map[string]any{}
 	all, _ := client.Value(caddyhttp.VarsCtxKey).(map[string]any)
 	for name, value := range all {
-		if !slices.Contains(f.vars, name) {
+		if !slices.Contains(f.Vars, name) {
 			vars[name] = value
 		}
 	}
@@ -122,15 +135,15 @@ func (h *Handler) disguise(r *http.Request, repl *caddy.Replacer) {
 	f := h.inFront(r)
 	h.nobodysHeader(f, r.Header)
 	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
-	for _, name := range f.vars {
+	for _, name := range f.Vars {
 		delete(vars, name)
 	}
 	for _, prefix := range authPlaceholders {
 		repl.DeleteByPrefix(prefix)
 	}
 	repl.Map(func(name string) (any, bool) { return "", isAuthPlaceholder(name) })
-	for _, name := range f.placeholders {
-		if name != captured { // which others need, too
+	for _, name := range f.Placeholders {
+		if name != routes.Captured { // which others need, too
 			repl.DeleteByPrefix(name + ".")
 			repl.Set(name, "")
 		}
@@ -147,16 +160,16 @@ func isAuthPlaceholder(name string) bool {
 
 // mask hides what placeholders of handlers in front tell of who asks. Those of the
 // request itself are for the request that is made.
-func (x *exchange) mask(f *front, outer caddy.ReplacerFunc) caddy.ReplacerFunc {
+func (x *exchange) mask(f *routes.Front, outer caddy.ReplacerFunc) caddy.ReplacerFunc {
 	return func(name string) (any, bool) {
 		switch {
-		case isPlaceholder(f.placeholders, name) && isPlaceholder([]string{captured}, name):
+		case f.TellsPlaceholder(name) && routes.IsCapture(name):
 			// It may be of an expression that says nothing of who asks, and then is missed.
 			x.noStore = true
 			return "", true
 		case strings.HasPrefix(name, "http.request."), strings.HasPrefix(name, "http.vars."):
 			return nil, false
-		case isAuthPlaceholder(name), isPlaceholder(f.placeholders, name):
+		case isAuthPlaceholder(name), f.TellsPlaceholder(name):
 			return "", true
 		}
 		return outer(name)
@@ -164,16 +177,16 @@ func (x *exchange) mask(f *front, outer caddy.ReplacerFunc) caddy.ReplacerFunc {
 }
 
 // authenticated reports whether a handler in front, or the connection, knows who asks.
-func (x *exchange) authenticated(f *front) bool {
+func (x *exchange) authenticated(f *routes.Front) bool {
 	return x.userID != "" || x.r.TLS != nil && len(x.r.TLS.PeerCertificates) > 0 ||
-		f.told.in(x.r.Header) != "" || f.copiedVar(x.r) != ""
+		f.Authenticated(x.r)
 }
 
 // presents reports whether the request carries something by which it may get more than
 // nobody, whatever the route makes of it.
 func (x *exchange) presents() bool {
 	return x.credentials.count() || len(x.r.Header["Authorization"]) > 0 || len(x.r.Header["Cookie"]) > 0 ||
-		len(x.h.inFront(x.r).identities(x.r)) > 0
+		len(x.h.inFront(x.r).Identities(x.r)) > 0
 }
 
 // deputize reports whether what is stored can be fetched anew by nobody, and prepares
@@ -189,7 +202,7 @@ func (x *exchange) deputize() bool {
 		return false
 	}
 	p, f := &x.h.policy, x.h.inFront(x.r)
-	if p.ByUser != "" || f.keyed || x.authenticated(f) {
+	if p.ByUser != "" || f.Keyed || x.authenticated(f) {
 		return false
 	}
 	x.remember()

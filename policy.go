@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/routes"
 )
 
 // Policy says what is cached, under which key and for how long. A namespace and
@@ -365,7 +366,7 @@ func (p *Policy) validate() error {
 			}
 		}
 	}
-	if err := validateCredentialHeaders(p.CredentialHeaders); err != nil {
+	if err := routes.ValidateCredentialHeaders(p.CredentialHeaders); err != nil {
 		return err
 	}
 	if p.Key != nil {

@@ -1,4 +1,4 @@
-package rediscache
+package routes
 
 import (
 	"net/http"
@@ -10,11 +10,11 @@ import (
 // README lists what is taken for a credential, and names in the list are as requests
 // have them.
 func TestCredentialHeadersList(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
+	readme, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range credentialHeaders {
+	for _, name := range CredentialHeaders {
 		if name != http.CanonicalHeaderKey(name) {
 			t.Errorf("%s is not canonical", name)
 		}
@@ -61,7 +61,7 @@ func BenchmarkCredentialFields(b *testing.B) {
 	b.Run("list", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			for _, name := range credentialHeaders {
+			for _, name := range CredentialHeaders {
 				if len(header[name]) > 0 {
 					b.Fatal("found one")
 				}

@@ -1,4 +1,4 @@
-package rediscache
+package routes
 
 import (
 	"fmt"
@@ -9,10 +9,10 @@ import (
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 )
 
-// credentialHeaders are the request fields, beside Authorization and Cookie, that are
+// CredentialHeaders are the request fields, beside Authorization and Cookie, that are
 // taken for credentials: keys and tokens that clients send, and what proxies in front
 // write when they know who asks. README lists them.
-var credentialHeaders = []string{
+var CredentialHeaders = []string{
 	// keys and tokens
 	"Access-Token", "Api-Key", "Apikey", "Auth-Token", "Authentication", "Dpop", "Proxy-Authorization", "Session-Id",
 	"Session-Token", "Token", "X-Access-Key", "X-Access-Token", "X-Api-Key", "X-Api-Secret", "X-Api-Token", "X-Apikey",
@@ -51,7 +51,7 @@ var credentialHeaders = []string{
 // credentialHeaders are those of the route: the common ones and more, without those
 // that credential_headers takes out and those that are part of the key.
 func (p *Policy) credentialHeaders(more []string) []string {
-	names := slices.Concat(credentialHeaders, more)
+	names := slices.Concat(CredentialHeaders, more)
 	for _, item := range p.CredentialHeaders {
 		name, out := strings.CutPrefix(item, "-")
 		name = http.CanonicalHeaderKey(name)
@@ -72,7 +72,8 @@ func (p *Policy) noCredential(name string) bool {
 	})
 }
 
-func validateCredentialHeaders(items []string) error {
+// ValidateCredentialHeaders checks what the option credential_headers names.
+func ValidateCredentialHeaders(items []string) error {
 	for _, item := range items {
 		name := strings.TrimPrefix(item, "-")
 		if !rfc9111.IsToken(name) {
