@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -16,10 +17,12 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/doctor"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/lint"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
 
@@ -486,4 +489,47 @@ func handleDoctor(app *App, w http.ResponseWriter, r *http.Request) error {
 	checks = append(checks, app.lint()...)
 	ok := !slices.ContainsFunc(checks, func(c api.Check) bool { return c.Status == api.Fail })
 	return writeJSON(w, http.StatusOK, map[string]any{"ok": ok, "checks": checks})
+}
+
+// lint checks the configuration that runs.
+func (a *App) lint() []api.Check {
+	c := lint.Config{Disabled: !a.enabled, Directive: directiveOf}
+	if running, err := a.ctx.AppIfConfigured("http"); err == nil {
+		c.Servers = running.(*caddyhttp.App).Servers
+	}
+	a.mu.Lock()
+	for _, name := range slices.Sorted(maps.Keys(a.Namespaces)) {
+		if !a.used[name] {
+			c.Unused = append(c.Unused, name)
+		}
+	}
+	a.mu.Unlock()
+	return c.Lint()
+}
+
+// directiveOf is what is known of a handler of the server, if it is ours.
+func directiveOf(handler any, server *caddyhttp.Server) *lint.Directive {
+	h, ours := handler.(*Handler)
+	if !ours {
+		return nil
+	}
+	p := &h.policy
+	d := &lint.Directive{
+		Namespace: h.Namespace, TTL: p.TTL != nil || len(p.TTLRules) > 0, Override: p.TTL != nil && p.TTL.Override,
+		Shared: p.Shared, ByUser: p.ByUser, SetCookie: p.setCookie(), IgnoreCookies: p.IgnoreCookies,
+		VaryCookie: p.VaryCookie, VaryHeader: p.VaryHeader, Targets: p.targets(),
+		Redirected: h.strangers.latest(), Unstored: h.unstored.lint(h), Front: h.front.Load(),
+		PublicSecret: string(h.app.secret) == h.app.publicSecret(),
+	}
+	if p.Key != nil {
+		d.KeyTemplate = p.Key.Template
+	}
+	for _, rule := range p.Bypass {
+		d.Bypass = append(d.Bypass, rule.matchers)
+	}
+	if d.Front == nil {
+		d.Front = h.readFront(server)
+	}
+	d.Requests, d.Kept, d.Credential = h.credentialed.counts()
+	return d
 }

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/lint"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 )
 
@@ -44,7 +45,7 @@ func (u *unstored) count(x *exchange) {
 		u.otherStatus.Add(1)
 		u.status.Store(int32(status))
 	}
-	if u.by[reason].Add(1) == enoughKept && !reason.is(passes) {
+	if u.by[reason].Add(1) == lint.EnoughKept && !reason.is(passes) {
 		u.tell(x.h)
 	}
 }
@@ -83,7 +84,7 @@ func (u *unstored) most() (k kept, found bool) {
 		} else if !f.mostly() {
 			continue
 		}
-		if f.count >= enoughKept && 2*f.count > f.of && f.count > k.count {
+		if f.count >= lint.EnoughKept && 2*f.count > f.of && f.count > k.count {
 			k, found = f, true
 		}
 	}
@@ -135,16 +136,15 @@ func identityIn(name string) string {
 	return "{http.auth.user.id}"
 }
 
-// lintUnstored says which reason keeps most of a handler's responses out of the cache,
-// unless these are credentials of which is told already.
-func (l *linter) lintUnstored(h *Handler, where string, credentials bool) {
-	f, found := h.unstored.most()
-	if !found || credentials && f.reason == ReasonCredentials {
-		return
+// lint says which reason keeps most of a handler's responses out of the cache, or nil.
+func (u *unstored) lint(h *Handler) *lint.Unstored {
+	f, found := u.most()
+	if !found {
+		return nil
 	}
 	status := api.Warn
 	if !f.mostly() || f.reason.is(wanted) {
 		status = api.OK
 	}
-	l.add(status, where+": "+f.detail(), f.advice(h))
+	return &lint.Unstored{Status: status, Credentials: f.reason == ReasonCredentials, Detail: f.detail(), Advice: f.advice(h)}
 }

@@ -1,4 +1,4 @@
-package rediscache
+package lint
 
 import (
 	"encoding/json"
@@ -19,7 +19,7 @@ import (
 // the key does not hold: a hit does not ask it.
 func (l *linter) unkeyed(handler any, path []caddyhttp.MatcherSets, p passed) {
 	var name string
-	where := l.where(p.handler, p.path)
+	where := l.where(p.directive, p.path)
 	switch h := handler.(type) {
 	case *caddyhttp.StaticResponse:
 		switch name = "respond"; {
@@ -44,9 +44,9 @@ func (l *linter) unkeyed(handler any, path []caddyhttp.MatcherSets, p passed) {
 	}
 	limits, rules := beyondShared(p.path, path)
 	for _, rule := range rules {
-		reads := beyondKey(rule, &p.handler.policy)
+		reads := beyondKey(rule, p.directive)
 		excluded := func(limit caddyhttp.MatcherSets) bool { return negates(limit, rule) || negates(rule, limit) }
-		if reads == "" || slices.ContainsFunc(limits, excluded) || p.handler.policy.bypasses(rule) {
+		if reads == "" || slices.ContainsFunc(limits, excluded) || p.directive.bypasses(rule) {
 			continue
 		}
 		l.add(api.Warn, where+": "+name+" runs behind redis_cache and looks at "+reads+", which the key does not hold: a hit skips it",
@@ -66,12 +66,12 @@ func expands(fields http.Header) bool {
 
 // beyondKey names a matcher that looks at more of a request than the key holds, or
 // is "".
-func beyondKey(sets caddyhttp.MatcherSets, p *Policy) (name string) {
+func beyondKey(sets caddyhttp.MatcherSets, d *Directive) (name string) {
 	for _, m := range slices.Concat(sets...) {
 		fields := []string{""} // for other matchers than those of fields
 		switch m := m.(type) {
 		case *caddyhttp.MatchNot:
-			if name := beyondKey(m.MatcherSets, p); name != "" {
+			if name := beyondKey(m.MatcherSets, d); name != "" {
 				return name
 			}
 			continue
@@ -85,7 +85,7 @@ func beyondKey(sets caddyhttp.MatcherSets, p *Policy) (name string) {
 			continue
 		}
 		name := module.CaddyModule().ID.Name()
-		if slices.Contains(beyondKeys, name) && slices.ContainsFunc(fields, func(field string) bool { return !p.keysField(field) }) {
+		if slices.Contains(beyondKeys, name) && slices.ContainsFunc(fields, func(field string) bool { return !d.keysField(field) }) {
 			return name
 		}
 	}
@@ -96,18 +96,14 @@ func beyondKey(sets caddyhttp.MatcherSets, p *Policy) (name string) {
 var beyondKeys = []string{"remote_ip", "client_ip", "header", "header_regexp", "expression", "vars", "vars_regexp"}
 
 // keysField reports whether a request field is part of the key.
-func (p *Policy) keysField(name string) bool {
-	templates := p.ByUser
-	if p.Key != nil {
-		templates += p.Key.Template
-	}
-	return slices.ContainsFunc(p.VaryHeader, func(field string) bool { return strings.EqualFold(field, name) }) ||
-		strings.Contains(strings.ToLower(templates), "{http.request.header."+strings.ToLower(name)+"}")
+func (d *Directive) keysField(name string) bool {
+	return slices.ContainsFunc(d.VaryHeader, func(field string) bool { return strings.EqualFold(field, name) }) ||
+		strings.Contains(strings.ToLower(d.ByUser+d.KeyTemplate), "{http.request.header."+strings.ToLower(name)+"}")
 }
 
 // bypasses reports whether the option bypass has these matchers.
-func (p *Policy) bypasses(sets caddyhttp.MatcherSets) bool {
-	return slices.ContainsFunc(p.Bypass, func(rule *MatcherRule) bool { return textOf(rule.matchers) == textOf(sets) })
+func (d *Directive) bypasses(sets caddyhttp.MatcherSets) bool {
+	return slices.ContainsFunc(d.Bypass, func(matchers caddyhttp.MatcherSets) bool { return textOf(matchers) == textOf(sets) })
 }
 
 // negates reports whether a matches what b does not.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,6 +13,9 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/lint"
 )
 
 // authorize is a handler of somebody else.
@@ -177,15 +181,11 @@ func TestLint(t *testing.T) {
 	}
 }
 
-// TestLintUninvoked has a named route that a configuration in JSON may hold.
-func TestLintUninvoked(t *testing.T) {
-	h := &Handler{Namespace: "n", policy: Policy{SetCookie: setCookieStore}, credentialed: new(credentialed)}
-	route := &caddyhttp.Route{Handlers: []caddyhttp.MiddlewareHandler{h, &caddyhttp.Invoke{Name: "gone"}}}
-	l := new(linter)
-	l.walkServer("s", &caddyhttp.Server{NamedRoutes: map[string]*caddyhttp.Route{"a": route}})
-	if len(l.findings) != 1 || !strings.HasPrefix(l.findings[0].Detail, "server s, namespace n: set_cookie store") {
-		t.Errorf("found %v", l.findings)
-	}
+// lintOfHandler are the findings about a handler behind a matcher.
+func lintOfHandler(h *Handler) []api.Check {
+	route := caddyhttp.Route{Group: "g", Handlers: []caddyhttp.MiddlewareHandler{h}}
+	c := lint.Config{Servers: map[string]*caddyhttp.Server{"s": {Routes: caddyhttp.RouteList{route}}}, Directive: directiveOf}
+	return slices.DeleteFunc(c.Lint(), func(c api.Check) bool { return c.Detail == "nothing to say" })
 }
 
 func TestLintCredentials(t *testing.T) {
@@ -212,11 +212,10 @@ func TestLintCredentials(t *testing.T) {
 				s.get("/a", "Cookie", "sid=secret")
 			}
 			s.do(http.MethodPost, "/a", "Cookie", "other=secret") // no request that counts
-			l := new(linter)
-			l.directive(s.handler, nil, true)
-			got := fmt.Sprint(l.findings)
+			findings := lintOfHandler(s.handler)
+			got := fmt.Sprint(findings)
 			begin, end, _ := strings.Cut(tt.want, "…")
-			if (len(l.findings) == 0) != (tt.want == "") || !strings.Contains(got, begin) || !strings.Contains(got, end) || strings.Contains(got, "secret") {
+			if (len(findings) == 0) != (tt.want == "") || !strings.Contains(got, begin) || !strings.Contains(got, end) || strings.Contains(got, "secret") {
 				t.Errorf("found %s", got)
 			}
 		})
@@ -249,11 +248,10 @@ func TestLintUnstated(t *testing.T) {
 			for range 12 {
 				s.get("/a")
 			}
-			l := new(linter)
-			l.directive(s.handler, nil, true)
-			got := fmt.Sprint(l.findings)
+			findings := lintOfHandler(s.handler)
+			got := fmt.Sprint(findings)
 			begin, end, _ := strings.Cut(strings.TrimPrefix(tt.want, "warn "), "…")
-			if (len(l.findings) == 0) != (tt.want == "") || !strings.Contains(got, begin) || !strings.Contains(got, end) || !strings.Contains(got, "warn") && tt.want != "" {
+			if (len(findings) == 0) != (tt.want == "") || !strings.Contains(got, begin) || !strings.Contains(got, end) || !strings.Contains(got, "warn") && tt.want != "" {
 				t.Errorf("found %s", got)
 			}
 		})
