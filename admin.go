@@ -6,12 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"time"
 
 	"go.uber.org/zap"
@@ -19,6 +17,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/admin"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/doctor"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
@@ -102,60 +101,18 @@ func route(m methods) caddy.AdminHandler {
 	return caddy.AdminHandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 		do, allowed := m[r.Method]
 		if !allowed {
-			return apiError(http.StatusMethodNotAllowed, errors.New("method not allowed"))
+			return admin.Error(http.StatusMethodNotAllowed, errors.New("method not allowed"))
 		}
 		if err := do.checkParameters(r); err != nil {
-			return apiError(http.StatusBadRequest, err)
+			return admin.Error(http.StatusBadRequest, err)
 		}
 		app := started.active()
 		if app == nil {
-			return apiError(http.StatusServiceUnavailable, errors.New("no configuration with redis_cache runs"))
+			return admin.Error(http.StatusServiceUnavailable, errors.New("no configuration with redis_cache runs"))
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxAdminBody)
 		return do.handle(app, w, r)
 	})
-}
-
-func apiError(status int, err error) error {
-	return caddy.APIError{HTTPStatus: status, Err: err}
-}
-
-// parseLimit reads how many lines a listing may have.
-func parseLimit(r *http.Request, otherwise, most int) (int, error) {
-	text := r.URL.Query().Get("limit")
-	if text == "" {
-		return otherwise, nil
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 || n > most {
-		return 0, apiError(http.StatusBadRequest, fmt.Errorf("limit: %q is not between 1 and %d", text, most))
-	}
-	return n, nil
-}
-
-// readJSON decodes the body of a request, which must hold one object and
-// nothing that is not known.
-func readJSON(r *http.Request, into any) error {
-	decoder := json.NewDecoder(r.Body)
-	decoder.DisallowUnknownFields()
-	err := decoder.Decode(into)
-	if err == nil && decoder.Decode(new(json.RawMessage)) != io.EOF {
-		err = errors.New("more than one JSON value")
-	}
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		return apiError(http.StatusRequestEntityTooLarge, err)
-	case err != nil:
-		return apiError(http.StatusBadRequest, fmt.Errorf("reading the JSON body: %w", err))
-	}
-	return nil
-}
-
-func writeJSON(w http.ResponseWriter, status int, value any) error {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	return json.NewEncoder(w).Encode(value)
 }
 
 // purgeRequest is the body of POST /redis_cache/purge: a union of selectors.
@@ -184,7 +141,7 @@ func parseWait(wait string) (time.Duration, error) {
 	}
 	d, err := caddy.ParseDuration(wait)
 	if err != nil || d < 0 || d > maxWait {
-		return 0, apiError(http.StatusBadRequest, fmt.Errorf("wait: %q is not a duration of at most %s", wait, maxWait))
+		return 0, admin.Error(http.StatusBadRequest, fmt.Errorf("wait: %q is not a duration of at most %s", wait, maxWait))
 	}
 	return d, nil
 }
@@ -202,14 +159,14 @@ func parsePromise(wait, require string) (p promise, err error) {
 		return p, err
 	}
 	if p.recorded = require == requireRecorded; !p.recorded && require != "" {
-		return p, apiError(http.StatusBadRequest, fmt.Errorf("require: %q is not %q", require, requireRecorded))
+		return p, admin.Error(http.StatusBadRequest, fmt.Errorf("require: %q is not %q", require, requireRecorded))
 	}
 	return p, nil
 }
 
 func handlePurge(app *App, w http.ResponseWriter, r *http.Request) error {
 	var request purgeRequest
-	if err := readJSON(r, &request); err != nil {
+	if err := admin.ReadJSON(r, &request); err != nil {
 		return err
 	}
 	how, err := parsePromise(request.Wait, request.Require)
@@ -220,17 +177,17 @@ func handlePurge(app *App, w http.ResponseWriter, r *http.Request) error {
 	for _, s := range request.Selectors() {
 		if s.Kind == journal.KindNamespace && s.Value != "" {
 			if err := isNamespace(s.Value); err != nil {
-				return apiError(http.StatusBadRequest, err)
+				return admin.Error(http.StatusBadRequest, err)
 			}
 		}
 		normal, err := s.Normalize(app.Prefix)
 		if err != nil {
-			return apiError(http.StatusBadRequest, err)
+			return admin.Error(http.StatusBadRequest, err)
 		}
 		p.Selectors = append(p.Selectors, hashUser(normal, app.secret))
 	}
 	if len(p.Selectors) == 0 {
-		return apiError(http.StatusBadRequest, errors.New("nothing is selected: want any of namespace, namespaces,"+
+		return admin.Error(http.StatusBadRequest, errors.New("nothing is selected: want any of namespace, namespaces,"+
 			" tag, tags, key, keys, pattern, url, urls, prefix, host, user or all"))
 	}
 	if request.DryRun {
@@ -292,9 +249,9 @@ func (a *App) appendPurges(w http.ResponseWriter, r *http.Request, purges []jour
 func (a *App) answerPurge(w http.ResponseWriter, result *journal.Result, selectors []journal.Selector, found matched, err error) error {
 	switch {
 	case errors.Is(err, journal.ErrInvalid):
-		return apiError(http.StatusBadRequest, err)
+		return admin.Error(http.StatusBadRequest, err)
 	case err != nil:
-		return apiError(http.StatusServiceUnavailable, err)
+		return admin.Error(http.StatusServiceUnavailable, err)
 	}
 	answer := purgeResult{
 		Selectors: selectors, Recorded: result.Waits == nil, Standalone: a.standalone(), Replicated: result.Replicated,
@@ -314,7 +271,7 @@ func (a *App) answerPurge(w http.ResponseWriter, result *journal.Result, selecto
 	if !result.Complete() && !answer.Standalone {
 		status = http.StatusAccepted
 	}
-	return writeJSON(w, status, answer)
+	return admin.WriteJSON(w, status, answer)
 }
 
 // standalone reports whether this node is all there is, as far as anybody can
@@ -331,7 +288,7 @@ func list(names []string) []string { return append([]string{}, names...) }
 func (n *node) dryRun(w http.ResponseWriter, r *http.Request, p journal.Purge, wait time.Duration) error {
 	matches, err := n.journal.Matcher(p)
 	if err != nil {
-		return apiError(http.StatusBadRequest, err)
+		return admin.Error(http.StatusBadRequest, err)
 	}
 	answer := struct {
 		Selectors []journal.Selector `json:"selectors"`
@@ -351,7 +308,7 @@ func (n *node) dryRun(w http.ResponseWriter, r *http.Request, p journal.Purge, w
 		return ctx.Err() == nil
 	})
 	answer.Partial = err != nil || ctx.Err() != nil || (n.redis != nil && !n.store.Up())
-	return writeJSON(w, http.StatusOK, answer)
+	return admin.WriteJSON(w, http.StatusOK, answer)
 }
 
 // entry is one line of GET /redis_cache/journal.
@@ -385,7 +342,7 @@ const (
 )
 
 func handleJournal(app *App, w http.ResponseWriter, r *http.Request) error {
-	limit, err := parseLimit(r, defaultEntries, maxEntries)
+	limit, err := admin.ParseLimit(r, defaultEntries, maxEntries)
 	if err != nil {
 		return err
 	}
@@ -393,13 +350,13 @@ func handleJournal(app *App, w http.ResponseWriter, r *http.Request) error {
 	defer cancel()
 	entries, err := app.node.journal.Entries(ctx, limit)
 	if err != nil {
-		return apiError(http.StatusServiceUnavailable, err)
+		return admin.Error(http.StatusServiceUnavailable, err)
 	}
 	lines := make([]entry, 0, len(entries))
 	for _, e := range entries {
 		lines = append(lines, lineOf(&e))
 	}
-	return writeJSON(w, http.StatusOK, map[string]any{"entries": lines})
+	return admin.WriteJSON(w, http.StatusOK, map[string]any{"entries": lines})
 }
 
 func handleNodes(app *App, w http.ResponseWriter, r *http.Request) error {
@@ -415,7 +372,7 @@ func handleNodes(app *App, w http.ResponseWriter, r *http.Request) error {
 	defer cancel()
 	nodes, err := app.node.journal.Nodes(ctx)
 	if err != nil {
-		return apiError(http.StatusServiceUnavailable, err)
+		return admin.Error(http.StatusServiceUnavailable, err)
 	}
 	lines := make([]line, 0, len(nodes))
 	for _, n := range nodes {
@@ -425,7 +382,7 @@ func handleNodes(app *App, w http.ResponseWriter, r *http.Request) error {
 	if waiting := app.node.waiting(); waiting != nil {
 		answer["waiting"] = waiting
 	}
-	return writeJSON(w, http.StatusOK, answer)
+	return admin.WriteJSON(w, http.StatusOK, answer)
 }
 
 // waitingPurges are those of this node that are not recorded yet.
@@ -450,7 +407,7 @@ func handleEvent(app *App, w http.ResponseWriter, r *http.Request) error {
 		Wait    string          `json:"wait"`
 		Require string          `json:"require"`
 	}
-	if err := readJSON(r, &request); err != nil {
+	if err := admin.ReadJSON(r, &request); err != nil {
 		return err
 	}
 	how, err := parsePromise(request.Wait, request.Require)
@@ -459,17 +416,17 @@ func handleEvent(app *App, w http.ResponseWriter, r *http.Request) error {
 	}
 	data, err := eventData(request.Data)
 	if err != nil {
-		return apiError(http.StatusBadRequest, err)
+		return admin.Error(http.StatusBadRequest, err)
 	}
 	if len(app.On[request.Event]) == 0 {
-		return apiError(http.StatusNotFound, fmt.Errorf("there is no rule for the event %q", request.Event))
+		return admin.Error(http.StatusNotFound, fmt.Errorf("there is no rule for the event %q", request.Event))
 	}
 	purges, missing := app.eventPurges(request.Event, data)
 	switch {
 	case len(missing) > 0:
-		return apiError(http.StatusBadRequest, fmt.Errorf("the rules read %q, which data lacks", missing))
+		return admin.Error(http.StatusBadRequest, fmt.Errorf("the rules read %q, which data lacks", missing))
 	case len(purges) == 0:
-		return apiError(http.StatusBadRequest, errors.New("every selector of the rules is empty with this data"))
+		return admin.Error(http.StatusBadRequest, errors.New("every selector of the rules is empty with this data"))
 	}
 	for i := range purges { // hard and soft ones are entries of their own
 		purges[i].By = "event " + request.Event
@@ -488,7 +445,7 @@ func handleDoctor(app *App, w http.ResponseWriter, r *http.Request) error {
 	checks := append(subject.Examine(ctx), doctor.Errors(n.errorCounts(), n.errors.all(), time.Now())...)
 	checks = append(checks, app.lint()...)
 	ok := !slices.ContainsFunc(checks, func(c api.Check) bool { return c.Status == api.Fail })
-	return writeJSON(w, http.StatusOK, map[string]any{"ok": ok, "checks": checks})
+	return admin.WriteJSON(w, http.StatusOK, map[string]any{"ok": ok, "checks": checks})
 }
 
 // lint checks the configuration that runs.
@@ -532,4 +489,28 @@ func directiveOf(handler any, server *caddyhttp.Server) *lint.Directive {
 	}
 	d.Requests, d.Kept, d.Credential = h.credentialed.counts()
 	return d
+}
+
+func handleWarm(app *App, w http.ResponseWriter, r *http.Request) error {
+	return app.admin().Warm(w, r)
+}
+
+func handleWarmProgress(app *App, w http.ResponseWriter, r *http.Request) error {
+	return app.admin().WarmProgress(w, r)
+}
+
+// warmJobs are those of this process.
+var warmJobs admin.Jobs
+
+// admin answers requests for this configuration.
+func (a *App) admin() *admin.API {
+	n := a.node
+	return &admin.API{
+		Context: a.ctx, Jobs: &warmJobs,
+		Thrown: func(recovered any) { logPanic(n.logger(), "a handler that warms", recovered) },
+		Warmed: func(end *api.WarmProgress) {
+			n.logger().Info("cache_warmed", zap.String("id", end.ID), zap.Int("total", end.Total), zap.Int("failed", end.Failed))
+			n.emit("warm_finished", map[string]any{"id": end.ID, "total": end.Total, "failed": end.Failed})
+		},
+	}
 }

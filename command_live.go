@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
 )
 
 func tailCommand() *cobra.Command {
@@ -108,7 +110,7 @@ func warmCommand() *cobra.Command {
 		Args: cobra.MinimumNArgs(1),
 		RunE: onConsole(runWarm),
 	}
-	cmd.Flags().Int("concurrency", defaultWarmConcurrency, "Requests at a time")
+	cmd.Flags().Int("concurrency", api.DefaultConcurrency, "Requests at a time")
 	cmd.Flags().StringArray("header", nil, "Field of every request, 'Name: value'; repeatable")
 	return cmd
 }
@@ -160,11 +162,11 @@ func parseHeader(lines []string) (map[string]string, error) {
 
 // warm starts a job and follows it to its end. It returns the last that was heard
 // of it, with an error, too; nil before anything was.
-func (c *console) warm(ctx context.Context, body any) ([]byte, *warmProgress, error) {
+func (c *console) warm(ctx context.Context, body any) ([]byte, *api.WarmProgress, error) {
 	_, text, err := c.call(http.MethodPost, "/warm", nil, body)
-	var last *warmProgress
+	var last *api.WarmProgress
 	for err == nil {
-		progress := new(warmProgress)
+		progress := new(api.WarmProgress)
 		if err = json.Unmarshal(text, progress); err != nil {
 			err = fmt.Errorf("reading the progress: %w", err)
 			break
@@ -189,7 +191,7 @@ func (c *console) showsProgress() bool { return c.terminal != nil && !c.json }
 
 // printProgress draws the bar over the one before. It fits into the line, because
 // a carriage return does not leave it.
-func (c *console) printProgress(p *warmProgress) {
+func (c *console) printProgress(p *api.WarmProgress) {
 	if !c.showsProgress() || p.Total == 0 {
 		return
 	}
@@ -202,7 +204,7 @@ func (c *console) printProgress(p *warmProgress) {
 	fmt.Fprintf(c.out, "\r[%s%s]%s", strings.Repeat("#", done), strings.Repeat(".", size-done), count)
 }
 
-func (c *console) printWarmed(text []byte, p *warmProgress) error {
+func (c *console) printWarmed(text []byte, p *api.WarmProgress) error {
 	if c.json {
 		if _, err := c.out.Write(text); err != nil {
 			return err

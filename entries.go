@@ -14,6 +14,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/admin"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
@@ -71,7 +72,7 @@ func (n *node) list(rec *store.Record, size int64, now time.Time) *listed {
 }
 
 func handleEntries(app *App, w http.ResponseWriter, r *http.Request) error {
-	limit, err := parseLimit(r, defaultListed, maxListed)
+	limit, err := admin.ParseLimit(r, defaultListed, maxListed)
 	if err != nil {
 		return err
 	}
@@ -80,7 +81,7 @@ func handleEntries(app *App, w http.ResponseWriter, r *http.Request) error {
 	if pattern := query.Get("pattern"); pattern != "" {
 		selector := journal.Selector{Kind: journal.KindPattern, Value: pattern}
 		if matches, err = app.node.journal.Matcher(journal.Purge{Selectors: []journal.Selector{selector}}); err != nil {
-			return apiError(http.StatusBadRequest, err)
+			return admin.Error(http.StatusBadRequest, err)
 		}
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), walkTimeout)
@@ -101,11 +102,11 @@ func handleEntries(app *App, w http.ResponseWriter, r *http.Request) error {
 	})
 	switch {
 	case errors.Is(err, store.ErrCursor):
-		return apiError(http.StatusBadRequest, err)
+		return admin.Error(http.StatusBadRequest, err)
 	case err != nil:
-		return apiError(http.StatusServiceUnavailable, err)
+		return admin.Error(http.StatusServiceUnavailable, err)
 	}
-	return writeJSON(w, http.StatusOK, map[string]any{"entries": entries, "cursor": next})
+	return admin.WriteJSON(w, http.StatusOK, map[string]any{"entries": entries, "cursor": next})
 }
 
 // page calls f with the records behind a cursor until f has taken limit of them,
@@ -203,7 +204,7 @@ func entryKeys(app *App, r *http.Request) (keys []string, err error) {
 		add(key)
 	}
 	if len(keys) == 0 {
-		return nil, apiError(http.StatusBadRequest, errors.New("key is missing"))
+		return nil, admin.Error(http.StatusBadRequest, errors.New("key is missing"))
 	}
 	return keys, nil
 }
@@ -215,7 +216,7 @@ func handleEntry(app *App, w http.ResponseWriter, r *http.Request) error {
 	}
 	withBody, err := strconv.ParseBool(cmp.Or(r.URL.Query().Get("body"), "0"))
 	if err != nil {
-		return apiError(http.StatusBadRequest, fmt.Errorf("body: %q is neither 1 nor 0", r.URL.Query().Get("body")))
+		return admin.Error(http.StatusBadRequest, fmt.Errorf("body: %q is neither 1 nor 0", r.URL.Query().Get("body")))
 	}
 	var (
 		l   *listed
@@ -228,16 +229,16 @@ func handleEntry(app *App, w http.ResponseWriter, r *http.Request) error {
 	}
 	switch {
 	case l == nil && err != nil:
-		return apiError(http.StatusServiceUnavailable, err)
+		return admin.Error(http.StatusServiceUnavailable, err)
 	case l == nil:
-		return apiError(http.StatusNotFound, errors.New("nothing is stored under this key"))
+		return admin.Error(http.StatusNotFound, errors.New("nothing is stored under this key"))
 	}
 	l.Header = rec.Header()
 	if withBody {
 		body, how := bodyText(rec.Body, l.ContentType)
 		l.Body, l.BodyEncoding = &body, how
 	}
-	return writeJSON(w, http.StatusOK, l)
+	return admin.WriteJSON(w, http.StatusOK, l)
 }
 
 // bodyText is a body as JSON can hold it.
@@ -264,7 +265,7 @@ func handleDeleteEntry(app *App, w http.ResponseWriter, r *http.Request) error {
 	for _, key := range keys {
 		selector, err := journal.Selector{Kind: journal.KindKey, Value: key}.Normalize(app.Prefix)
 		if err != nil {
-			return apiError(http.StatusBadRequest, err)
+			return admin.Error(http.StatusBadRequest, err)
 		}
 		p.Selectors = append(p.Selectors, selector)
 	}

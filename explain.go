@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/admin"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/coalesce"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
@@ -131,26 +132,26 @@ func handleExplain(app *App, w http.ResponseWriter, r *http.Request) error {
 	query := r.URL.Query()
 	server, u, err := subrequest.ServerOf(app.ctx, query.Get("url"))
 	if err != nil {
-		return apiError(http.StatusBadRequest, err)
+		return admin.Error(http.StatusBadRequest, err)
 	}
 	request := subrequest.New(u, nil)
 	if method := query.Get("method"); method != "" {
 		if !rfc9111.IsToken(method) {
-			return apiError(http.StatusBadRequest, errors.New("method is not a token"))
+			return admin.Error(http.StatusBadRequest, errors.New("method is not a token"))
 		}
 		if !rfc9111.SafeMethod(method) && !app.caches(method) {
-			return apiError(http.StatusBadRequest, fmt.Errorf("method: no response to %s is ever stored or answered from the cache,"+
+			return admin.Error(http.StatusBadRequest, fmt.Errorf("method: no response to %s is ever stored or answered from the cache,"+
 				" and the request might change something on its way", method))
 		}
 		request.Method = method
 	}
 	for _, line := range query["header"] {
 		if err := subrequest.AddField(request, line); err != nil {
-			return apiError(http.StatusBadRequest, err)
+			return admin.Error(http.StatusBadRequest, err)
 		}
 	}
 	if isBodyMethod(request.Method) && request.ContentLength != 0 {
-		return apiError(http.StatusBadRequest, errors.New("header: an explained request has no body"))
+		return admin.Error(http.StatusBadRequest, errors.New("header: an explained request has no body"))
 	}
 	e := &explanation{URL: query.Get("url"), Method: request.Method}
 	status := e.send(r.Context(), app.logger, server, request)
@@ -161,7 +162,7 @@ func handleExplain(app *App, w http.ResponseWriter, r *http.Request) error {
 		}
 		e.Advice = "Route the request through a redis_cache directive, and mind the order of directives."
 	}
-	return writeJSON(w, http.StatusOK, e)
+	return admin.WriteJSON(w, http.StatusOK, e)
 }
 
 // caches reports whether a route caches responses to a method.

@@ -155,18 +155,6 @@ func (m *nodeMetrics) countPurge(e *journal.Entry) {
 	m.purges[kind].Add(1)
 }
 
-// warmed counts the requests of warm jobs, which belong to the process: those
-// that failed, and the others.
-var warmed struct{ ok, failed atomic.Uint64 }
-
-func countWarmed(failed bool) {
-	if failed {
-		warmed.failed.Add(1)
-	} else {
-		warmed.ok.Add(1)
-	}
-}
-
 // collector exports the counters of the node that is active when it is asked.
 // A failed reload leaves the admin endpoint with the registry of the
 // configuration that failed, so that no node may be tied to a registry.
@@ -222,8 +210,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	n.metrics.confirm.Collect(ch)
 	m.count(descCoalesced, n.coalesced.Load())
 	m.count(descEvictions, s.Evictions)
-	m.count(descWarm, warmed.ok.Load(), "ok")
-	m.count(descWarm, warmed.failed.Load(), "failed")
+	ok, failed := warmJobs.Counts()
+	m.count(descWarm, ok, "ok")
+	m.count(descWarm, failed, "failed")
 	for _, kind := range errorKinds {
 		m.count(descErrors, kind.count(&s, &j), kind.name)
 	}

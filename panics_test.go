@@ -10,6 +10,8 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/subrequest"
 )
 
 // throwing is a handler in front whose writer throws.
@@ -27,10 +29,9 @@ func TestPanicsAreLogged(t *testing.T) {
 		thrower := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(what) })
 		for name, throws := range map[string]func(s *site, logger *zap.Logger) (caught any){
 			"warming": func(_ *site, logger *zap.Logger) any {
-				task := warmTask{"/", httptest.NewRequest(http.MethodGet, "/", nil), thrower}
-				if result := task.send(t.Context(), logger); !result.failed() {
-					t.Errorf("%+v", result)
-				}
+				subrequest.Warm(t.Context(), thrower, httptest.NewRequest(http.MethodGet, "/", http.NoBody), func(recovered any) {
+					logPanic(logger, "a handler that warms", recovered)
+				})
 				return nil
 			},
 			"explaining": func(_ *site, logger *zap.Logger) any {
@@ -66,26 +67,5 @@ func TestPanicsAreLogged(t *testing.T) {
 				t.Errorf("%s: the stack is %s", name, stack)
 			}
 		}
-	}
-}
-
-// TestWarmResultsAreBounded keeps the failed ones.
-func TestWarmResultsAreBounded(t *testing.T) {
-	job := new(warmJob)
-	for i := range 3 * maxWarmResults {
-		status := http.StatusOK
-		if i%5 == 4 {
-			status = http.StatusNotFound
-		}
-		job.add(warmResult{URL: "/", Status: status})
-	}
-	progress, failed := job.snapshot(true), 0
-	for _, r := range progress.Results {
-		if r.failed() {
-			failed++
-		}
-	}
-	if len(progress.Results) != maxWarmResults || progress.Omitted != 2*maxWarmResults || failed != progress.Failed || failed != 3*maxWarmResults/5 {
-		t.Errorf("%d results, %d omitted, %d of %d failed ones", len(progress.Results), progress.Omitted, failed, progress.Failed)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/admin"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/stats"
 )
 
@@ -102,9 +103,9 @@ var windowMinutes = map[stats.Window]float64{stats.Hour: 60, stats.Day: 24 * 60}
 func handleStats(app *App, w http.ResponseWriter, r *http.Request) error {
 	window := stats.Window(cmp.Or(r.URL.Query().Get("window"), string(stats.Hour)))
 	if windowMinutes[window] == 0 {
-		return apiError(http.StatusBadRequest, fmt.Errorf("window: %q is neither %s nor %s", string(window), stats.Hour, stats.Day))
+		return admin.Error(http.StatusBadRequest, fmt.Errorf("window: %q is neither %s nor %s", string(window), stats.Hour, stats.Day))
 	}
-	return writeJSON(w, http.StatusOK, app.node.statistics(r.Context(), window))
+	return admin.WriteJSON(w, http.StatusOK, app.node.statistics(r.Context(), window))
 }
 
 func (n *node) statistics(ctx context.Context, window stats.Window) *statistics {

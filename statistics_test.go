@@ -11,8 +11,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/stats"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
@@ -230,9 +228,9 @@ func TestWhatIsTimed(t *testing.T) {
 func TestWarmIsNoTraffic(t *testing.T) {
 	s := newSite(t, `{"ttl":{"duration":3600000000000}}`, answer("body"))
 	u, _ := url.Parse("http://example.com/a")
-	task := warmTask{u.String(), subrequest.New(u, nil), s}
-	if got := task.send(t.Context(), zap.NewNop()); got.Outcome != "MISS" || got.Error != "" {
-		t.Errorf("warmed: %+v", got)
+	_, header := subrequest.Warm(t.Context(), s, subrequest.New(u, nil), func(recovered any) { t.Error(recovered) })
+	if header.Get("X-Cache") != "MISS" {
+		t.Errorf("warmed: %v", header)
 	}
 	if got := s.get("http://example.com/a").Header().Get("X-Cache"); got != "HIT" {
 		t.Errorf("a client gets %s", got)

@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/admin"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 )
 
@@ -278,7 +279,7 @@ func handleDisable(app *App, w http.ResponseWriter, r *http.Request) error {
 
 func (a *App) turnSwitch(w http.ResponseWriter, r *http.Request, enable bool) error {
 	var request switchRequest
-	if err := readJSON(r, &request); err != nil {
+	if err := admin.ReadJSON(r, &request); err != nil {
 		return err
 	}
 	wait, err := parseWait(request.Wait)
@@ -288,15 +289,15 @@ func (a *App) turnSwitch(w http.ResponseWriter, r *http.Request, enable bool) er
 	target := journal.Selector{Kind: journal.KindAll}
 	switch {
 	case request.All != nil && *request.All == (request.Namespace != nil):
-		return apiError(http.StatusBadRequest, errors.New("want all, or one namespace"))
+		return admin.Error(http.StatusBadRequest, errors.New("want all, or one namespace"))
 	case request.Namespace != nil:
 		target = journal.Selector{Kind: journal.KindNamespace, Value: *request.Namespace}
 		if err := isNamespace(target.Value); err != nil {
-			return apiError(http.StatusBadRequest, err)
+			return admin.Error(http.StatusBadRequest, err)
 		}
 	}
 	if enable && !a.enabled {
-		return apiError(http.StatusBadRequest, errors.New("the configuration switches this node off, by the global option enabled or REDIS_CACHE_ENABLED"))
+		return admin.Error(http.StatusBadRequest, errors.New("the configuration switches this node off, by the global option enabled or REDIS_CACHE_ENABLED"))
 	}
 	result, err := a.node.journal.Switch(r.Context(), enable, target.Value, request.By, request.Reason, wait)
 	return a.answerPurge(w, &result, []journal.Selector{target}, matched{}, err)

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/admin"
 )
 
 // A tail is an admin request that is told about each request as it is answered.
@@ -112,16 +114,16 @@ func handleTail(app *App, w http.ResponseWriter, r *http.Request) error {
 	query := r.URL.Query()
 	one := &tail{namespace: query.Get("namespace"), outcome: query.Get("outcome"), lines: make(chan []byte, tailBuffer)}
 	if one.outcome != "" && !slices.Contains(outcomeNames[:], one.outcome) {
-		return apiError(http.StatusBadRequest, fmt.Errorf("outcome: %q is none of %q", one.outcome, outcomeNames))
+		return admin.Error(http.StatusBadRequest, fmt.Errorf("outcome: %q is none of %q", one.outcome, outcomeNames))
 	}
 	stream := http.NewResponseController(w)
 	// The admin server's deadline for reading a request would end this one.
 	if err := stream.SetReadDeadline(time.Time{}); err != nil {
-		return apiError(http.StatusInternalServerError, err)
+		return admin.Error(http.StatusInternalServerError, err)
 	}
 	n := app.node
 	if !n.tails.join(one) {
-		return apiError(http.StatusServiceUnavailable, errors.New("too many tails are running"))
+		return admin.Error(http.StatusServiceUnavailable, errors.New("too many tails are running"))
 	}
 	defer n.tails.leave(one)
 	write := func(text []byte) error {
