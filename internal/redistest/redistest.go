@@ -1,7 +1,8 @@
-// Package redistest runs a real redis-server for one test.
+// Package redistest runs a real Redis server for one test.
 package redistest
 
 import (
+	"cmp"
 	"net"
 	"os"
 	"os/exec"
@@ -13,7 +14,11 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// Server is a redis-server that ends with its test.
+// Program is the server that tests run: what the environment variable REDIS_SERVER names,
+// redis-server by default.
+var Program = cmp.Or(os.Getenv("REDIS_SERVER"), "redis-server")
+
+// Server is a server that ends with its test.
 type Server struct {
 	Addr string
 
@@ -48,7 +53,7 @@ func (s *Server) Start() {
 	s.t.Helper()
 	_, port, _ := net.SplitHostPort(s.Addr)
 	args := append([]string{"--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", s.dir}, s.args...)
-	s.cmd = exec.Command("redis-server", args...)
+	s.cmd = exec.Command(Program, args...)
 	log, err := os.Create(filepath.Join(s.dir, "log"))
 	if err != nil {
 		s.t.Fatal(err)
@@ -61,7 +66,7 @@ func (s *Server) Start() {
 	client := s.Client()
 	for deadline := time.Now().Add(patience); client.Ping(s.t.Context()).Err() != nil; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			s.t.Fatal("redis-server does not answer")
+			s.t.Fatal(Program + " does not answer")
 		}
 	}
 }
