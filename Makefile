@@ -21,10 +21,10 @@ test: system ## every test, with the race detector; an unexpected skip is a fail
 
 apps: PACKAGES += $(if $(shell command -v npm 2>/dev/null),,nodejs npm)
 apps: system ## the dangerous cases once more with Next.js, Apollo Server and GraphQL Yoga
-	mkdir -p bin/apps && cp -R integration/testdata/apps/. bin/apps
+	mkdir -p bin/apps && cp -R integration/apps/testdata/. bin/apps
 	cd bin/apps/graphql && npm install --no-audit --no-fund --no-package-lock
 	cd bin/apps/next && npm install --no-audit --no-fund --no-package-lock && NEXT_TELEMETRY_DISABLED=1 npx next build
-	go test -tags apps -count 1 -run '^TestApp' ./integration -apps $(CURDIR)/bin/apps
+	go test -tags apps -count 1 -run '^TestApp' ./integration/apps -apps $(CURDIR)/bin/apps
 
 lint: $(LINT_STAMP) ## Caddy's linters
 	$(LINT) run ./...
@@ -40,11 +40,11 @@ check-journal: system ## the linearizability check of purges, many rounds
 	go test -race -timeout 30m -run '^TestG1IsLinearizable$$' ./internal/journal -linear.rounds 100
 
 bench: ## benchmarks, with allocations
-	go test -run '^$$' -bench . -benchmem ./...
+	go test -tags bench -run '^$$' -bench . -benchmem ./...
 
 bench-marks: system ## 2,000,000 POSTs: what was stored and what was purged before holds, on nodes that join, too; memory and time before and after
 	go test -run '^$$' -bench '^BenchmarkFlood$$' -benchtime 1x ./internal/journal
-	go test -v -timeout 30m -run '^TestFloodOfPosts$$' ./integration -flood.posts 2000000 | grep -v '"level"'
+	go test -v -timeout 30m -run '^TestFloodOfPosts$$' ./integration/purge -flood.posts 2000000 | grep -v '"level"'
 
 xcaddy: ## a Caddy built the way users build it, with our modules in it
 	go tool xcaddy build $(CADDY_VERSION) --with $(MODULE)@v0.0.0=. --output caddy
