@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -98,15 +97,7 @@ func TestErrorKinds(t *testing.T) {
 	if !slices.Equal(exported, counted) || !slices.Contains(counted, "journal_gap") {
 		t.Errorf("the metric has %q, statistics have %q", exported, counted)
 	}
-	readme, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, kind := range exported {
-		if !strings.Contains(string(readme), "`"+kind+"`") {
-			t.Errorf("README does not name %s", kind)
-		}
-	}
+	wantSame(t, "kinds of errors", readPage(t, "docs/operations.md").section(t, "### Errors").firstColumn(), exported)
 }
 
 // TestDisabledMetric is about everything, whoever switched it off.

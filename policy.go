@@ -64,7 +64,7 @@ type Policy struct {
 	IgnoreCookies []string `json:"ignore_cookies,omitempty"`
 
 	// Request fields that are taken for credentials, in addition to those that
-	// README lists, such as X-API-Key; with a minus sign in front, fields that are
+	// docs/safety.md lists, such as X-API-Key; with a minus sign in front, fields that are
 	// not, on this route. One that is named in `vary_header` is accounted for.
 	// Authorization and cookies always are credentials. Default: none.
 	CredentialHeaders []string `json:"credential_headers,omitempty"`

@@ -100,23 +100,21 @@ func TestCertificatesArePartOfTheConnection(t *testing.T) {
 	}
 }
 
-// TestReadmeTopologies adapts what README shows.
-func TestReadmeTopologies(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, block, _ := strings.Cut(string(readme), "\nEvery topology, in the global option:\n\n")
-	block, _, _ = strings.Cut(block, "\n\n")
-	options := strings.Split("\n"+block, "\n    redis ")[1:]
-	if len(options) != 5 {
-		t.Fatalf("%d options in %s", len(options), block)
-	}
-	for _, option := range options {
-		got := adapt(t, "{\n\tredis_cache {\n\t\tredis "+option+"\n\t}\n}\nhttp://x {\n\tredis_cache\n}\n")
-		if strings.HasPrefix(got, "error") {
-			t.Errorf("%s: %s", option, got)
+// TestDocumentedTopologies adapts what the documentation shows.
+func TestDocumentedTopologies(t *testing.T) {
+	shown := 0
+	for _, block := range readPage(t, "docs/configuration.md").blocks["caddyfile global"] {
+		if !strings.HasPrefix(block, "redis ") {
+			continue
 		}
+		shown++
+		got := adapt(t, "{\n\tredis_cache {\n"+block+"\t}\n}\nhttp://x {\n\tredis_cache\n}\n")
+		if !strings.Contains(got, `"redis": {`) {
+			t.Errorf("%s: %s", block, got)
+		}
+	}
+	if shown != 5 {
+		t.Errorf("%d topologies", shown)
 	}
 }
 

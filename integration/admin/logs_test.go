@@ -16,23 +16,21 @@ import (
 	"github.com/gplus-recycling/caddy-redis-cache/integration/harness"
 )
 
-// TestPerformanceLog runs the access log that README shows.
+// TestPerformanceLog runs the access log that the documentation shows.
 func TestPerformanceLog(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile(filepath.Join(harness.Repository, "README.md"))
+	page, err := os.ReadFile(filepath.Join(harness.Repository, "docs", "operations.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var snippet strings.Builder
-	_, rest, _ := strings.Cut(string(readme), "An access log of its own")
-	for line := range strings.Lines(rest[strings.Index(rest, "\n\n")+2:]) {
-		if !strings.HasPrefix(line, "    ") {
-			break
-		}
-		snippet.WriteString(line[4:])
+	_, rest, _ := strings.Cut(string(page), "## An access log of its own")
+	_, rest, _ = strings.Cut(rest, "```caddyfile site\n")
+	snippet, _, found := strings.Cut(rest, "```")
+	if !found {
+		t.Fatal("the documentation shows no access log")
 	}
 	file := filepath.Join(t.TempDir(), "logs", "cache_performance.log")
-	site := strings.Replace(snippet.String(), "logs/cache_performance.log", file, 1)
+	site := strings.Replace(snippet, "logs/cache_performance.log", file, 1)
 	hash, err := bcrypt.GenerateFromPassword([]byte("secret"), bcrypt.MinCost)
 	if err != nil {
 		t.Fatal(err)

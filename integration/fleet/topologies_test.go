@@ -20,7 +20,7 @@ import (
 )
 
 // TestTopologies runs the same acceptance suite on every kind of Redis, as a user that may do no
-// more than README says.
+// more than the documentation says.
 func TestTopologies(t *testing.T) {
 	t.Parallel()
 	for name, start := range map[string]func(*testing.T) *harness.Topology{
@@ -136,7 +136,7 @@ func testEntry(t *testing.T, f *harness.Fleet, top *harness.Topology) {
 	}
 }
 
-// testDoctor examines a healthy Redis with the rights that README says it needs for that.
+// testDoctor examines a healthy Redis with the rights that the documentation says it needs for that.
 func testDoctor(t *testing.T, f *harness.Fleet, top *harness.Topology) {
 	t.Helper()
 	allowDoctor(t, top)

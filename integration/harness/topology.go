@@ -30,19 +30,19 @@ func BlockOf(lines ...string) string {
 	return " {\n" + strings.Join(lines, "\n") + "\ndial_timeout 2s\nread_timeout 1s\nwrite_timeout 1s\n}"
 }
 
-// AclPassword is the one in README.
+// AclPassword is the one in the documentation.
 const AclPassword = "secret"
 
-// AclRules are what README says the user of the cache must be allowed, always and for these words
+// AclRules are what the documentation says the user of the cache must be allowed, always and for these words
 // behind the #.
 func AclRules(t *testing.T, more ...string) []string {
 	t.Helper()
-	readme, err := os.ReadFile(filepath.Join(Repository, "README.md"))
+	page, err := os.ReadFile(filepath.Join(Repository, "docs", "operations.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var rules []string
-	for line := range strings.Lines(string(readme)) {
+	for line := range strings.Lines(string(page)) {
 		line, ok := strings.CutPrefix(line, "    redis-cli ACL SETUSER cache ")
 		line, kind, _ := strings.Cut(strings.ReplaceAll(line, "'", ""), "#")
 		if kind = strings.TrimSpace(kind); ok && (kind == "" || slices.Contains(more, kind)) {
@@ -50,7 +50,7 @@ func AclRules(t *testing.T, more ...string) []string {
 		}
 	}
 	if len(rules) == 0 {
-		t.Fatal("README has no rules")
+		t.Fatal("the documentation has no rules")
 	}
 	return rules
 }

@@ -56,7 +56,7 @@ func TestDoctor(t *testing.T) {
 	}
 }
 
-// TestDoctorRights has the user of README, and takes one right from it.
+// TestDoctorRights has the user of the documentation, and takes one right from it.
 func TestDoctorRights(t *testing.T) {
 	t.Parallel()
 	rds := harness.StartRedis(t, harness.UserArgs(t)...)
@@ -76,7 +76,7 @@ func TestDoctorRights(t *testing.T) {
 	_, checks = node.Doctor(t)
 	for _, name := range []string{"version", "memory", "clock"} {
 		if strings.HasPrefix(checks[name], "skip ") {
-			t.Errorf("%s: %q with the rights of README", name, checks[name])
+			t.Errorf("%s: %q with the documented rights", name, checks[name])
 		}
 	}
 	for _, right := range []string{"getrange", "publish", "subscribe", "multi", "watch", "unwatch", "evalsha", "wait"} {

@@ -11,7 +11,7 @@ import (
 
 // CredentialHeaders are the request fields, beside Authorization and Cookie, that are
 // taken for credentials: keys and tokens that clients send, and what proxies in front
-// write when they know who asks. README lists them.
+// write when they know who asks. docs/safety.md lists them.
 var CredentialHeaders = []string{
 	// keys and tokens
 	"Access-Token", "Api-Key", "Apikey", "Auth-Token", "Authentication", "Dpop", "Proxy-Authorization", "Session-Id",
