@@ -20,6 +20,7 @@ import (
 	"github.com/gplus-recycling/caddy-redis-cache/internal/admin"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/doctor"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/lint"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
@@ -216,9 +217,9 @@ type purgeResult struct {
 // was refused. The answer names the last one: who has applied that has applied the
 // others.
 func (a *App) appendPurges(w http.ResponseWriter, r *http.Request, purges []journal.Purge, how promise) error {
-	appends := a.node.journal.Append
+	appends := a.node.Journal.Append
 	if how.recorded {
-		appends = a.node.journal.Record
+		appends = a.node.Journal.Record
 	}
 	var (
 		selectors []journal.Selector
@@ -264,7 +265,7 @@ func (a *App) answerPurge(w http.ResponseWriter, result *journal.Result, selecto
 	status := http.StatusOK
 	if result.Waits != nil {
 		answer.WaitsFor = result.Waits.Error()
-		waiting, since := a.node.journal.Waiting()
+		waiting, since := a.node.Journal.Waiting()
 		a.node.logger().Warn("a purge waits to be recorded: it covers what this node has stored, and other nodes do not know of it",
 			zap.Int("waiting", waiting), zap.Time("since", since), zap.Error(result.Waits))
 	}
@@ -278,7 +279,7 @@ func (a *App) answerPurge(w http.ResponseWriter, result *journal.Result, selecto
 // tell: without Redis, or with one that nobody has asked for and that has never
 // answered.
 func (a *App) standalone() bool {
-	return a.node.client == nil || !a.Redis.named() && !a.node.journal.Heard()
+	return a.node.client == nil || !a.Redis.named() && !a.node.Journal.Heard()
 }
 
 // list is never null in JSON.
@@ -286,7 +287,7 @@ func list(names []string) []string { return append([]string{}, names...) }
 
 // dryRun counts what a purge would cover, and appends nothing.
 func (n *node) dryRun(w http.ResponseWriter, r *http.Request, p journal.Purge, wait time.Duration) error {
-	matches, err := n.journal.Matcher(p)
+	matches, err := n.Journal.Matcher(p)
 	if err != nil {
 		return admin.Error(http.StatusBadRequest, err)
 	}
@@ -301,13 +302,13 @@ func (n *node) dryRun(w http.ResponseWriter, r *http.Request, p journal.Purge, w
 		if rec == nil || rec.IsBase() {
 			return true
 		}
-		subject := subjectOf(rec)
-		if verdict, _ := n.journal.Check(&subject, journal.Checked{}); verdict < journal.Covered && matches(&subject) {
+		subject := engine.SubjectOf(rec)
+		if verdict, _ := n.Journal.Check(&subject, journal.Checked{}); verdict < journal.Covered && matches(&subject) {
 			answer.Matched++
 		}
 		return ctx.Err() == nil
 	})
-	answer.Partial = err != nil || ctx.Err() != nil || (n.redis != nil && !n.store.Up())
+	answer.Partial = err != nil || ctx.Err() != nil || (n.redis != nil && !n.Store.Up())
 	return admin.WriteJSON(w, http.StatusOK, answer)
 }
 
@@ -348,7 +349,7 @@ func handleJournal(app *App, w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), journalTimeout)
 	defer cancel()
-	entries, err := app.node.journal.Entries(ctx, limit)
+	entries, err := app.node.Journal.Entries(ctx, limit)
 	if err != nil {
 		return admin.Error(http.StatusServiceUnavailable, err)
 	}
@@ -370,7 +371,7 @@ func handleNodes(app *App, w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), journalTimeout)
 	defer cancel()
-	nodes, err := app.node.journal.Nodes(ctx)
+	nodes, err := app.node.Journal.Nodes(ctx)
 	if err != nil {
 		return admin.Error(http.StatusServiceUnavailable, err)
 	}
@@ -393,7 +394,7 @@ type waitingPurges struct {
 
 // waiting returns nil if nothing waits.
 func (n *node) waiting() *waitingPurges {
-	count, since := n.journal.Waiting()
+	count, since := n.Journal.Waiting()
 	if count == 0 {
 		return nil
 	}
@@ -439,7 +440,7 @@ func handleDoctor(app *App, w http.ResponseWriter, r *http.Request) error {
 	defer cancel()
 	n := app.node
 	subject := doctor.Subject{
-		Prefix: n.prefix, Client: n.log, Lookups: n.client, Replicated: n.replicated, Store: n.store, Redis: n.redis, Journal: n.journal,
+		Prefix: n.prefix, Client: n.log, Lookups: n.client, Replicated: n.replicated, Store: n.Store, Redis: n.redis, Journal: n.Journal,
 		IsNamespace: namespaceFormat.MatchString,
 	}
 	checks := append(subject.Examine(ctx), doctor.Errors(n.errorCounts(), n.errors.all(), time.Now())...)

@@ -1,25 +1,31 @@
 package rediscache
 
+import (
+	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/reason"
+)
+
 // advice is about an explained request.
-func (x *exchange) advice(what act) string {
-	because := x.reason
-	if what == actFetch {
-		switch never := x.unstored(); {
-		case because != ReasonAbsent && because != ReasonVariant && because != never:
-		case never == ReasonMethod:
+func (x *explainer) advice() string {
+	plan := &x.was.Plan
+	because := plan.Reason
+	if plan.Act == engine.ActFetch {
+		switch never := x.was.NeverStored(); {
+		case because != reason.Absent && because != reason.Variant && because != never:
+		case never == reason.Method:
 			return "Ask with GET: its response is stored, and answers HEAD, too."
-		case never != ReasonNone:
+		case never != reason.None:
 			because = never
-		case x.why != ReasonNone:
-			because = x.why
+		case x.earlier != reason.None:
+			because = x.earlier
 		}
 	}
 	switch {
-	case because == ReasonDisabled && !x.h.app.enabled:
+	case because == reason.Disabled && !x.h.app.enabled:
 		return "Leave out what switches the cache off in the configuration: the global option enabled, or REDIS_CACHE_ENABLED."
-	case because == ReasonUnproven && x.h.app.Consistency == consistencyStrict:
+	case because == reason.Unproven && x.h.route.Strict:
 		return because.Advice() + " With consistency available it answers from memory meanwhile."
-	case because == ReasonExpired && x.soft:
+	case because == reason.Expired && x.was.Found.Soft:
 		return "Nothing: a soft purge made it stale, and the next answer makes it fresh."
 	}
 	return because.Advice()

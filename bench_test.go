@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -13,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/subrequest"
 )
@@ -55,10 +57,10 @@ func BenchmarkObserve(b *testing.B) {
 	r := caddyhttp.PrepareRequest(httptest.NewRequest(http.MethodGet, "/a", http.NoBody), caddy.NewReplacer(),
 		subrequest.NewDiscard(make(http.Header)), new(caddyhttp.Server))
 	s.handler.logger = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(io.Discard), zap.InfoLevel))
-	x, _ := s.handler.begin(subrequest.NewDiscard(make(http.Header)), r, nil)
-	x.outcome, x.tier = OutcomeHit, store.TierMemory
+	c, _ := s.handler.call(subrequest.NewDiscard(make(http.Header)), r, nil)
+	*c.answer.End() = engine.Outcome{Result: engine.Hit, Tier: store.TierMemory, Headed: time.Now()}
 	b.ReportAllocs()
 	for b.Loop() {
-		x.observe()
+		c.observe()
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/cachekey"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/routes"
 )
 
@@ -195,7 +197,7 @@ func (o *policyParser) parseHeuristic() error {
 }
 
 func (o *policyParser) parseVaryBody() (err error) {
-	o.policy.VaryBody = defaultVaryBody
+	o.policy.VaryBody = engine.DefaultVaryBody
 	if args := o.d.RemainingArgs(); len(args) == 1 {
 		o.policy.VaryBody, err = parseSize(o.d, "vary_body", args[0])
 	} else if len(args) > 1 {
@@ -331,12 +333,12 @@ func (o *policyParser) parseVaryQuery() error {
 	if len(args) == 0 {
 		return o.d.ArgErr()
 	}
-	rule := &VaryQuery{Mode: queryOnly, Names: args}
+	rule := &VaryQuery{Mode: cachekey.QueryOnly, Names: args}
 	switch args[0] {
-	case queryAll, queryNone, queryExcept:
+	case cachekey.QueryAll, cachekey.QueryNone, cachekey.QueryExcept:
 		rule.Mode, rule.Names = args[0], args[1:]
 	}
-	if err := rule.validate(); err != nil {
+	if err := validateQuery(rule); err != nil {
 		return o.d.Errf("vary_query %s: wrong number of names", rule.Mode)
 	}
 	o.policy.VaryQuery = rule

@@ -16,6 +16,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/stats"
 )
 
@@ -146,7 +147,7 @@ func (c *console) printDetails(s *statistics) {
 }
 
 // outcomesShown are the outcomes, from the best for the origin to the worst.
-var outcomesShown = []Outcome{OutcomeHit, OutcomeStale, OutcomeRevalidated, OutcomeMiss, OutcomeBypass}
+var outcomesShown = []engine.Result{engine.Hit, engine.Stale, engine.Revalidated, engine.Miss, engine.Bypass}
 
 func (c *console) printLifetimes(s *statistics) {
 	c.heading("TTL Distribution:")

@@ -4,9 +4,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"net/http"
-	"slices"
-	"strings"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 )
 
 // Encode says how stored responses are compressed in Redis. Memory holds them
@@ -25,8 +24,6 @@ type Encode struct {
 const (
 	encodeZstd = "zstd"
 	encodeOff  = "off"
-
-	defaultMinEncode = 1 << 10
 )
 
 var encodeFormats = []string{encodeZstd, encodeOff}
@@ -48,11 +45,11 @@ func (e *Encode) validate() error {
 func (p *Policy) minEncode() int {
 	switch {
 	case p.Encode == nil:
-		return defaultMinEncode
+		return engine.DefaultMinEncode
 	case p.Encode.Format == encodeOff:
 		return 0
 	}
-	return int(cmp.Or(p.Encode.MinSize, defaultMinEncode))
+	return int(cmp.Or(p.Encode.MinSize, engine.DefaultMinEncode))
 }
 
 // parseEncode parses `encode zstd [<min size>] | off`.
@@ -68,30 +65,4 @@ func (o *policyParser) parseEncode() (err error) {
 		}
 	}
 	return o.wrap(o.policy.Encode.validate())
-}
-
-// mayBePrivate is that of the policy, and knows the other fields by which clients are told.
-func (x *exchange) mayBePrivate() bool {
-	return !x.h.policy.Shared && x.h.inFront(x.r).Identity(x.came) != "" || x.h.policy.mayBePrivate(x.came, x.userID)
-}
-
-// mayBePrivate reports whether the answer to a request may be somebody's own,
-// even where a stored response is shared or selected by the credential. Nothing
-// of it may get into a dictionary, which other responses are compressed with.
-func (p *Policy) mayBePrivate(r *http.Request, userID string) bool {
-	if p.Shared {
-		return false
-	}
-	if p.ByUser != "" || userID != "" || len(r.Header["Authorization"]) > 0 || (r.TLS != nil && len(r.TLS.PeerCertificates) > 0) {
-		return true
-	}
-	for name := range cookies(r.Header) {
-		if !matchesAny(analyticsCookies, name) && !matchesAny(p.IgnoreCookies, name) {
-			return true
-		}
-	}
-	// What selects a response may be an API key, unless it negotiates content.
-	return slices.ContainsFunc(p.VaryHeader, func(name string) bool {
-		return !strings.HasPrefix(name, "Accept") && len(r.Header[name]) > 0
-	})
 }

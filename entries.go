@@ -15,6 +15,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/admin"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/cachekey"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
@@ -52,7 +54,7 @@ func (n *node) list(rec *store.Record, size int64, now time.Time) *listed {
 	if rec == nil || rec.IsBase() || !now.Before(rec.Expires) {
 		return nil
 	}
-	verdict, _ := n.check(rec, journal.Checked{})
+	verdict := n.Check(rec)
 	if verdict >= journal.Covered {
 		return nil
 	}
@@ -80,7 +82,7 @@ func handleEntries(app *App, w http.ResponseWriter, r *http.Request) error {
 	matches := func(*journal.Subject) bool { return true }
 	if pattern := query.Get("pattern"); pattern != "" {
 		selector := journal.Selector{Kind: journal.KindPattern, Value: pattern}
-		if matches, err = app.node.journal.Matcher(journal.Purge{Selectors: []journal.Selector{selector}}); err != nil {
+		if matches, err = app.node.Journal.Matcher(journal.Purge{Selectors: []journal.Selector{selector}}); err != nil {
 			return admin.Error(http.StatusBadRequest, err)
 		}
 	}
@@ -93,7 +95,7 @@ func handleEntries(app *App, w http.ResponseWriter, r *http.Request) error {
 		if l == nil || (query.Get("namespace") != "" && l.Namespace != query.Get("namespace")) {
 			return false
 		}
-		if subject := subjectOf(rec); !matches(&subject) {
+		if subject := engine.SubjectOf(rec); !matches(&subject) {
 			return false
 		}
 		n.setTiers(l)
@@ -129,31 +131,11 @@ func (n *node) setTiers(l *listed) {
 	}
 }
 
-// namesOf are the names that a full key may have in Redis: of one with a long
-// identifier it cannot be told where the identifier ends.
-func namesOf(prefix, full string) []store.Key {
-	keys := []store.Key{{Full: full, Name: full}}
-	_, rest, ok := strings.Cut(strings.TrimPrefix(full, prefix+":"), ":")
-	start := len(full) - len(rest)
-	if !ok || len(rest) <= maxNameIdentifier {
-		return keys
-	}
-	end := len(full)
-	for range 2 { // the hash, and that of a variant
-		if end -= 2*hashSize + 1; end <= start+maxNameIdentifier || full[end] != ':' {
-			break
-		}
-		keys = append(keys, store.Key{Full: full, Name: full[:start+maxNameIdentifier] + full[end:]})
-	}
-	q := keyRequest{exact: true}
-	return append(keys, store.Key{Full: full, Name: q.cutName(full, start, len(full))})
-}
-
 // entry finds the stored response of a full key.
 func (n *node) entry(ctx context.Context, full string) (l *listed, rec *store.Record, err error) {
 	now := time.Now()
-	for _, key := range namesOf(n.prefix, full) {
-		memory, inRedis, failed := n.store.Inspect(ctx, key, now)
+	for _, key := range cachekey.NamesOf(n.prefix, full) {
+		memory, inRedis, failed := n.Store.Inspect(ctx, key, now)
 		if errors.Is(failed, store.ErrForeignKey) {
 			return nil, nil, nil
 		}

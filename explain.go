@@ -1,6 +1,7 @@
 package rediscache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,8 +15,10 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/admin"
-	"github.com/gplus-recycling/caddy-redis-cache/internal/coalesce"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/cachekey"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/reason"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/subrequest"
@@ -150,14 +153,14 @@ func handleExplain(app *App, w http.ResponseWriter, r *http.Request) error {
 			return admin.Error(http.StatusBadRequest, err)
 		}
 	}
-	if isBodyMethod(request.Method) && request.ContentLength != 0 {
+	if engine.IsBodyMethod(request.Method) && request.ContentLength != 0 {
 		return admin.Error(http.StatusBadRequest, errors.New("header: an explained request has no body"))
 	}
 	e := &explanation{URL: query.Get("url"), Method: request.Method}
 	status := e.send(r.Context(), app.logger, server, request)
 	if !e.reached {
 		e.Reason = "no redis_cache was reached: another handler took the request, or none did"
-		if status != 0 && status != statusClientGone { // which a handler answers that would have asked another server
+		if status != 0 && status != engine.StatusClientGone { // which a handler answers that would have asked another server
 			e.Reason = fmt.Sprintf("no redis_cache was reached: another handler or route answered with status %d", status)
 		}
 		e.Advice = "Route the request through a redis_cache directive, and mind the order of directives."
@@ -169,7 +172,7 @@ func handleExplain(app *App, w http.ResponseWriter, r *http.Request) error {
 func (a *App) caches(method string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return slices.ContainsFunc(a.policies, func(p *Policy) bool { return p.cachesMethod(method) })
+	return slices.ContainsFunc(a.policies, func(p *Policy) bool { return slices.Contains(p.methods(), method) })
 }
 
 // send runs the request until a cache takes it, and returns the status if another
@@ -180,98 +183,51 @@ func (e *explanation) send(ctx context.Context, logger *zap.Logger, server http.
 	})
 }
 
-// explain says what would be done with the request.
-func (x *exchange) explain(e *explanation) {
-	e.reached, x.explained = true, true
-	caddyhttp.SetVar(x.r.Context(), caddyhttp.LogSkipVar, true) // it is no request of a client
+// prepareExplain makes the request one that is looked at only.
+func (c *call) prepareExplain() {
+	caddyhttp.SetVar(c.r.Context(), caddyhttp.LogSkipVar, true) // it is no request of a client
 	// What is cancelled is only what the request might have met before.
-	x.r = x.r.WithContext(context.WithoutCancel(x.r.Context()))
-	e.Namespace = x.h.Namespace
-	what := x.choose()
-	if what == actFetch {
-		x.remember()
-		x.id = coalesce.IDOf(x.answered.Full)
-		if x.mayFollow() && x.mayLead() && x.staleInMemory() && x.lookAgain(true) {
-			what = actHit // another node has fetched it
+	c.r = c.r.WithContext(context.WithoutCancel(c.r.Context()))
+}
+
+// explain says what would be done with the request.
+func (c *call) explain(e *explanation) {
+	e.reached = true
+	e.Namespace = c.h.Namespace
+	x := explainer{e: e, h: c.h, n: c.h.node, was: c.answer.Examine()}
+	x.setState()
+	x.setPolicy()
+	if x.was.Request.Key.Full != "" {
+		x.setKey()
+		x.setStored()
+	}
+	plan := &x.was.Plan
+	e.Outcome, e.Reason, e.Detail = plan.Result.String(), plan.Reason.String(), x.was.Detail
+	if plan.Act == engine.ActBypass || plan.Act == engine.ActFetch {
+		e.Forward = x.was.Forward.String()
+	}
+	if plan.Act == engine.ActFetch {
+		for _, result := range x.was.Possible() {
+			e.Possible = append(e.Possible, result.String())
 		}
 	}
-	if x.reason == ReasonMethod && x.method == http.MethodPost { // as bypass
-		x.asGet = true
-		_ = x.buildKey()
-	}
-	e.setState(x)
-	e.setPolicy(x)
-	if x.key.Full != "" {
-		e.setKey(x)
-		e.setStored(x)
-	}
-	x.expect(what)
-	e.Outcome, e.Reason, e.Detail = x.outcome.String(), x.reason.String(), x.detail
-	if what != actHit && what != actStale && what != actAccepted && what != actFailed && what != actNothing {
-		e.Forward = x.forward.String()
-	}
-	if what == actFetch {
-		e.Possible = x.possible()
-	}
-	e.Advice = x.advice(what)
+	e.Advice = x.advice()
 }
 
-// expect sets the outcome as doing it would.
-func (x *exchange) expect(what act) {
-	switch what {
-	case actBypass:
-		x.outcome, x.forward = OutcomeBypass, x.reason
-	case actHit:
-		x.outcome, x.reason = OutcomeHit, ReasonNone
-	case actAccepted:
-		x.outcome, x.reason = OutcomeStale, x.forward
-	case actStale:
-		x.outcome, x.reason = OutcomeStale, ReasonExpired
-	case actFailed:
-		x.outcome, x.reason = OutcomeStale, ReasonError
-	case actNothing:
-		x.outcome, x.reason, x.forward = OutcomeMiss, ReasonOnlyIfCached, ReasonOnlyIfCached
-	case actFetch:
-		x.outcome, x.reason = OutcomeMiss, x.forward
-		if x.forward == ReasonCredentials {
-			x.detail = x.credentials.name
-		}
-		if never := x.unstored(); never != ReasonNone && x.credentials.count() {
-			x.outcome, x.reason, x.detail = OutcomeBypass, never, ""
-		}
-	}
+// explainer fills in an explanation.
+type explainer struct {
+	e   *explanation
+	h   *Handler
+	n   *node
+	was *engine.Examination
+
+	earlier reason.Reason // of an earlier answer, that the key cannot be shared
 }
 
-// unstored says what about the request keeps its response from being stored.
-func (x *exchange) unstored() Reason {
-	if x.noStore {
-		return ReasonRequestDirective
-	}
-	return x.neverStored(x.validates())
-}
-
-// possible are the outcomes of a fetch.
-func (x *exchange) possible() []string {
-	var names []string
-	if !x.credentials.count() || x.unstored() == ReasonNone {
-		names = append(names, OutcomeMiss.String())
-	}
-	if x.method != http.MethodHead && x.validates() {
-		names = append(names, OutcomeRevalidated.String())
-	}
-	if x.mayServeOnError() {
-		names = append(names, OutcomeStale.String())
-	}
-	if x.credentials.count() {
-		names = append(names, OutcomeBypass.String())
-	}
-	return names
-}
-
-func (e *explanation) setState(x *exchange) {
-	n := x.h.node
+func (x *explainer) setState() {
+	e, n := x.e, x.n
 	e.Breaker = n.breakerState()
-	stats := n.journal.Stats()
+	stats := n.Journal.Stats()
 	e.Journal = &explainedJournal{Position: stats.Position.ID.String()}
 	switch stats.Standing {
 	case journal.Leased:
@@ -283,50 +239,25 @@ func (e *explanation) setState(x *exchange) {
 	}
 }
 
-func (e *explanation) setPolicy(x *exchange) {
-	p := &x.h.policy
-	x.remember()
-	e.Policy = &explainedPolicy{
-		Jitter: defaultJitter, SWR: p.staleWhileRevalidate().Seconds(), SIE: p.staleIfError().Seconds(), Options: p,
+func (x *explainer) setPolicy() {
+	rt := x.h.route
+	x.e.Policy = &explainedPolicy{
+		Jitter: rt.Jitter, SWR: rt.StaleWhileRevalidate.Seconds(), SIE: rt.StaleIfError.Seconds(), Options: &x.h.policy,
 	}
-	if p.Jitter != nil {
-		e.Policy.Jitter = *p.Jitter
-	}
-	if ttl := p.statusTTL(http.StatusOK, x.ttl); ttl != nil {
-		e.Policy.TTL = &explainedTTL{time.Duration(ttl.Duration).Seconds(), ttl.Override, x.h.ttlFrom(ttl)}
+	if ttl := rt.StatusLifetime(http.StatusOK, x.was.Request.Lifetime()); ttl != nil {
+		x.e.Policy.TTL = &explainedTTL{Seconds: ttl.Duration.Seconds(), Override: ttl.Override, From: ttl.From}
 	}
 }
 
-// ttlFrom names the line that a lifetime comes from.
-func (h *Handler) ttlFrom(ttl *TTL) string {
-	for i, rule := range h.policy.TTLRules {
-		if ttl == &rule.TTL {
-			return fmt.Sprintf("directive, ttl line %d with a matcher", i+1)
-		}
-	}
-	for i, rule := range h.policy.TTLStatus {
-		if ttl == &rule.TTL {
-			where := "namespace"
-			if len(h.Policy.TTLStatus) > 0 {
-				where = "directive"
-			}
-			return fmt.Sprintf("%s, ttl status line %d", where, i+1)
-		}
-	}
-	if ttl == h.Policy.TTL {
-		return "directive, ttl"
-	}
-	return "namespace, ttl"
-}
-
-func (e *explanation) setKey(x *exchange) {
-	p := &x.h.policy
-	e.Key, e.Identifier = x.answered.Full, x.key.identifier
-	kept := p.VaryQuery.kept(x.q.query)
+func (x *explainer) setKey() {
+	e, p, q := x.e, &x.h.policy, x.was.Request
+	t := &q.Target
+	e.Key, e.Identifier = x.was.Found.Key.Full, q.Key.Identifier
+	kept := p.VaryQuery.Kept(t.Query)
 	parts := &explainedKey{
-		Scheme: x.q.scheme, Host: x.q.host, Path: x.q.path, RewrittenPath: x.q.rewrittenPath,
+		Scheme: t.Scheme, Host: t.Host, Path: t.Path, RewrittenPath: t.RewrittenPath,
 		Query: list(kept), DroppedQuery: []string{}, Headers: map[string]bool{}, Cookies: map[string]bool{},
-		User: x.user, Body: isBodyMethod(x.method),
+		User: q.User, Body: engine.IsBodyMethod(q.Method),
 	}
 	if p.Key != nil && p.Key.Exact {
 		parts.Query, kept = []string{}, nil
@@ -335,37 +266,38 @@ func (e *explanation) setKey(x *exchange) {
 	for _, pair := range kept {
 		counts[pair] = true
 	}
-	for pair := range strings.SplitSeq(x.q.query, "&") {
+	for pair := range strings.SplitSeq(t.Query, "&") {
 		if pair != "" && !counts[pair] {
-			parts.DroppedQuery = append(parts.DroppedQuery, paramName(pair))
+			parts.DroppedQuery = append(parts.DroppedQuery, cachekey.ParamName(pair))
 		}
 	}
 	for _, name := range p.VaryHeader {
-		parts.Headers[name] = len(x.r.Header[name]) > 0
+		parts.Headers[name] = len(q.HTTP.Header[name]) > 0
 	}
 	for _, name := range p.VaryCookie {
 		parts.Cookies[name] = false
-		for range cookieValues(x.r.Header, name) {
+		for range cachekey.CookieValues(q.HTTP.Header, name) {
 			parts.Cookies[name] = true
 		}
 	}
 	e.KeyParts = parts
-	e.Credentials = x.explainCredentials()
+	e.Credentials = x.credentials()
 }
 
-func (x *exchange) explainCredentials() *explainedCredentials {
-	p := &x.h.policy
+func (x *explainer) credentials() *explainedCredentials {
+	p, q := &x.h.policy, x.was.Request
+	r := q.HTTP
 	c := &explainedCredentials{Found: []string{}}
-	if len(x.r.Header["Authorization"]) > 0 {
+	if len(r.Header["Authorization"]) > 0 {
 		c.Found = append(c.Found, "Authorization")
 	}
-	if x.userID != "" {
+	if q.UserID != "" {
 		c.Found = append(c.Found, "http.auth.user.id")
 	}
-	c.Found = append(c.Found, x.h.inFront(x.r).Identities(x.r)...)
-	for name := range cookies(x.r.Header) {
-		if !matchesAny(analyticsCookies, name) && !matchesAny(p.IgnoreCookies, name) {
-			c.Found = append(c.Found, cookieCredential(x.r.Header, name))
+	c.Found = append(c.Found, x.h.inFront(r).Identities(r)...)
+	for name := range cachekey.Cookies(r.Header) {
+		if !p.ignoresCookie(name) {
+			c.Found = append(c.Found, engine.CookieName(r.Header, name))
 		}
 	}
 	switch {
@@ -373,9 +305,9 @@ func (x *exchange) explainCredentials() *explainedCredentials {
 		c.Rule = "by_user: one response for each user"
 	case p.Shared:
 		c.Rule = "shared: credentials do not matter"
-	case x.credentials == (credentials{}) && len(c.Found) > 0:
+	case !q.Credentials.Any() && len(c.Found) > 0:
 		c.Rule = "the key covers the credentials"
-	case x.credentials == (credentials{}):
+	case !q.Credentials.Any():
 		c.Rule = "there are none that count"
 	default:
 		c.Rule = "only what its origin allows to share"
@@ -386,49 +318,42 @@ func (x *exchange) explainCredentials() *explainedCredentials {
 // maxExplainedVariants bounds how many variants are looked at.
 const maxExplainedVariants = 16
 
-func (e *explanation) setStored(x *exchange) {
-	n := x.h.node
-	x.id = coalesce.IDOf(x.answered.Full)
-	memory, inRedis, err := n.store.Inspect(x.r.Context(), x.answered, x.now)
+func (x *explainer) setStored() {
+	e, n, q, found := x.e, x.n, x.was.Request, &x.was.Found
+	memory, inRedis, err := n.Store.Inspect(q.HTTP.Context(), found.Key, found.At)
 	e.Tiers = map[string]tierState{
-		"memory": {n.stateOf(memory, x.now, n.memory == nil, nil)},
-		"redis":  {n.stateOf(inRedis, x.now, n.redis == nil, err)},
+		"memory": {n.stateOf(memory, found.At, n.memory == nil, nil)},
+		"redis":  {n.stateOf(inRedis, found.At, n.redis == nil, err)},
 	}
-	rec := x.rec
-	for _, other := range []*store.Record{x.stored, memory, inRedis} {
-		if rec == nil {
-			rec = other
-		}
-	}
-	if rec != nil && !rec.IsBase() {
-		e.Freshness = x.explainFreshness(rec)
-		allowed := x.credentials.allowed(&rec.Freshness)
+	if rec := cmp.Or(found.Record, memory, inRedis); rec != nil && !rec.IsBase() {
+		e.Freshness = x.freshness(rec)
+		allowed := q.Credentials.Allow(&rec.Freshness)
 		e.Credentials.Allowed = &allowed
 	}
-	for _, found := range []*store.Record{memory, inRedis} {
-		if found != nil && len(e.Purges) == 0 {
-			e.Purges = n.coveringPurges(x.r.Context(), found)
+	for _, rec := range []*store.Record{memory, inRedis} {
+		if rec != nil && len(e.Purges) == 0 {
+			e.Purges = n.coveringPurges(q.HTTP.Context(), rec)
 		}
 	}
-	if x.base != nil {
-		for _, v := range x.base.Variants[:min(len(x.base.Variants), maxExplainedVariants)] {
-			e.Variants = append(e.Variants, x.explainVariant(v.Hash))
+	if base := found.Base; base != nil {
+		for _, v := range base.Variants[:min(len(base.Variants), maxExplainedVariants)] {
+			e.Variants = append(e.Variants, x.variant(v.Hash))
 		}
 	}
-	if miss, known := n.misses.Get(x.id, x.now); known && x.holds(miss) {
-		x.why = Reason(miss.Why)
-		e.HitForMiss = &explainedMiss{miss.Credentialed, x.why.String()}
+	if miss, known := x.was.HitForMiss(); known {
+		x.earlier = reason.Reason(miss.Why)
+		e.HitForMiss = &explainedMiss{miss.Credentialed, x.earlier.String()}
 	}
-	e.Failing = n.failures.Recent(x.id, x.now)
+	e.Failing = x.was.Failing()
 }
 
-func (x *exchange) explainVariant(hash string) explainedVariant {
-	n := x.h.node
-	key := store.Key{Full: x.key.Full + ":" + hash, Name: x.key.Name + ":" + hash}
-	memory, inRedis, err := n.store.Inspect(x.r.Context(), key, x.now)
+func (x *explainer) variant(hash string) explainedVariant {
+	n, found := x.n, &x.was.Found
+	key := cachekey.VariantOf(x.was.Request.Key.Key, hash)
+	memory, inRedis, err := n.Store.Inspect(x.was.Request.HTTP.Context(), key, found.At)
 	return explainedVariant{
-		Key: key.Full, Fields: x.base.Vary, Answers: key.Full == x.answered.Full,
-		Memory: n.stateOf(memory, x.now, n.memory == nil, nil), Redis: n.stateOf(inRedis, x.now, n.redis == nil, err),
+		Key: key.Full, Fields: found.Base.Vary, Answers: key.Full == found.Key.Full,
+		Memory: n.stateOf(memory, found.At, n.memory == nil, nil), Redis: n.stateOf(inRedis, found.At, n.redis == nil, err),
 	}
 }
 
@@ -441,7 +366,7 @@ func (n *node) stateOf(rec *store.Record, now time.Time, off bool, err error) st
 	case rec == nil:
 		return "absent"
 	}
-	switch verdict, _ := n.check(rec, journal.Checked{}); {
+	switch verdict := n.Check(rec); {
 	case verdict >= journal.Covered:
 		return "covered"
 	case rec.IsBase():
@@ -454,28 +379,22 @@ func (n *node) stateOf(rec *store.Record, now time.Time, off bool, err error) st
 	return "stale"
 }
 
-// explainFreshness derives where the lifetime comes from, which records do not
-// say, from the stored response and the configuration of today.
-func (x *exchange) explainFreshness(rec *store.Record) *explainedFreshness {
-	f := &rec.Freshness
-	header := rec.Header()
-	c := &captureWriter{x: x}
-	rules, _ := c.rulesFor(rec.Status, header)
-	decision := rfc9111.Decide(rfc9111.Response{
-		Status: rec.Status, Header: header, RequestTime: f.ResponseTime, ResponseTime: f.ResponseTime,
-	}, rules)
+// freshness is that of a stored response, and where its lifetime comes from by the
+// configuration of today.
+func (x *explainer) freshness(rec *store.Record) *explainedFreshness {
+	f, q, now := &rec.Freshness, x.was.Request, x.was.Found.At
 	e := &explainedFreshness{
-		Source: decision.Source, Lifetime: f.Lifetime.Seconds(), Age: f.CurrentAge(x.now).Seconds(),
-		Remaining: f.Remaining(x.now).Seconds(), SWR: f.StaleWhileRevalidate.Seconds(), SIE: f.StaleIfError.Seconds(),
+		Source: q.Rejudge(rec).Source, Lifetime: f.Lifetime.Seconds(), Age: f.CurrentAge(now).Seconds(),
+		Remaining: f.Remaining(now).Seconds(), SWR: f.StaleWhileRevalidate.Seconds(), SIE: f.StaleIfError.Seconds(),
 		StoredAt: f.ResponseTime.UTC(),
 	}
-	switch decision.Source {
+	switch e.Source {
 	case "":
 		e.Source = "unknown: today's configuration gives it none"
 	case "ttl":
-		if ttl := x.h.policy.statusTTL(rec.Status, x.ttl); ttl != nil {
-			off := (time.Duration(ttl.Duration) + f.InitialAge - f.Lifetime).Seconds()
-			e.Source, e.Jitter = x.h.ttlFrom(ttl), &off
+		if ttl := q.Route.StatusLifetime(rec.Status, q.Lifetime()); ttl != nil {
+			off := (ttl.Duration + f.InitialAge - f.Lifetime).Seconds()
+			e.Source, e.Jitter = ttl.From, &off
 		}
 	}
 	return e
@@ -486,13 +405,13 @@ const explainedEntries = 1000
 
 // coveringPurges are the purges since a response was fetched that concern it.
 func (n *node) coveringPurges(ctx context.Context, rec *store.Record) (covering []entry) {
-	subject := subjectOf(rec)
-	if verdict, _ := n.journal.Check(&subject, journal.Checked{}); verdict == journal.Valid {
+	subject := engine.SubjectOf(rec)
+	if verdict, _ := n.Journal.Check(&subject, journal.Checked{}); verdict == journal.Valid {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, journalTimeout)
 	defer cancel()
-	entries, _ := n.journal.Entries(ctx, explainedEntries)
+	entries, _ := n.Journal.Entries(ctx, explainedEntries)
 	for _, e := range entries {
 		if !rec.Position.ID.Before(e.ID) {
 			break
@@ -506,7 +425,7 @@ func (n *node) coveringPurges(ctx context.Context, rec *store.Record) (covering 
 			continue
 		}
 		if slices.ContainsFunc(purges, func(p journal.Purge) bool {
-			matches, err := n.journal.Matcher(p)
+			matches, err := n.Journal.Matcher(p)
 			return err == nil && matches(&subject)
 		}) {
 			covering = append(covering, lineOf(&e))

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/reason"
 	"go.uber.org/zap"
 )
 
@@ -54,7 +56,7 @@ func TestExplain(t *testing.T) {
 		t.Errorf("variant: %+v", e)
 	}
 	s.get("/cookie")
-	if e := s.explained("GET", "/cookie"); e.Outcome != "MISS" || e.HitForMiss == nil || e.HitForMiss.Reason != "set-cookie" || e.Advice != ReasonSetCookie.Advice() {
+	if e := s.explained("GET", "/cookie"); e.Outcome != "MISS" || e.HitForMiss == nil || e.HitForMiss.Reason != "set-cookie" || e.Advice != reason.SetCookie.Advice() {
 		t.Errorf("hit-for-miss: %+v", e)
 	}
 	for _, tt := range []struct {
@@ -63,24 +65,24 @@ func TestExplain(t *testing.T) {
 		possible             []string
 	}{
 		{"HEAD", "/new", "Ask with GET: its response is stored, and answers HEAD, too.", []string{"Authorization", "Basic x"}, []string{"BYPASS"}},
-		{"GET", "/new", ReasonRange.Advice(), []string{"Range", "bytes=0-0"}, []string{"MISS"}},
-		{"GET", "/new", ReasonAbsent.Advice(), []string{"Authorization", "Basic x"}, []string{"MISS", "BYPASS"}},
+		{"GET", "/new", reason.Range.Advice(), []string{"Range", "bytes=0-0"}, []string{"MISS"}},
+		{"GET", "/new", reason.Absent.Advice(), []string{"Authorization", "Basic x"}, []string{"MISS", "BYPASS"}},
 	} {
 		if e := s.explained(tt.method, tt.path, tt.fields...); e.Outcome != tt.possible[0] || e.Advice != tt.advice || !slices.Equal(e.Possible, tt.possible) {
 			t.Errorf("%s %s %q: %+v", tt.method, tt.path, tt.fields, e)
 		}
 	}
-	before := s.handler.node.journal.Position()
+	before := s.handler.node.Journal.Position()
 	if e := s.explained("DELETE", "/a?page=1"); e.Outcome != "BYPASS" || e.Reason != "method" {
 		t.Errorf("unsafe: %+v", e)
 	}
-	if s.handler.node.journal.Position() != before {
+	if s.handler.node.Journal.Position() != before {
 		t.Error("an explained request purged, or is still being explained")
 	}
 	if s.fetches.Load() != 4 {
 		t.Errorf("%d fetches", s.fetches.Load())
 	}
-	if got := s.handler.node.stats.Snapshot()[defaultNamespace]; got.Of(uint8(OutcomeHit)) != 0 || got.Of(uint8(OutcomeBypass)) != 0 {
+	if got := s.handler.node.stats.Snapshot()[defaultNamespace]; got.Of(uint8(engine.Hit)) != 0 || got.Of(uint8(engine.Bypass)) != 0 {
 		t.Error("explained requests are counted")
 	}
 }

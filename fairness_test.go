@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 )
 
 // A leader whose client does not read holds nobody up when the stored response
@@ -127,10 +128,10 @@ func TestBackOffEndsWithAnAnswer(t *testing.T) {
 			for round := range 5 {
 				time.Sleep(time.Minute)
 				s.origin = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }
-				expect(t, s.get("/a"), OutcomeStale, "error")
+				expect(t, s.get("/a"), engine.Stale, "error")
 				s.origin = good(&tag)
 				start := time.Now()
-				for s.get("/a").Header().Get("X-Cache") == OutcomeStale.String() {
+				for s.get("/a").Header().Get("X-Cache") == engine.Stale.String() {
 					time.Sleep(100 * time.Millisecond)
 				}
 				if left := time.Since(start); left > time.Second {
@@ -167,9 +168,9 @@ func TestRefreshFetchesTheWhole(t *testing.T) {
 			s.get("/a")
 			time.Sleep(11 * time.Second)
 			before := s.fetches.Load()
-			expect(t, s.do(c.method, "/a", c.fields...), OutcomeStale, "")
+			expect(t, s.do(c.method, "/a", c.fields...), engine.Stale, "")
 			synctest.Wait()
-			expect(t, s.get("/a"), OutcomeHit, "")
+			expect(t, s.get("/a"), engine.Hit, "")
 			if n := s.fetches.Load() - before; n != 1 {
 				t.Errorf("%d fetches", n)
 			}
@@ -294,7 +295,7 @@ func TestBodiesAreBoundedTogether(t *testing.T) {
 					pause(r.Context(), time.Second)
 					_, _ = io.WriteString(w, body[30:])
 				}
-				flights := &s.handler.node.flights
+				flights := s.handler.node.Cache
 				visitTwice := func(want int32) {
 					t.Helper()
 					before := fetches.Load()
@@ -324,7 +325,7 @@ func TestBodiesAreBoundedTogether(t *testing.T) {
 				if held := flights.Held(); held != large {
 					t.Errorf("%d bytes were not given back", held-large)
 				}
-				expect(t, s.get("/a"), OutcomeHit, "")
+				expect(t, s.get("/a"), engine.Hit, "")
 			})
 		}
 	}
@@ -337,7 +338,7 @@ func TestBodiesAreBoundedTogether(t *testing.T) {
 			})
 			v := s.visit("/a")
 			synctest.Wait()
-			if held := s.handler.node.flights.Held(); v.thrown == nil || held != 0 {
+			if held := s.handler.node.Held(); v.thrown == nil || held != 0 {
 				t.Errorf("threw %v, %d bytes were not given back", v.thrown, held)
 			}
 		}

@@ -14,7 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/gplus-recycling/caddy-redis-cache/internal/coalesce"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 )
 
@@ -93,7 +93,7 @@ func (s *site) visitBy(w *client, uri string, fields ...string) *visit {
 }
 
 // want checks a visit that has ended.
-func (v *visit) want(t *testing.T, outcome Outcome, body, detail string, took time.Duration) {
+func (v *visit) want(t *testing.T, outcome engine.Result, body, detail string, took time.Duration) {
 	t.Helper()
 	synctest.Wait()
 	status := strings.Join(v.w.header["Cache-Status"], ", ")
@@ -163,7 +163,7 @@ func TestCoalescing(t *testing.T) {
 			if i == 50 {
 				took = 500 * time.Millisecond
 			}
-			v.want(t, OutcomeMiss, "1: one two", "fwd=uri-miss; fwd-status=200;", took)
+			v.want(t, engine.Miss, "1: one two", "fwd=uri-miss; fwd-status=200;", took)
 			if strings.Contains(v.w.header.Get("Cache-Status"), "; collapsed") {
 				collapsed++
 			}
@@ -171,8 +171,8 @@ func TestCoalescing(t *testing.T) {
 		if n := fetches.Load(); n != 1 || collapsed != 50 || s.handler.node.coalesced.Load() != 50 {
 			t.Errorf("%d fetches, %d followers, %d counted", n, collapsed, s.handler.node.coalesced.Load())
 		}
-		expect(t, s.get("/a"), OutcomeHit, "hit")
-		if n := s.handler.node.flights.Len(); n != 0 {
+		expect(t, s.get("/a"), engine.Hit, "hit")
+		if n := s.handler.node.Flights(); n != 0 {
 			t.Errorf("%d flights left", n)
 		}
 	})
@@ -190,7 +190,7 @@ func TestCoalescing(t *testing.T) {
 				t.Error("the body is on its way and the header is not")
 			}
 		}
-		s.visitBy(&c, "/a").want(t, OutcomeMiss, "x", "stored", 0)
+		s.visitBy(&c, "/a").want(t, engine.Miss, "x", "stored", 0)
 	})
 
 	coalesceTest(t, "off", `{"coalesce":"off"}`, func(t *testing.T, s *site, fetches *atomic.Int32) {
@@ -235,9 +235,9 @@ func TestCoalescing(t *testing.T) {
 		synctest.Wait()
 		late := s.visit("/a") // somebody still waits for it: it has not been given up
 		time.Sleep(1500 * time.Millisecond)
-		follower.want(t, OutcomeMiss, "1: one two", "collapsed", 2*time.Second)
-		late.want(t, OutcomeMiss, "1: one two", "collapsed", 1500*time.Millisecond)
-		expect(t, s.get("/a"), OutcomeHit, "hit")
+		follower.want(t, engine.Miss, "1: one two", "collapsed", 2*time.Second)
+		late.want(t, engine.Miss, "1: one two", "collapsed", 1500*time.Millisecond)
+		expect(t, s.get("/a"), engine.Hit, "hit")
 	})
 
 	coalesceTest(t, "leader leaves alone", `{}`, func(t *testing.T, s *site, fetches *atomic.Int32) {
@@ -246,7 +246,7 @@ func TestCoalescing(t *testing.T) {
 		leader.leave()
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		expect(t, s.get("/a"), OutcomeHit, "hit")
+		expect(t, s.get("/a"), engine.Hit, "hit")
 	})
 
 	coalesceTest(t, "given up", `{}`, func(t *testing.T, s *site, fetches *atomic.Int32) {
@@ -261,12 +261,12 @@ func TestCoalescing(t *testing.T) {
 			t.Errorf("%d fetches: want nobody to wait for what was given up", n)
 		}
 		time.Sleep(time.Second)
-		alone.want(t, OutcomeMiss, "2: one two", "stored", 2*time.Second)
+		alone.want(t, engine.Miss, "2: one two", "stored", 2*time.Second)
 		s.handler.node.memory.Clear()
 		a, b := s.visit("/a"), s.visit("/a")
 		time.Sleep(2 * time.Second)
-		a.want(t, OutcomeMiss, "3: one two", "", 2*time.Second)
-		b.want(t, OutcomeMiss, "3: one two", "", 2*time.Second)
+		a.want(t, engine.Miss, "3: one two", "", 2*time.Second)
+		b.want(t, engine.Miss, "3: one two", "", 2*time.Second)
 	})
 
 	// A client that leaves when everything has been fetched has given nothing up.
@@ -279,7 +279,7 @@ func TestCoalescing(t *testing.T) {
 		synctest.Wait()
 		close(stall)
 		synctest.Wait()
-		if _, known := s.handler.node.misses.Get(coalesce.IDOf(v.w.header.Get("X-Cache-Key")), time.Now()); known {
+		if known := s.handler.node.IsHitForMiss(v.w.header.Get("X-Cache-Key")); known {
 			t.Error("what is stored is taken for given up")
 		}
 	})
@@ -290,11 +290,11 @@ func TestCoalescing(t *testing.T) {
 		synctest.Wait()
 		follower := s.visit("/a")
 		time.Sleep(2 * time.Second)
-		follower.want(t, OutcomeMiss, "1: one two", "collapsed", 2*time.Second)
-		expect(t, s.get("/a"), OutcomeHit, "hit")
+		follower.want(t, engine.Miss, "1: one two", "collapsed", 2*time.Second)
+		expect(t, s.get("/a"), engine.Hit, "hit")
 		time.Sleep(time.Hour)
 		close(stall)
-		leader.want(t, OutcomeMiss, "1: one two", "stored", 2*time.Second+time.Hour)
+		leader.want(t, engine.Miss, "1: one two", "stored", 2*time.Second+time.Hour)
 	})
 
 	coalesceTest(t, "follower leaves", `{}`, func(t *testing.T, s *site, fetches *atomic.Int32) {
@@ -310,7 +310,7 @@ func TestCoalescing(t *testing.T) {
 			t.Errorf("they left after %s and %s", early.took, late.took)
 		}
 		time.Sleep(time.Second)
-		leader.want(t, OutcomeMiss, "1: one two", "stored", 2*time.Second)
+		leader.want(t, engine.Miss, "1: one two", "stored", 2*time.Second)
 	})
 
 	coalesceTest(t, "nobody is left", `{}`, func(t *testing.T, s *site, fetches *atomic.Int32) {
@@ -357,8 +357,8 @@ func TestCoalescingWithoutAnswer(t *testing.T) {
 				t.Errorf("%d fetches, want %d", n, c.fetches)
 			}
 			s.origin = slow(fetches, "Cache-Control", forAMinute)
-			expect(t, s.get("/a"), OutcomeMiss, "stored")
-			if n := s.handler.node.flights.Len(); n != 0 {
+			expect(t, s.get("/a"), engine.Miss, "stored")
+			if n := s.handler.node.Flights(); n != 0 {
 				t.Errorf("%d flights left", n)
 			}
 		})
@@ -385,7 +385,7 @@ func TestCoalescingWithoutAnswer(t *testing.T) {
 			t.Errorf("the leader threw %v, %d fetches by others", visits[0].thrown, fetches.Load())
 		}
 		for _, v := range visits[1:] {
-			v.want(t, OutcomeMiss, "1: one two", "", 3*time.Second)
+			v.want(t, engine.Miss, "1: one two", "", 3*time.Second)
 		}
 	})
 
@@ -419,9 +419,9 @@ func TestCoalescingWithoutAnswer(t *testing.T) {
 		synctest.Wait()
 		follower := s.visit("/a")
 		time.Sleep(followLimit + time.Second)
-		follower.want(t, OutcomeMiss, "2", "stored", followLimit+time.Second)
+		follower.want(t, engine.Miss, "2", "stored", followLimit+time.Second)
 		time.Sleep(time.Hour)
-		leader.want(t, OutcomeMiss, "1", "", time.Hour)
+		leader.want(t, engine.Miss, "1", "", time.Hour)
 	})
 }
 
@@ -452,14 +452,14 @@ func TestCoalescingStalledBodies(t *testing.T) {
 			time.Sleep(4*followLimit + time.Second)
 			synctest.Wait()
 			if name == "same" {
-				follower.want(t, OutcomeMiss, second, "collapsed", 4*followLimit-3*time.Second)
+				follower.want(t, engine.Miss, second, "collapsed", 4*followLimit-3*time.Second)
 			} else if follower.thrown != http.ErrAbortHandler || follower.w.text() != "one " {
 				t.Errorf("threw %v after %q: want it to break off", follower.thrown, follower.w.text())
 			}
 			late := s.visit("/a") // nor does anybody join what has stalled
-			late.want(t, OutcomeMiss, second, "stored", 0)
+			late.want(t, engine.Miss, second, "stored", 0)
 			time.Sleep(2 * time.Hour)
-			leader.want(t, OutcomeMiss, "one two", "", time.Hour+4*followLimit-2*time.Second)
+			leader.want(t, engine.Miss, "one two", "", time.Hour+4*followLimit-2*time.Second)
 		})
 	}
 }
@@ -478,10 +478,10 @@ func TestCoalescingVariants(t *testing.T) {
 		same := s.visit("/a", "X-Colour", "red")
 		other, another := s.visit("/a", "X-Colour", "blue"), s.visit("/a", "X-Colour", "blue")
 		time.Sleep(2 * time.Second)
-		leader.want(t, OutcomeMiss, "red", "stored", time.Second)
-		same.want(t, OutcomeMiss, "red", "collapsed", time.Second)
-		other.want(t, OutcomeMiss, "blue", "fwd=vary-miss", 2*time.Second)
-		another.want(t, OutcomeMiss, "blue", "fwd=vary-miss", 2*time.Second)
+		leader.want(t, engine.Miss, "red", "stored", time.Second)
+		same.want(t, engine.Miss, "red", "collapsed", time.Second)
+		other.want(t, engine.Miss, "blue", "fwd=vary-miss", 2*time.Second)
+		another.want(t, engine.Miss, "blue", "fwd=vary-miss", 2*time.Second)
 		if n := fetches.Load(); n != 2 {
 			t.Errorf("%d fetches for two variants", n)
 		}
@@ -493,9 +493,9 @@ func TestCoalescingVariants(t *testing.T) {
 		private := s.visit("/a", "Authorization", "Basic x")
 		anonymous := s.visit("/a")
 		time.Sleep(3 * time.Second)
-		leader.want(t, OutcomeMiss, "1: one two", "stored", 2*time.Second)
-		anonymous.want(t, OutcomeMiss, "1: one two", "collapsed", 2*time.Second)
-		private.want(t, OutcomeBypass, "2: one two", "detail=\"credentials Authorization\"", 3*time.Second)
+		leader.want(t, engine.Miss, "1: one two", "stored", 2*time.Second)
+		anonymous.want(t, engine.Miss, "1: one two", "collapsed", 2*time.Second)
+		private.want(t, engine.Bypass, "2: one two", "detail=\"credentials Authorization\"", 3*time.Second)
 	})
 
 	coalesceTest(t, "leader with credentials", `{}`, func(t *testing.T, s *site, fetches *atomic.Int32) {
@@ -503,9 +503,9 @@ func TestCoalescingVariants(t *testing.T) {
 		synctest.Wait()
 		a, b := s.visit("/a"), s.visit("/a")
 		time.Sleep(3 * time.Second)
-		private.want(t, OutcomeBypass, "1: one two", "credentials", 2*time.Second)
-		a.want(t, OutcomeMiss, "2: one two", "", 3*time.Second)
-		b.want(t, OutcomeMiss, "2: one two", "", 3*time.Second)
+		private.want(t, engine.Bypass, "1: one two", "credentials", 2*time.Second)
+		a.want(t, engine.Miss, "2: one two", "", 3*time.Second)
+		b.want(t, engine.Miss, "2: one two", "", 3*time.Second)
 		if !strings.Contains(a.w.header.Get("Cache-Status")+b.w.header.Get("Cache-Status"), "collapsed") {
 			t.Error("two anonymous clients, two fetches")
 		}
@@ -517,8 +517,8 @@ func TestCoalescingVariants(t *testing.T) {
 		synctest.Wait()
 		conditional := s.visit("/a", "If-None-Match", `"1"`)
 		time.Sleep(2 * time.Second)
-		leader.want(t, OutcomeMiss, "1: one two", "stored", 2*time.Second)
-		conditional.want(t, OutcomeMiss, "", "collapsed", time.Second)
+		leader.want(t, engine.Miss, "1: one two", "stored", 2*time.Second)
+		conditional.want(t, engine.Miss, "", "collapsed", time.Second)
 		if conditional.w.status != http.StatusNotModified {
 			t.Errorf("status %d, want 304", conditional.w.status)
 		}
@@ -539,9 +539,9 @@ func TestCoalescingVariants(t *testing.T) {
 		synctest.Wait()
 		a, b := s.visit("/a"), s.visit("/a")
 		time.Sleep(time.Second)
-		conditional.want(t, OutcomeMiss, "", "fwd-status=304", time.Second)
-		a.want(t, OutcomeMiss, "x", "", time.Second)
-		b.want(t, OutcomeMiss, "x", "", time.Second)
+		conditional.want(t, engine.Miss, "", "fwd-status=304", time.Second)
+		a.want(t, engine.Miss, "x", "", time.Second)
+		b.want(t, engine.Miss, "x", "", time.Second)
 		if s.fetches.Load() != 2 {
 			t.Errorf("%d fetches", s.fetches.Load())
 		}
@@ -556,11 +556,11 @@ func TestCoalescingAndPurges(t *testing.T) {
 		synctest.Wait()
 		a, b := s.visit("/a"), s.visit("/a")
 		time.Sleep(3 * time.Second)
-		old.want(t, OutcomeMiss, "1: one two", "", 2*time.Second)
+		old.want(t, engine.Miss, "1: one two", "", 2*time.Second)
 		// They see at the header that it is too old, and share a newer one.
-		a.want(t, OutcomeMiss, "2: one two", "", 3*time.Second)
-		b.want(t, OutcomeMiss, "2: one two", "", 3*time.Second)
-		w := expect(t, s.get("/a"), OutcomeHit, "hit")
+		a.want(t, engine.Miss, "2: one two", "", 3*time.Second)
+		b.want(t, engine.Miss, "2: one two", "", 3*time.Second)
+		w := expect(t, s.get("/a"), engine.Hit, "hit")
 		if w.Body.String() != "2: one two" || fetches.Load() != 2 {
 			t.Errorf("%q after %d fetches", w.Body, fetches.Load())
 		}
@@ -617,7 +617,7 @@ func TestCoalescingRevalidation(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		for _, v := range visits {
-			v.want(t, OutcomeRevalidated, "x", "fwd=stale; fwd-status=", time.Second)
+			v.want(t, engine.Revalidated, "x", "fwd=stale; fwd-status=", time.Second)
 		}
 		if n := fetches.Load(); n != 2 {
 			t.Errorf("%d fetches", n)
@@ -642,8 +642,8 @@ func TestCoalescingRevalidation(t *testing.T) {
 		s.handler.node.memory.Clear()
 		follower := s.visit("/a")
 		time.Sleep(time.Second)
-		leader.want(t, OutcomeRevalidated, "x", "fwd=stale", time.Second)
-		follower.want(t, OutcomeRevalidated, "x", "fwd=uri-miss", time.Second)
+		leader.want(t, engine.Revalidated, "x", "fwd=stale", time.Second)
+		follower.want(t, engine.Revalidated, "x", "fwd=uri-miss", time.Second)
 		for name, value := range samples(t, s.handler.node) {
 			if strings.HasPrefix(name, "requests_total general REVALIDATED") && value != map[bool]float64{true: 2}[strings.HasSuffix(name, " memory")] {
 				t.Errorf("%s is %v", name, value)
@@ -673,7 +673,7 @@ func TestCoalescingRevalidation(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		for i, v := range visits {
-			v.want(t, OutcomeRevalidated, []string{"red", "blue"}[i%2], "fwd=stale", time.Second)
+			v.want(t, engine.Revalidated, []string{"red", "blue"}[i%2], "fwd=stale", time.Second)
 		}
 		if n := fetches.Load(); n != 4 {
 			t.Errorf("%d fetches of two variants, each twice", n)
@@ -695,27 +695,27 @@ func TestCoalescingRevalidation(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		for _, v := range visits {
-			v.want(t, OutcomeStale, "1: one two", "detail=error", time.Second)
+			v.want(t, engine.Stale, "1: one two", "detail=error", time.Second)
 		}
 		visit := s.visit("/a")
-		visit.want(t, OutcomeStale, "1: one two", "detail=error", 0)
+		visit.want(t, engine.Stale, "1: one two", "detail=error", 0)
 		if n := fetches.Load(); n != 1 {
 			t.Errorf("a sick origin was asked %d times", n)
 		}
 		time.Sleep(time.Second)
 		s.origin = slow(fetches, "Cache-Control", forAMinute)
-		expect(t, s.get("/a"), OutcomeMiss, "stored")
+		expect(t, s.get("/a"), engine.Miss, "stored")
 	})
 
 	coalesceTest(t, "stale while revalidate", `{"stale_while_revalidate":600000000000}`, func(t *testing.T, s *site, fetches *atomic.Int32) {
 		s.get("/a")
 		time.Sleep(2 * time.Minute)
 		for range 20 {
-			s.visit("/a").want(t, OutcomeStale, "1: one two", "hit", 0)
+			s.visit("/a").want(t, engine.Stale, "1: one two", "hit", 0)
 			time.Sleep(100 * time.Millisecond)
 		}
 		synctest.Wait()
-		if w := expect(t, s.get("/a"), OutcomeHit, "hit"); w.Body.String() != "2: one two" || fetches.Load() != 2 {
+		if w := expect(t, s.get("/a"), engine.Hit, "hit"); w.Body.String() != "2: one two" || fetches.Load() != 2 {
 			t.Errorf("%q after %d fetches", w.Body, fetches.Load())
 		}
 	})
@@ -760,12 +760,12 @@ func TestCoalescingLargeBodies(t *testing.T) {
 		time.Sleep(7 * time.Second)
 		synctest.Wait()
 		body := "00.......01.......02.......03......."
-		leader.want(t, OutcomeMiss, body, "", 4*time.Second)
-		follower.want(t, OutcomeMiss, body, "collapsed", 6*time.Second)
+		leader.want(t, engine.Miss, body, "", 4*time.Second)
+		follower.want(t, engine.Miss, body, "collapsed", 6*time.Second)
 		if fetches.Load() != 2 {
 			t.Errorf("%d fetches", fetches.Load())
 		}
-		if _, known := s.handler.node.misses.Get(coalesce.IDOf(leader.w.header.Get("X-Cache-Key")), time.Now()); !known {
+		if known := s.handler.node.IsHitForMiss(leader.w.header.Get("X-Cache-Key")); !known {
 			t.Error("the next ones would follow again")
 		}
 	})
@@ -813,7 +813,7 @@ func TestRefreshAhead(t *testing.T) {
 	coalesceTest(t, "hot", config, func(t *testing.T, s *site, fetches *atomic.Int32) {
 		s.get("/a")
 		for range 10 * 60 * 5 { // five times a second
-			expect(t, s.get("/a"), OutcomeHit, "hit")
+			expect(t, s.get("/a"), engine.Hit, "hit")
 			time.Sleep(200 * time.Millisecond)
 		}
 		// A fetch takes two seconds, and what it brings lives for a minute.
@@ -828,7 +828,7 @@ func TestRefreshAhead(t *testing.T) {
 		for range 20 {
 			s.get("/a")
 			time.Sleep(10 * time.Second)
-			expect(t, s.get("/a"), OutcomeHit, "hit")
+			expect(t, s.get("/a"), engine.Hit, "hit")
 			time.Sleep(80 * time.Second)
 		}
 		if n := fetches.Load(); n != 20 {
@@ -840,7 +840,7 @@ func TestRefreshAhead(t *testing.T) {
 		s.get("/a")
 		time.Sleep(58*time.Second - time.Millisecond)
 		for range 100 {
-			expect(t, s.get("/a"), OutcomeHit, "hit")
+			expect(t, s.get("/a"), engine.Hit, "hit")
 		}
 		if n := fetches.Load(); n != 1 {
 			t.Errorf("%d fetches", n)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 )
 
 // site is a handler in front of a scripted origin, in memory only.
@@ -115,7 +116,7 @@ func (s *site) send(r *http.Request, fields ...string) *httptest.ResponseRecorde
 }
 
 // expect checks the outcome, and returns the response for more.
-func expect(t *testing.T, w *httptest.ResponseRecorder, outcome Outcome, detail string) *httptest.ResponseRecorder {
+func expect(t *testing.T, w *httptest.ResponseRecorder, outcome engine.Result, detail string) *httptest.ResponseRecorder {
 	t.Helper()
 	if got := w.Header().Get("X-Cache"); got != outcome.String() {
 		t.Errorf("X-Cache is %s, want %s; %s", got, outcome, w.Header()["Cache-Status"])
@@ -140,8 +141,8 @@ func TestMissThenHit(t *testing.T) { synctest.Test(t, testMissThenHit) }
 
 func testMissThenHit(t *testing.T) {
 	s := newSite(t, `{"ttl":{"duration":60000000000},"jitter":0}`, answer("hello", "Content-Type", "text/plain"))
-	miss := expect(t, s.get("/a"), OutcomeMiss, "fwd=uri-miss; fwd-status=200; stored; ttl=60")
-	hit := expect(t, s.get("/a"), OutcomeHit, "redis_cache; hit; ttl=60; detail=memory")
+	miss := expect(t, s.get("/a"), engine.Miss, "fwd=uri-miss; fwd-status=200; stored; ttl=60")
+	hit := expect(t, s.get("/a"), engine.Hit, "redis_cache; hit; ttl=60; detail=memory")
 	if s.fetches.Load() != 1 || hit.Body.String() != "hello" || hit.Code != 200 {
 		t.Errorf("%d fetches, then %d %q", s.fetches.Load(), hit.Code, hit.Body)
 	}
@@ -163,34 +164,34 @@ func TestNotStored(t *testing.T) {
 		name, config, method string
 		request              []string
 		origin               http.HandlerFunc
-		outcome              Outcome
+		outcome              engine.Result
 		detail               string
 	}{
-		{"no lifetime", `{}`, "GET", nil, answer("x"), OutcomeMiss, "detail=no-lifetime"},
-		{"no-store", `{"ttl":{"duration":1000000000}}`, "GET", nil, answer("x", "Cache-Control", "no-store"), OutcomeMiss, "detail=no-store"},
-		{"private", `{}`, "GET", nil, answer("x", "Cache-Control", "private, max-age=60"), OutcomeMiss, "detail=private"},
-		{"Vary *", `{}`, "GET", nil, answer("x", "Cache-Control", "max-age=60", "Vary", "*"), OutcomeMiss, "detail=vary-any"},
-		{"method", `{}`, "DELETE", nil, answer("x", fresh...), OutcomeBypass, "fwd=method; fwd-status=200; detail=method"},
-		{"HEAD", `{}`, "HEAD", nil, answer("x", fresh...), OutcomeMiss, "detail=method"},
-		{"upgrade", `{}`, "GET", []string{"Upgrade", "websocket"}, answer("x", fresh...), OutcomeBypass, "detail=upgrade"},
-		{"override", `{}`, "GET", []string{"X-Http-Method-Override", "DELETE"}, answer("x", fresh...), OutcomeBypass, "detail=override-field"},
-		{"range", `{}`, "GET", []string{"Range", "bytes=0-1"}, answer("x", fresh...), OutcomeMiss, "fwd=uri-miss; fwd-status=200; detail=range"},
-		{"cookie", `{}`, "GET", []string{"Cookie", "session=1"}, answer("x", fresh...), OutcomeBypass, `detail="credentials cookie session"`},
-		{"authorization", `{}`, "GET", []string{"Authorization", "Basic x"}, answer("x", fresh...), OutcomeBypass, `detail="credentials Authorization"`},
-		{"must-revalidate does not open cookies", `{}`, "GET", []string{"Cookie", "session=1"}, answer("x", "Cache-Control", "max-age=60, must-revalidate"), OutcomeBypass, `cookie session`},
-		{"Set-Cookie", `{}`, "GET", nil, answer("x", "Cache-Control", "max-age=60", "Set-Cookie", "a=b"), OutcomeMiss, "detail=set-cookie"},
-		{"no identity", `{"by_user":"{http.request.cookie.uid}"}`, "GET", nil, answer("x", fresh...), OutcomeBypass, "detail=no-identity"},
-		{"too large", `{"max_body":2}`, "GET", nil, answer("xyz", fresh...), OutcomeMiss, "stored"},
-		{"stated too large", `{"max_body":2}`, "GET", nil, answer("xyz", "Cache-Control", "max-age=60", "Content-Length", "3"), OutcomeMiss, "detail=too-large"},
-		{"event stream", `{"ttl":{"duration":1000000000}}`, "GET", nil, answer("x", "Content-Type", "text/event-stream"), OutcomeMiss, "detail=streaming"},
-		{"trailers", `{}`, "GET", nil, answer("x", "Cache-Control", "max-age=60", "Trailer", "X-Sum"), OutcomeMiss, "detail=trailers"},
-		{"no_store rule", `{"no_store":[{"headers":{"X-Private":[]}}]}`, "GET", nil, answer("x", "Cache-Control", "max-age=60", "X-Private", "1"), OutcomeMiss, "detail=no-store-rule"},
-		{"shorter than stated", `{}`, "GET", nil, answer("x", "Cache-Control", "max-age=60", "Content-Length", "3"), OutcomeMiss, "stored"},
-		{"nothing written", `{"ttl":{"duration":1000000000}}`, "GET", nil, func(http.ResponseWriter, *http.Request) {}, OutcomeMiss, "detail=error"},
+		{"no lifetime", `{}`, "GET", nil, answer("x"), engine.Miss, "detail=no-lifetime"},
+		{"no-store", `{"ttl":{"duration":1000000000}}`, "GET", nil, answer("x", "Cache-Control", "no-store"), engine.Miss, "detail=no-store"},
+		{"private", `{}`, "GET", nil, answer("x", "Cache-Control", "private, max-age=60"), engine.Miss, "detail=private"},
+		{"Vary *", `{}`, "GET", nil, answer("x", "Cache-Control", "max-age=60", "Vary", "*"), engine.Miss, "detail=vary-any"},
+		{"method", `{}`, "DELETE", nil, answer("x", fresh...), engine.Bypass, "fwd=method; fwd-status=200; detail=method"},
+		{"HEAD", `{}`, "HEAD", nil, answer("x", fresh...), engine.Miss, "detail=method"},
+		{"upgrade", `{}`, "GET", []string{"Upgrade", "websocket"}, answer("x", fresh...), engine.Bypass, "detail=upgrade"},
+		{"override", `{}`, "GET", []string{"X-Http-Method-Override", "DELETE"}, answer("x", fresh...), engine.Bypass, "detail=override-field"},
+		{"range", `{}`, "GET", []string{"Range", "bytes=0-1"}, answer("x", fresh...), engine.Miss, "fwd=uri-miss; fwd-status=200; detail=range"},
+		{"cookie", `{}`, "GET", []string{"Cookie", "session=1"}, answer("x", fresh...), engine.Bypass, `detail="credentials cookie session"`},
+		{"authorization", `{}`, "GET", []string{"Authorization", "Basic x"}, answer("x", fresh...), engine.Bypass, `detail="credentials Authorization"`},
+		{"must-revalidate does not open cookies", `{}`, "GET", []string{"Cookie", "session=1"}, answer("x", "Cache-Control", "max-age=60, must-revalidate"), engine.Bypass, `cookie session`},
+		{"Set-Cookie", `{}`, "GET", nil, answer("x", "Cache-Control", "max-age=60", "Set-Cookie", "a=b"), engine.Miss, "detail=set-cookie"},
+		{"no identity", `{"by_user":"{http.request.cookie.uid}"}`, "GET", nil, answer("x", fresh...), engine.Bypass, "detail=no-identity"},
+		{"too large", `{"max_body":2}`, "GET", nil, answer("xyz", fresh...), engine.Miss, "stored"},
+		{"stated too large", `{"max_body":2}`, "GET", nil, answer("xyz", "Cache-Control", "max-age=60", "Content-Length", "3"), engine.Miss, "detail=too-large"},
+		{"event stream", `{"ttl":{"duration":1000000000}}`, "GET", nil, answer("x", "Content-Type", "text/event-stream"), engine.Miss, "detail=streaming"},
+		{"trailers", `{}`, "GET", nil, answer("x", "Cache-Control", "max-age=60", "Trailer", "X-Sum"), engine.Miss, "detail=trailers"},
+		{"no_store rule", `{"no_store":[{"headers":{"X-Private":[]}}]}`, "GET", nil, answer("x", "Cache-Control", "max-age=60", "X-Private", "1"), engine.Miss, "detail=no-store-rule"},
+		{"shorter than stated", `{}`, "GET", nil, answer("x", "Cache-Control", "max-age=60", "Content-Length", "3"), engine.Miss, "stored"},
+		{"nothing written", `{"ttl":{"duration":1000000000}}`, "GET", nil, func(http.ResponseWriter, *http.Request) {}, engine.Miss, "detail=error"},
 		{"unstated trailer", `{}`, "GET", nil, func(w http.ResponseWriter, _ *http.Request) {
 			answer("x", fresh...)(w, nil)
 			w.Header().Set(http.TrailerPrefix+"X-Sum", "1")
-		}, OutcomeMiss, "stored"},
+		}, engine.Miss, "stored"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newSite(t, c.config, c.origin)
@@ -223,8 +224,8 @@ func TestStored(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newSite(t, c.config, c.origin)
-			expect(t, s.get("/a", c.first...), OutcomeMiss, "stored")
-			hit := expect(t, s.get("/a", c.second...), OutcomeHit, "hit")
+			expect(t, s.get("/a", c.first...), engine.Miss, "stored")
+			hit := expect(t, s.get("/a", c.second...), engine.Hit, "hit")
 			if hit.Header().Get("Set-Cookie") != "" {
 				t.Error("the hit sets a cookie")
 			}
@@ -235,9 +236,9 @@ func TestStored(t *testing.T) {
 func TestCredentialsAreNotServedFromAnonymous(t *testing.T) {
 	s := newSite(t, `{}`, answer("x", "Cache-Control", "max-age=60"))
 	s.get("/a")
-	expect(t, s.get("/a", "Cookie", "session=1"), OutcomeBypass, "detail=\"credentials cookie session\"")
-	expect(t, s.get("/a", "Cookie", "_ga=1; secret"), OutcomeBypass, "detail=\"credentials cookie without a name\"")
-	expect(t, s.get("/a"), OutcomeHit, "hit")
+	expect(t, s.get("/a", "Cookie", "session=1"), engine.Bypass, "detail=\"credentials cookie session\"")
+	expect(t, s.get("/a", "Cookie", "_ga=1; secret"), engine.Bypass, "detail=\"credentials cookie without a name\"")
+	expect(t, s.get("/a"), engine.Hit, "hit")
 }
 
 func TestUsersDoNotShare(t *testing.T) {
@@ -248,7 +249,7 @@ func TestUsersDoNotShare(t *testing.T) {
 	if one.Body.String() != "uid=1" || two.Body.String() != "uid=2" || strings.Contains(one.Header().Get("X-Cache-Key"), "uid") {
 		t.Errorf("got %q and %q under %s", one.Body, two.Body, one.Header().Get("X-Cache-Key"))
 	}
-	expect(t, s.get("/a", "Cookie", "uid=2"), OutcomeHit, "hit")
+	expect(t, s.get("/a", "Cookie", "uid=2"), engine.Hit, "hit")
 }
 
 func TestIdentityBelow(t *testing.T) {
@@ -256,8 +257,8 @@ func TestIdentityBelow(t *testing.T) {
 		r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer).Set("http.auth.user.id", "ada")
 		_, _ = io.WriteString(w, "for ada")
 	})
-	expect(t, s.get("/a"), OutcomeMiss, "detail=identity-below")
-	expect(t, s.get("/a"), OutcomeMiss, "detail=identity-below")
+	expect(t, s.get("/a"), engine.Miss, "detail=identity-below")
+	expect(t, s.get("/a"), engine.Miss, "detail=identity-below")
 }
 
 func TestVariants(t *testing.T) {
@@ -267,23 +268,23 @@ func TestVariants(t *testing.T) {
 		_, _ = io.WriteString(w, r.Header.Get("Accept-Language"))
 	})
 	for _, language := range []string{"de", "en", "fr"} {
-		expect(t, s.get("/a", "Accept-Language", language), OutcomeMiss, "stored")
+		expect(t, s.get("/a", "Accept-Language", language), engine.Miss, "stored")
 	}
 	for _, language := range []string{"de", "en", "fr"} {
-		if hit := expect(t, s.get("/a", "Accept-Language", language), OutcomeHit, "hit"); hit.Body.String() != language {
+		if hit := expect(t, s.get("/a", "Accept-Language", language), engine.Hit, "hit"); hit.Body.String() != language {
 			t.Errorf("%s gets %s", language, hit.Body)
 		}
 	}
-	expect(t, s.get("/a"), OutcomeMiss, "fwd=vary-miss")
+	expect(t, s.get("/a"), engine.Miss, "fwd=vary-miss")
 }
 
 func TestVariantsAreBounded(t *testing.T) {
 	s := newSite(t, `{}`, answer("x", "Cache-Control", "max-age=60", "Vary", "X-Any"))
 	for i := range maxVariants {
-		expect(t, s.get("/a", "X-Any", strings.Repeat("x", i)), OutcomeMiss, "stored")
+		expect(t, s.get("/a", "X-Any", strings.Repeat("x", i)), engine.Miss, "stored")
 	}
-	expect(t, s.get("/a", "X-Any", "one more"), OutcomeMiss, "detail=variant-limit")
-	expect(t, s.get("/a", "X-Any", "x"), OutcomeHit, "hit")
+	expect(t, s.get("/a", "X-Any", "one more"), engine.Miss, "detail=variant-limit")
+	expect(t, s.get("/a", "X-Any", "x"), engine.Hit, "hit")
 }
 
 // A response without Vary must not hide the variants that are stored, nor be
@@ -298,10 +299,10 @@ func TestVaryComesAndGoes(t *testing.T) {
 	})
 	s.get("/a", "Accept", "json")
 	s.get("/a")
-	if hit := expect(t, s.get("/a", "Accept", "json"), OutcomeHit, "hit"); hit.Body.String() != "for json" {
+	if hit := expect(t, s.get("/a", "Accept", "json"), engine.Hit, "hit"); hit.Body.String() != "for json" {
 		t.Errorf("got %q", hit.Body)
 	}
-	if hit := expect(t, s.get("/a"), OutcomeHit, "hit"); hit.Body.String() != "for " {
+	if hit := expect(t, s.get("/a"), engine.Hit, "hit"); hit.Body.String() != "for " {
 		t.Errorf("got %q", hit.Body)
 	}
 }
@@ -309,8 +310,8 @@ func TestVaryComesAndGoes(t *testing.T) {
 func TestEncodedVariesOnAcceptEncoding(t *testing.T) {
 	s := newSite(t, `{}`, answer("zzz", "Cache-Control", "max-age=60", "Content-Encoding", "gzip"))
 	s.get("/a", "Accept-Encoding", "gzip")
-	expect(t, s.get("/a", "Accept-Encoding", "gzip"), OutcomeHit, "hit")
-	expect(t, s.get("/a"), OutcomeMiss, "vary-miss")
+	expect(t, s.get("/a", "Accept-Encoding", "gzip"), engine.Hit, "hit")
+	expect(t, s.get("/a"), engine.Miss, "vary-miss")
 }
 
 func TestConditionalAndRange(t *testing.T) {
@@ -328,7 +329,7 @@ func TestConditionalAndRange(t *testing.T) {
 		{"Range", "bytes=20-", 416, "", "bytes */10"},
 		{"Range", "lines=1-2", 200, "0123456789", ""},
 	} {
-		w := expect(t, s.get("/a", c.field, c.value), OutcomeHit, "hit")
+		w := expect(t, s.get("/a", c.field, c.value), engine.Hit, "hit")
 		if w.Code != c.status || w.Body.String() != c.body || w.Header().Get("Content-Range") != c.within {
 			t.Errorf("%s: %s gets %d %q %s", c.field, c.value, w.Code, w.Body, w.Header().Get("Content-Range"))
 		}
@@ -337,7 +338,7 @@ func TestConditionalAndRange(t *testing.T) {
 	if several.Code != 206 || !strings.Contains(several.Body.String(), "Content-Range: bytes 5-6/10\r\nContent-Type: text/plain\r\n\r\n56") {
 		t.Errorf("two ranges get %d %s", several.Code, several.Body)
 	}
-	head := expect(t, s.do("HEAD", "/a"), OutcomeHit, "hit")
+	head := expect(t, s.do("HEAD", "/a"), engine.Hit, "hit")
 	if head.Body.Len() != 0 || head.Header().Get("Content-Length") != "10" {
 		t.Errorf("HEAD gets %v", head.Header())
 	}
@@ -403,7 +404,7 @@ func TestOneCacheOnly(t *testing.T) {
 			return nil
 		}))
 	}
-	if got := expect(t, s.get("/a"), OutcomeMiss, "stored").Header()["Cache-Status"]; len(got) != 1 {
+	if got := expect(t, s.get("/a"), engine.Miss, "stored").Header()["Cache-Status"]; len(got) != 1 {
 		t.Errorf("Cache-Status is %v", got)
 	}
 }
@@ -411,7 +412,7 @@ func TestOneCacheOnly(t *testing.T) {
 func TestHandlerError(t *testing.T) {
 	s := newSite(t, `{"ttl":{"duration":60000000000}}`, nil)
 	s.err = errors.New("upstream is dead")
-	if w := expect(t, s.get("/a"), OutcomeMiss, "fwd=uri-miss; detail=error"); w.Code != http.StatusBadGateway {
+	if w := expect(t, s.get("/a"), engine.Miss, "fwd=uri-miss; detail=error"); w.Code != http.StatusBadGateway {
 		t.Errorf("status %d", w.Code)
 	}
 }

@@ -6,19 +6,17 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/cachekey"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
-	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
-	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
 
 // Selectors names stored responses by templates.
@@ -128,7 +126,7 @@ func (s *Selectors) expand(repl *caddy.Replacer, secret []byte) []journal.Select
 	for _, template := range s.Values {
 		var value string
 		if kind == journal.KindKey || kind == journal.KindPattern {
-			value, _ = repl.ReplaceFunc(template, escapeValue)
+			value, _ = repl.ReplaceFunc(template, func(_ string, value any) (any, error) { return cachekey.Escape(caddy.ToString(value)), nil })
 		} else {
 			value = repl.ReplaceAll(template, "")
 		}
@@ -142,7 +140,7 @@ func (s *Selectors) expand(repl *caddy.Replacer, secret []byte) []journal.Select
 // hashUser replaces an identity by the hash under which records hold it.
 func hashUser(s journal.Selector, secret []byte) journal.Selector {
 	if s.Kind == journal.KindUser {
-		s.Value = userHash(secret, s.Value)
+		s.Value = cachekey.UserHash(secret, s.Value)
 	}
 	return s
 }
@@ -154,9 +152,9 @@ func (n *node) urlForms(rawURL string) []string {
 	if !hasQuery {
 		return []string{rawURL}
 	}
-	forms := []string{urlWithQuery(base, nil, query)}
+	forms := []string{(*VaryQuery)(nil).URL(base, query)}
 	for _, rule := range n.app.Load().queryRules() {
-		if form := urlWithQuery(base, rule, query); !slices.Contains(forms, form) {
+		if form := rule.URL(base, query); !slices.Contains(forms, form) {
 			forms = append(forms, form)
 		}
 	}
@@ -180,178 +178,7 @@ func (a *App) purgeRules() string {
 // purgeRules names the rules in use without showing them: the secret is one of them.
 func (n *node) purgeRules() string {
 	app := n.app.Load()
-	return userHash(app.secret, "rules of purges: "+app.purgeRules())
-}
-
-// urlWithQuery is the URL as a record holds it under a vary_query rule.
-func urlWithQuery(base string, rule *VaryQuery, query string) string {
-	if kept := rule.kept(query); len(kept) > 0 {
-		return base + "?" + strings.Join(kept, "&")
-	}
-	return base
-}
-
-// matchInvalidations finds the rules that will purge when the answer is a
-// success. Their matchers see the request as it came in.
-func (x *exchange) matchInvalidations() {
-	for _, rule := range x.h.policy.Invalidate {
-		matches, err := rule.matches(x.r, x.isUnsafe())
-		if err != nil {
-			x.h.logger.Error("an invalidate matcher failed", zap.Error(err))
-		}
-		if matches {
-			x.invalidations = append(x.invalidations, rule)
-		}
-	}
-}
-
-// isUnsafe reports whether the request may change something. One with a method that
-// the route caches is a way to read, unless its content says otherwise, or could not be
-// read.
-func (x *exchange) isUnsafe() bool {
-	if x.operation.Changes() {
-		return true
-	}
-	return !rfc9111.SafeMethod(x.method) && (x.unread || !x.h.policy.cachesMethod(x.method))
-}
-
-// invalidate purges what a successful answer has made wrong: what the route
-// says, and for an unsafe method the URL itself, Location and Content-Location
-// on the same origin, RFC 9111 section 4.4, and the cache groups that it names,
-// RFC 9875 section 3. It is done before the client sees the answer, so that the
-// client reads its own write; other nodes are not waited for.
-func (x *exchange) invalidate(status int, header http.Header) {
-	if status < 200 || status >= 400 {
-		return
-	}
-	var selectors []journal.Selector
-	by := byRequest
-	rules := x.invalidations
-	if status >= 300 {
-		if !x.isUnsafe() {
-			rules = nil // a redirect tells of no change
-		}
-		x.h.strangers.note(x, len(rules) > 0, header)
-	}
-	for _, rule := range rules {
-		if slices.ContainsFunc(rule.Values, private) {
-			by = byPrivateRequest
-		}
-		selectors = append(selectors, rule.expand(x.repl, x.h.app.secret)...)
-	}
-	if x.isUnsafe() {
-		if x.h.policy.UnsafeInvalidates != optionOff {
-			selectors = append(selectors, x.targets(status, header)...)
-		}
-		selectors = append(selectors, x.groups(header)...)
-	}
-	if selectors = valid(selectors, x.h.app.Prefix); len(selectors) == 0 {
-		return
-	}
-	p := journal.Purge{Selectors: selectors, By: by, Request: true}
-	if x.asGet && x.answersGet(status, header) {
-		x.overtaken = true // unless the response can be placed behind its purge
-		if x.invalidateBefore(p) {
-			return
-		}
-	}
-	if err := x.h.node.journal.AppendAsync(p); err != nil {
-		x.h.logger.Error("a request could not invalidate", zap.Error(err))
-	}
-}
-
-// valid drops what selects nothing, such as a URL that a client made up: it must
-// not keep the rest from being purged.
-func valid(selectors []journal.Selector, prefix string) []journal.Selector {
-	return slices.DeleteFunc(selectors, func(s journal.Selector) bool {
-		_, err := s.Normalize(prefix)
-		return err != nil
-	})
-}
-
-// invalidateBefore purges what the response of a POST is about to replace, and
-// places that response behind the purge, if nothing else was purged since the
-// POST began. It reports whether nothing is left to be done for the purge.
-func (x *exchange) invalidateBefore(p journal.Purge) bool {
-	log := x.h.node.journal
-	stats, before := log.Stats(), log.Position()
-	var result journal.Result
-	var err error
-	if stats.Standing == journal.CutOff {
-		err = log.AppendAsync(p) // it waits for Redis
-	} else {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), journalTimeout)
-		defer cancel()
-		result, err = log.Append(ctx, p, invalidateWait)
-	}
-	if err != nil {
-		return false
-	}
-	after, applied := log.Position(), log.Stats().Applied-stats.Applied
-	recorded := after.ID == result.ID && applied == 1 && after.Local == before.Local
-	waits := after.ID == before.ID && applied == 0 && after.Local == before.Local+1
-	if before == x.position && before.Epoch == after.Epoch && (recorded || waits) {
-		x.position, x.overtaken = after, false
-	}
-	return true
-}
-
-// invalidateWait bounds how long the answer to such a POST waits for the fleet.
-const invalidateWait = 100 * time.Millisecond
-
-// origins are those under which nodes store the URL of the request: those that know
-// nothing of trusted proxies take the scheme of the connection.
-func (x *exchange) origins() []string {
-	origins := []string{x.q.origin()}
-	if x.q.urlScheme != x.q.scheme {
-		origins = append(origins, x.q.scheme+"://"+x.q.host)
-	}
-	return origins
-}
-
-// targets are what HTTP itself says an unsafe request has changed.
-func (x *exchange) targets(status int, header http.Header) (selectors []journal.Selector) {
-	for _, origin := range x.origins() {
-		// As the client sent it, but for what would begin a fragment.
-		own := origin + strings.ReplaceAll(x.q.path, "#", "%23")
-		selectors = append(selectors, journal.Selector{Kind: journal.KindURL, Value: own})
-		target, err := url.Parse(own)
-		if err != nil {
-			continue
-		}
-		for _, u := range rfc9111.InvalidationTargets(target, status, header)[1:] {
-			u.RawQuery, u.ForceQuery = "", false // it may hold a secret, and selectors are logged
-			selectors = append(selectors, journal.Selector{Kind: journal.KindURL, Value: u.String()})
-		}
-	}
-	return selectors
-}
-
-// groups are the cache groups that the answer to an unsafe request names.
-func (x *exchange) groups(header http.Header) (selectors []journal.Selector) {
-	for _, origin := range x.origins() {
-		for _, group := range rfc9111.CacheGroups(header["Cache-Group-Invalidation"]) {
-			selectors = append(selectors, journal.Selector{Kind: journal.KindTag, Value: groupTag(origin, group)})
-		}
-	}
-	return selectors
-}
-
-// forget purges one stored response that has turned out to be wrong.
-func (x *exchange) forget(rec *store.Record) {
-	if x.credentials.other {
-		return // what somebody is answered says nothing of what everybody gets
-	}
-	by := byRequest
-	if x.h.policy.privateKey() {
-		by = byPrivateRequest
-	}
-	err := x.h.node.journal.AppendAsync(journal.Purge{
-		Selectors: []journal.Selector{{Kind: journal.KindKey, Value: rec.Key.Full}}, By: by, Request: true,
-	})
-	if err != nil {
-		x.h.logger.Error("a stored response could not be invalidated", zap.Error(err))
-	}
+	return cachekey.UserHash(app.secret, "rules of purges: "+app.purgeRules())
 }
 
 // eventPurges expands the rules for an event, hard and soft ones apart. What the
@@ -375,7 +202,7 @@ func (a *App) eventPurges(event string, data map[string]any) (purges []journal.P
 		both[kind].Selectors = append(both[kind].Selectors, complete.expand(repl, a.secret)...)
 	}
 	for i := range both {
-		both[i].Selectors = valid(both[i].Selectors, a.Prefix)
+		both[i].Selectors = engine.ValidSelectors(both[i].Selectors, a.Prefix)
 	}
 	slices.Sort(missing)
 	return slices.DeleteFunc(both[:], func(p journal.Purge) bool { return len(p.Selectors) == 0 }), slices.Compact(missing)
@@ -460,7 +287,7 @@ func (h eventHandler) Handle(_ context.Context, event caddy.Event) error {
 	h.app.node.warnLacking(event.Name(), missing)
 	for _, p := range purges {
 		p.By = "event " + event.Name()
-		if err := h.app.node.journal.AppendAsync(p); err != nil {
+		if err := h.app.node.Journal.AppendAsync(p); err != nil {
 			h.app.logger.Error("an event could not purge", zap.String("event", event.Name()), zap.Error(err))
 		}
 	}

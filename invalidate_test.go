@@ -12,13 +12,14 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 )
 
 // purge purges on the node of the site.
 func (s *site) purge(p journal.Purge) {
 	s.t.Helper()
-	if _, err := s.handler.node.journal.Append(s.t.Context(), p, time.Second); err != nil {
+	if _, err := s.handler.node.Journal.Append(s.t.Context(), p, time.Second); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -34,28 +35,28 @@ func TestPurgeSelectors(t *testing.T) {
 	for _, c := range []struct {
 		kind  journal.Kind
 		value string
-		want  Outcome
+		want  engine.Result
 	}{
-		{journal.KindNamespace, "general", OutcomeMiss},
-		{journal.KindNamespace, "gener", OutcomeHit},
-		{journal.KindTag, "t", OutcomeMiss},
-		{journal.KindTag, "T", OutcomeHit},
-		{journal.KindKey, "general:item:/a%3Ab", OutcomeMiss},
-		{journal.KindKey, "general:item:/a:b", OutcomeHit},
-		{journal.KindPattern, "general:item:*", OutcomeMiss},
-		{journal.KindPattern, "PREFIX:general:item:/a%3A?", OutcomeMiss},
-		{journal.KindPattern, "general:item:/b*", OutcomeHit},
-		{journal.KindURL, "http://example.com/a:b", OutcomeMiss},
-		{journal.KindURL, "http://EXAMPLE.com:80/a:b?y=2&utm_source=z&x=1", OutcomeMiss},
-		{journal.KindURL, "http://example.com/a:b?x=1", OutcomeHit},
-		{journal.KindURL, "https://example.com/a:b", OutcomeHit},
-		{journal.KindPrefix, "http://example.com/a", OutcomeMiss},
-		{journal.KindPrefix, "http://example.com/b", OutcomeHit},
-		{journal.KindHost, "example.com", OutcomeMiss},
-		{journal.KindHost, "example.com:8080", OutcomeHit},
-		{journal.KindUser, "7", OutcomeMiss},
-		{journal.KindUser, "8", OutcomeHit},
-		{journal.KindAll, "", OutcomeMiss},
+		{journal.KindNamespace, "general", engine.Miss},
+		{journal.KindNamespace, "gener", engine.Hit},
+		{journal.KindTag, "t", engine.Miss},
+		{journal.KindTag, "T", engine.Hit},
+		{journal.KindKey, "general:item:/a%3Ab", engine.Miss},
+		{journal.KindKey, "general:item:/a:b", engine.Hit},
+		{journal.KindPattern, "general:item:*", engine.Miss},
+		{journal.KindPattern, "PREFIX:general:item:/a%3A?", engine.Miss},
+		{journal.KindPattern, "general:item:/b*", engine.Hit},
+		{journal.KindURL, "http://example.com/a:b", engine.Miss},
+		{journal.KindURL, "http://EXAMPLE.com:80/a:b?y=2&utm_source=z&x=1", engine.Miss},
+		{journal.KindURL, "http://example.com/a:b?x=1", engine.Hit},
+		{journal.KindURL, "https://example.com/a:b", engine.Hit},
+		{journal.KindPrefix, "http://example.com/a", engine.Miss},
+		{journal.KindPrefix, "http://example.com/b", engine.Hit},
+		{journal.KindHost, "example.com", engine.Miss},
+		{journal.KindHost, "example.com:8080", engine.Hit},
+		{journal.KindUser, "7", engine.Miss},
+		{journal.KindUser, "8", engine.Hit},
+		{journal.KindAll, "", engine.Miss},
 	} {
 		s := newSite(t, config, answer("x", "Vary", "Accept"))
 		get := func() *httptest.ResponseRecorder { return s.get("/a:b?x=1&y=2&utm_source=q", "Cookie", "uid=7") }
@@ -68,7 +69,7 @@ func TestPurgeSelectors(t *testing.T) {
 		}
 		whole := get().Header().Get("X-Cache-Key")
 		s.purge(hard(journal.KindKey, whole))
-		expect(t, get(), OutcomeMiss, "")
+		expect(t, get(), engine.Miss, "")
 		s.close()
 	}
 }
@@ -82,9 +83,9 @@ func TestPurgeDuringFetch(t *testing.T) {
 		}
 		answer("x", "Cache-Control", "max-age=60")(w, nil)
 	}
-	expect(t, s.get("/a"), OutcomeMiss, "")
-	expect(t, s.get("/a"), OutcomeMiss, "stored")
-	expect(t, s.get("/a"), OutcomeHit, "hit")
+	expect(t, s.get("/a"), engine.Miss, "")
+	expect(t, s.get("/a"), engine.Miss, "stored")
+	expect(t, s.get("/a"), engine.Hit, "hit")
 }
 
 // A purge between the lookup and the 304 covers what the 304 would freshen.
@@ -101,7 +102,7 @@ func TestPurgeDuringRevalidation(t *testing.T) {
 		}
 		s.get("/a")
 		s.origin = origin
-		expect(t, s.get("/a"), OutcomeMiss, "fwd=uri-miss; fwd-status=200; stored")
+		expect(t, s.get("/a"), engine.Miss, "fwd=uri-miss; fwd-status=200; stored")
 	})
 }
 
@@ -112,13 +113,13 @@ func TestSoftPurge(t *testing.T) {
 	s := newSite(t, `{}`, versioned(&tag))
 	s.get("/a")
 	s.purge(soft)
-	expect(t, s.get("/a"), OutcomeRevalidated, "fwd=stale; fwd-status=304")
-	expect(t, s.get("/a"), OutcomeHit, "hit")
+	expect(t, s.get("/a"), engine.Revalidated, "fwd=stale; fwd-status=304")
+	expect(t, s.get("/a"), engine.Hit, "hit")
 	s.purge(soft)
 	s.origin = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }
-	expect(t, s.get("/a"), OutcomeStale, "detail=error")
+	expect(t, s.get("/a"), engine.Stale, "detail=error")
 	s.purge(hard(journal.KindAll, ""))
-	expect(t, s.get("/a"), OutcomeMiss, "fwd=uri-miss; fwd-status=502")
+	expect(t, s.get("/a"), engine.Miss, "fwd=uri-miss; fwd-status=502")
 }
 
 func TestSoftPurgeWithGrace(t *testing.T) {
@@ -128,9 +129,9 @@ func TestSoftPurgeWithGrace(t *testing.T) {
 		s := newSite(t, `{"stale_while_revalidate":60000000000}`, answer("x", "Cache-Control", "max-age=60"))
 		s.get("/a")
 		s.purge(soft)
-		expect(t, s.get("/a"), OutcomeStale, "hit")
+		expect(t, s.get("/a"), engine.Stale, "hit")
 		synctest.Wait()
-		expect(t, s.get("/a"), OutcomeHit, "hit")
+		expect(t, s.get("/a"), engine.Hit, "hit")
 	})
 }
 
@@ -141,15 +142,15 @@ func TestInvalidateRules(t *testing.T) {
 	for _, c := range []struct {
 		method, uri, changed string
 		status               int
-		want                 Outcome
+		want                 engine.Result
 	}{
-		{"POST", "/b?id=1", "", 200, OutcomeMiss},
-		{"POST", "/b?id=2", "", 200, OutcomeHit},
-		{"POST", "/b?id=1", "", 404, OutcomeHit},
-		{"GET", "/b?id=1", "", 200, OutcomeHit},
-		{"GET", "/changed?id=9", "1", 200, OutcomeMiss},
-		{"GET", "/changed?id=9", "*", 200, OutcomeHit}, // a value never globs
-		{"GET", "/changed?id=9", "1", 500, OutcomeHit},
+		{"POST", "/b?id=1", "", 200, engine.Miss},
+		{"POST", "/b?id=2", "", 200, engine.Hit},
+		{"POST", "/b?id=1", "", 404, engine.Hit},
+		{"GET", "/b?id=1", "", 200, engine.Hit},
+		{"GET", "/changed?id=9", "1", 200, engine.Miss},
+		{"GET", "/changed?id=9", "*", 200, engine.Hit}, // a value never globs
+		{"GET", "/changed?id=9", "1", 500, engine.Hit},
 	} {
 		s := newSite(t, rules, answer("x"))
 		s.get("/a?id=1")
@@ -178,16 +179,16 @@ func TestEventRules(t *testing.T) {
 	}
 	for _, c := range []struct {
 		data string
-		want map[string]Outcome
+		want map[string]engine.Result
 	}{
-		{`{"user":"one","id":2}`, map[string]Outcome{"/one": OutcomeMiss, "/2": OutcomeMiss, "/other": OutcomeHit, "/softone": OutcomeMiss}},
-		{`{"user":"*","id":"-"}`, map[string]Outcome{"/one": OutcomeHit, "/2": OutcomeHit, "/softone": OutcomeHit}},
+		{`{"user":"one","id":2}`, map[string]engine.Result{"/one": engine.Miss, "/2": engine.Miss, "/other": engine.Hit, "/softone": engine.Miss}},
+		{`{"user":"*","id":"-"}`, map[string]engine.Result{"/one": engine.Hit, "/2": engine.Hit, "/softone": engine.Hit}},
 	} {
 		for path := range c.want {
 			s.get(path)
-			expect(t, s.get(path), OutcomeHit, "")
+			expect(t, s.get(path), engine.Hit, "")
 		}
-		w := call(t, app, handleEvent, http.MethodPost, `{"event":"changed","data":`+c.data+`}`)
+		w := callAdmin(t, app, handleEvent, http.MethodPost, `{"event":"changed","data":`+c.data+`}`)
 		if w.Code != http.StatusOK {
 			t.Fatalf("%d %s", w.Code, w.Body)
 		}
@@ -199,15 +200,15 @@ func TestEventRules(t *testing.T) {
 	}
 	// Nothing is purged when the data lack something, so that nobody takes it for done.
 	s.get("/one")
-	w := call(t, app, handleEvent, http.MethodPost, `{"event":"changed","data":{"user":"one"}}`)
+	w := callAdmin(t, app, handleEvent, http.MethodPost, `{"event":"changed","data":{"user":"one"}}`)
 	if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), `["id"]`) {
 		t.Errorf("without id: %d %s", w.Code, w.Body)
 	}
-	expect(t, s.get("/one"), OutcomeHit, "")
-	if w := call(t, app, handleEvent, http.MethodPost, `{"event":"unknown"}`); w.Code != http.StatusNotFound {
+	expect(t, s.get("/one"), engine.Hit, "")
+	if w := callAdmin(t, app, handleEvent, http.MethodPost, `{"event":"unknown"}`); w.Code != http.StatusNotFound {
 		t.Errorf("an event without rules: %d", w.Code)
 	}
-	if w := call(t, app, handleEvent, http.MethodPost, `{"event":"changed","data":[1]}`); w.Code != http.StatusBadRequest {
+	if w := callAdmin(t, app, handleEvent, http.MethodPost, `{"event":"changed","data":[1]}`); w.Code != http.StatusBadRequest {
 		t.Errorf("data that is no object: %d", w.Code)
 	}
 	event, err := caddy.NewEvent(app.ctx, "changed", map[string]any{"user": "one"})
@@ -218,11 +219,11 @@ func TestEventRules(t *testing.T) {
 	if err := (eventHandler{app}).Handle(t.Context(), event); err != nil {
 		t.Fatal(err)
 	}
-	expect(t, s.get("/one"), OutcomeMiss, "")
+	expect(t, s.get("/one"), engine.Miss, "")
 }
 
-// call calls an admin route and writes errors as Caddy does.
-func call(t *testing.T, app *App, handle func(*App, http.ResponseWriter, *http.Request) error, method, body string) *httptest.ResponseRecorder {
+// callAdmin calls an admin route and writes errors as Caddy does.
+func callAdmin(t *testing.T, app *App, handle func(*App, http.ResponseWriter, *http.Request) error, method, body string) *httptest.ResponseRecorder {
 	t.Helper()
 	w := httptest.NewRecorder()
 	if err := handle(app, w, httptest.NewRequest(method, "/", strings.NewReader(body))); err != nil {
@@ -241,13 +242,13 @@ func TestPurgeRoute(t *testing.T) {
 	for _, path := range []string{"/1", "/2", "/3"} {
 		s.get(path)
 	}
-	w := call(t, s.handler.app, handlePurge, http.MethodPost, `{"namespace":"general","dry_run":true}`)
+	w := callAdmin(t, s.handler.app, handlePurge, http.MethodPost, `{"namespace":"general","dry_run":true}`)
 	var counted struct{ Matched int }
 	if err := json.Unmarshal(w.Body.Bytes(), &counted); err != nil || counted.Matched != 3 {
 		t.Errorf("a dry run answers %s", w.Body)
 	}
-	expect(t, s.get("/1"), OutcomeHit, "")
-	w = call(t, s.handler.app, handlePurge, http.MethodPost,
+	expect(t, s.get("/1"), engine.Hit, "")
+	w = callAdmin(t, s.handler.app, handlePurge, http.MethodPost,
 		`{"urls":["http://example.com/1","http://example.com/2"],"tag":"x","by":"me","reason":"why","wait":"2s"}`)
 	var result purgeResult
 	if err := json.Unmarshal(w.Body.Bytes(), &struct {
@@ -256,14 +257,14 @@ func TestPurgeRoute(t *testing.T) {
 	}{purgeResult: &result}); err != nil || w.Code != http.StatusOK || result.ID == "" || len(result.Confirmed) != 1 || result.Pending == nil {
 		t.Errorf("%d %s %v", w.Code, w.Body, err)
 	}
-	expect(t, s.get("/1"), OutcomeMiss, "")
-	expect(t, s.get("/2"), OutcomeMiss, "")
-	expect(t, s.get("/3"), OutcomeHit, "")
-	w = call(t, s.handler.app, handleJournal, http.MethodGet, "")
+	expect(t, s.get("/1"), engine.Miss, "")
+	expect(t, s.get("/2"), engine.Miss, "")
+	expect(t, s.get("/3"), engine.Hit, "")
+	w = callAdmin(t, s.handler.app, handleJournal, http.MethodGet, "")
 	if got := w.Body.String(); !strings.Contains(got, `"by":"me","reason":"why"`) || !strings.Contains(got, result.ID) {
 		t.Errorf("the journal lists %s", got)
 	}
-	if w = call(t, s.handler.app, handleNodes, http.MethodGet, ""); !strings.Contains(w.Body.String(), `"self":true`) {
+	if w = callAdmin(t, s.handler.app, handleNodes, http.MethodGet, ""); !strings.Contains(w.Body.String(), `"self":true`) {
 		t.Errorf("the nodes are %s", w.Body)
 	}
 	for body, want := range map[string]string{
@@ -276,7 +277,7 @@ func TestPurgeRoute(t *testing.T) {
 		`{"all":true}{"all":true}`:   "more than one",
 		`{"prefix":"example.com/"}`:  "http://",
 	} {
-		if w := call(t, s.handler.app, handlePurge, http.MethodPost, body); w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), want) {
+		if w := callAdmin(t, s.handler.app, handlePurge, http.MethodPost, body); w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), want) {
 			t.Errorf("%s: %d %s, want %q", body, w.Code, w.Body, want)
 		}
 	}
@@ -298,5 +299,5 @@ func TestEmptyAnswerInvalidates(t *testing.T) {
 	s.origin = func(http.ResponseWriter, *http.Request) {}
 	s.do(http.MethodDelete, "/a")
 	s.origin = origin
-	expect(t, s.get("/a"), OutcomeMiss, "absent")
+	expect(t, s.get("/a"), engine.Miss, "absent")
 }

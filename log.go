@@ -1,6 +1,7 @@
 package rediscache
 
 import (
+	"log/slog"
 	"net/http"
 	"regexp"
 	"runtime/debug"
@@ -8,8 +9,10 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/exp/zapslog"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 )
 
@@ -17,29 +20,29 @@ import (
 // value. The path and the names of cookies and fields are shown. A key shows its
 // identifier only if that is made of host, path and method.
 
-var logEvents = [numOutcomes]string{"cache_bypass", "cache_miss", "cache_hit", "cache_hit", "cache_hit"}
+var logEvents = [engine.NumResults]string{"cache_bypass", "cache_miss", "cache_hit", "cache_hit", "cache_hit"}
 
 // log writes the debug line of a request. Without a log at that level it costs
 // one check.
-func (x *exchange) log() {
-	line := x.h.logger.Check(zapcore.DebugLevel, logEvents[x.outcome])
+func (c *call) log(out *engine.Outcome) {
+	line := c.h.logger.Check(zapcore.DebugLevel, logEvents[out.Result])
 	if line == nil {
 		return
 	}
-	line.Write(zap.String("path", x.q.path), zap.String("key", x.shownKey()), zap.String("namespace", x.h.Namespace),
-		zap.Stringer("tier", x.answeredBy()), zap.Stringer("outcome", x.outcome), zap.String("reason", x.reasonText()),
-		zap.Duration("duration", time.Since(x.began)))
+	line.Write(zap.String("path", c.answer.Request.Target.Path), zap.String("key", c.shownKey(out)), zap.String("namespace", c.h.Namespace),
+		zap.Stringer("tier", out.AnsweredBy()), zap.Stringer("outcome", out.Result), zap.String("reason", out.Text()),
+		zap.Duration("duration", time.Since(out.Began)))
 }
 
 // shownKey is the key, with a dash in place of an identifier that may hold what
 // is not to be shown.
-func (x *exchange) shownKey() string {
-	full := x.answered.Full
-	if full == "" || !x.h.policy.privateKey() {
+func (c *call) shownKey(out *engine.Outcome) string {
+	full := out.Key.Full
+	if full == "" || !c.h.route.PrivateKeys {
 		return full
 	}
-	start := len(x.h.app.Prefix) + 1 + len(x.h.Namespace) + 1
-	end := start + len(x.key.identifier)
+	start := len(c.h.app.Prefix) + 1 + len(c.h.Namespace) + 1
+	end := start + len(c.answer.Request.Key.Identifier)
 	if end > len(full) {
 		return ""
 	}
@@ -86,7 +89,7 @@ func (a *App) shown(e *journal.Entry) []string {
 			}
 		case journal.KindNamespace, journal.KindTag, journal.KindHost, journal.KindUser, journal.KindAll:
 		}
-		if e.By == byPrivateRequest {
+		if e.By == engine.ByPrivateRequest {
 			shown[i] = s.Kind.String()
 		}
 	}
@@ -121,13 +124,11 @@ func shownPlaceholder(name string) bool {
 	return false
 }
 
-const (
-	// byRequest names a request as the one who purged.
-	byRequest = "request"
-	// byPrivateRequest is the same where selectors may hold what is not to be
-	// logged. The journal tells it to other nodes, which log the purge, too.
-	byPrivateRequest = "request, selectors withheld"
-)
+// slogger writes to the same log as Caddy's logger, with the same fields.
+func slogger(log *zap.Logger) *slog.Logger {
+	const noStacks = slog.LevelError + 1
+	return slog.New(zapslog.NewHandler(log.Core(), zapslog.WithName(log.Name()), zapslog.AddStacktraceAt(noStacks)))
+}
 
 // logPanic tells of a panic where it was recovered, with the stack that led to it,
 // unless a handler has broken its response off by it.

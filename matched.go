@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
@@ -60,7 +61,7 @@ func (n *node) matchedMemory(selectors []journal.Selector) (answer matched) {
 	if n.memory == nil {
 		return answer
 	}
-	matches, err := n.journal.Matcher(journal.Purge{Selectors: selectors})
+	matches, err := n.Journal.Matcher(journal.Purge{Selectors: selectors})
 	began := time.Now()
 	allowed, ok := n.matching.begin(began)
 	if !ok {
@@ -72,9 +73,9 @@ func (n *node) matchedMemory(selectors []journal.Selector) (answer matched) {
 	}
 	count := 0
 	n.memory.Walk(func(rec *store.Record) bool {
-		subject := subjectOf(rec)
+		subject := engine.SubjectOf(rec)
 		if !rec.IsBase() && began.Before(rec.Expires) && matches(&subject) {
-			if verdict, _ := n.journal.Check(&subject, journal.Checked{}); verdict < journal.Covered {
+			if verdict, _ := n.Journal.Check(&subject, journal.Checked{}); verdict < journal.Covered {
 				count++
 			}
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/stats"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
@@ -91,7 +92,7 @@ func helpErrors() string {
 
 // errorCounts are the counts since the start, by kind.
 func (n *node) errorCounts() map[string]uint64 {
-	s, j := n.store.Stats(), n.journal.Stats()
+	s, j := n.Store.Stats(), n.Journal.Stats()
 	counts := make(map[string]uint64, len(errorKinds))
 	for _, kind := range errorKinds {
 		counts[kind.name] = kind.count(&s, &j)
@@ -201,7 +202,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		m.gauge(descEntries, float64(n.memory.Len()))
 		m.gauge(descMemory, float64(n.memory.Bytes()))
 	}
-	s, j := n.store.Stats(), n.journal.Stats()
+	s, j := n.Store.Stats(), n.Journal.Stats()
 	for kind := range n.metrics.purges {
 		m.count(descPurges, n.metrics.purges[kind].Load(), purgeKind(journal.Kind(kind)))
 	}
@@ -223,9 +224,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	n.metrics.redis.collect(m)
 	m.count(descStored, s.RawBytes, "raw")
 	m.count(descStored, s.EncodedBytes, "encoded")
-	m.gauge(descBreaker, number(!n.store.Up()))
+	m.gauge(descBreaker, number(!n.Store.Up()))
 	m.gauge(descLag, j.Lag.Seconds())
-	waiting, _ := n.journal.Waiting()
+	waiting, _ := n.Journal.Waiting()
 	m.gauge(descWaiting, float64(waiting))
 }
 
@@ -250,9 +251,9 @@ func number(b bool) float64 {
 
 // requests sends what a namespace has counted.
 func (m metrics) requests(namespace string, counts *stats.Counts) {
-	for outcome := range numOutcomes {
+	for outcome := range engine.NumResults {
 		for tier, n := range counts.Requests[outcome] {
-			own := (store.TierName(tier) == store.TierNone) == (outcome == OutcomeBypass || outcome == OutcomeMiss)
+			own := (store.TierName(tier) == store.TierNone) == (outcome == engine.Bypass || outcome == engine.Miss)
 			if n > 0 || own {
 				m.count(descRequests, n, namespace, outcome.String(), tierLabel(store.TierName(tier)))
 			}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/stats"
 )
@@ -112,7 +113,7 @@ func TestDisabledMetric(t *testing.T) {
 	}
 	turn := func(enable bool, namespace string) {
 		t.Helper()
-		if _, err := n.journal.Switch(t.Context(), enable, namespace, "", "", 0); err != nil {
+		if _, err := n.Journal.Switch(t.Context(), enable, namespace, "", "", 0); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -140,8 +141,8 @@ func (n *node) countForTest(op journal.Op, kinds ...journal.Kind) {
 // a node can have.
 func TestMetricNames(t *testing.T) {
 	n := redisNode(t)
-	n.stats.Namespace("general").Add(uint8(OutcomeHit), 1, false, time.Millisecond)
-	n.stats.Namespace("general").Add(uint8(OutcomeHit), 1, false, time.Millisecond)
+	n.stats.Namespace("general").Add(uint8(engine.Hit), 1, false, time.Millisecond)
+	n.stats.Namespace("general").Add(uint8(engine.Hit), 1, false, time.Millisecond)
 	families := gather(t, n)
 	problems, err := promlint.NewWithMetricFamilies(families).Lint()
 	if err != nil || len(problems) > 0 {

@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/routes"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/stats"
 )
@@ -49,7 +50,8 @@ type Handler struct {
 
 	app          *App
 	node         *node
-	policy       Policy // of namespace and handler, merged
+	policy       Policy        // of namespace and handler, merged
+	route        *engine.Route // the same, compiled
 	counter      *stats.Counter
 	credentialed *credentialed
 	strangers    *strangers
@@ -83,6 +85,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.policy, err = h.app.policyOf(h.Namespace, h.Policy); err != nil {
 		return fmt.Errorf("redis_cache: %w", err)
 	}
+	h.route = h.compile()
 	h.counter = h.node.stats.Namespace(h.Namespace)
 	h.credentialed = new(credentialed)
 	h.strangers = new(strangers)

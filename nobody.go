@@ -1,7 +1,6 @@
 package rediscache
 
 import (
-	"cmp"
 	"context"
 	"net/http"
 	"slices"
@@ -10,7 +9,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/gplus-recycling/caddy-redis-cache/internal/coalesce"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/cachekey"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/routes"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/subrequest"
 )
@@ -63,7 +63,7 @@ func (h *Handler) nobodysHeader(f *routes.Front, header http.Header) {
 // keyedCookies are the cookies of a request that are part of the key.
 func (p *Policy) keyedCookies(header http.Header) string {
 	var kept []string
-	for name, value := range cookies(header) {
+	for name, value := range cachekey.Cookies(header) {
 		if slices.Contains(p.VaryCookie, name) {
 			kept = append(kept, name+"="+value)
 		}
@@ -88,12 +88,12 @@ func withoutClient(lines []string) []string {
 	return []string{strings.Join(kept, ";")}
 }
 
-// nobody makes a request that nobody has sent of the one of another exchange as it
-// came in: a GET, unless method and body are part of the key, without a connection.
-func (x *exchange) nobody(f *routes.Front, of *exchange) *http.Request {
-	client := of.r.Context()
+// nobodysRequest makes of a request as it came in one that nobody has sent: a GET, unless
+// method and body are part of the key, without a connection.
+func (h *Handler) nobodysRequest(f *routes.Front, came *http.Request) *http.Request {
+	client := came.Context()
 	original, _ := client.Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
-	address, ip := subrequest.NobodysAddress(of.came.RemoteAddr)
+	address, _ := subrequest.NobodysAddress(came.RemoteAddr)
 	if original.RemoteAddr = address; original.Method == http.MethodHead {
 		original.Method = http.MethodGet
 	}
@@ -104,7 +104,7 @@ func (x *exchange) nobody(f *routes.Front, of *exchange) *http.Request {
 			ctx = context.WithValue(ctx, key, value)
 		}
 	}
-	r := of.came.Clone(context.WithValue(ctx, caddyhttp.OriginalRequestCtxKey, original))
+	r := came.Clone(context.WithValue(ctx, caddyhttp.OriginalRequestCtxKey, original))
 	if r.Method == http.MethodHead {
 		r.Method = http.MethodGet
 	}
@@ -114,19 +114,9 @@ func (x *exchange) nobody(f *routes.Front, of *exchange) *http.Request {
 		state.PeerCertificates, state.VerifiedChains = nil, nil
 		r.TLS = &state
 	}
-	x.h.nobodysHeader(f, r.Header)
-	for _, name := range conditionFields { // all of it is fetched, whatever a client wants of it
-		delete(r.Header, name)
-	}
-	vars := map[string]any{}
-	all, _ := client.Value(caddyhttp.VarsCtxKey).(map[string]any)
-	for name, value := range all {
-		if !slices.Contains(f.Vars, name) {
-			vars[name] = value
-		}
-	}
-	vars[caddyhttp.ClientIPVarKey] = ip
-	return x.prepare(r, x.w, vars, x.mask(f, of.repl.Get))
+	h.nobodysHeader(f, r.Header)
+	engine.DropConditions(r.Header) // all of it is fetched, whatever a client wants of it
+	return r
 }
 
 // disguise makes nobody of a request that no client has sent: whoever has it sent may
@@ -160,12 +150,12 @@ func isAuthPlaceholder(name string) bool {
 
 // mask hides what placeholders of handlers in front tell of who asks. Those of the
 // request itself are for the request that is made.
-func (x *exchange) mask(f *routes.Front, outer caddy.ReplacerFunc) caddy.ReplacerFunc {
+func (c *call) mask(f *routes.Front, outer caddy.ReplacerFunc) caddy.ReplacerFunc {
 	return func(name string) (any, bool) {
 		switch {
 		case f.TellsPlaceholder(name) && routes.IsCapture(name):
 			// It may be of an expression that says nothing of who asks, and then is missed.
-			x.noStore = true
+			c.unstorable = true
 			return "", true
 		case strings.HasPrefix(name, "http.request."), strings.HasPrefix(name, "http.vars."):
 			return nil, false
@@ -174,60 +164,4 @@ func (x *exchange) mask(f *routes.Front, outer caddy.ReplacerFunc) caddy.Replace
 		}
 		return outer(name)
 	}
-}
-
-// authenticated reports whether a handler in front, or the connection, knows who asks.
-func (x *exchange) authenticated(f *routes.Front) bool {
-	return x.userID != "" || x.r.TLS != nil && len(x.r.TLS.PeerCertificates) > 0 ||
-		f.Authenticated(x.r)
-}
-
-// presents reports whether the request carries something by which it may get more than
-// nobody, whatever the route makes of it.
-func (x *exchange) presents() bool {
-	return x.credentials.count() || len(x.r.Header["Authorization"]) > 0 || len(x.r.Header["Cookie"]) > 0 ||
-		len(x.h.inFront(x.r).Identities(x.r)) > 0
-}
-
-// deputize reports whether what is stored can be fetched anew by nobody, and prepares
-// that. Who was authenticated in front triggers no such fetch: nobody would not have
-// come this far. Nor does who carries what may open a door that was closed to nobody of
-// late: it would stay stale for as long as that is allowed. Nor can nobody fetch what is
-// stored for one user, or for request fields that nobody sends.
-func (x *exchange) deputize() bool {
-	if x.deputy != nil {
-		return true
-	}
-	if x.presents() && x.h.node.doors.Recent(coalesce.IDOf(x.answered.Full), x.now) {
-		return false
-	}
-	p, f := &x.h.policy, x.h.inFront(x.r)
-	if p.ByUser != "" || f.Keyed || x.authenticated(f) {
-		return false
-	}
-	x.remember()
-	y := &exchange{
-		h: x.h, next: x.next, now: x.now, position: x.position, soft: x.soft, tier: x.tier, ended: x.ended,
-		id: coalesce.IDOf(x.answered.Full), background: true, key: x.key, base: x.base, stored: cmp.Or(x.stored, x.rec),
-		answered: x.answered, forward: ReasonExpired, q: x.q, level: x.level, url: x.url, body: x.body, operation: x.operation,
-	}
-	// What the outer handlers prepared is still untouched, and only what the
-	// upstream makes of it will be stored.
-	y.w = subrequest.NewDiscard(x.w.Header().Clone())
-	y.r = y.nobody(f, x)
-	y.repl = y.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	y.method = y.r.Method
-	y.came = y.r.Clone(y.r.Context())
-	y.reqHead = y.came.Header
-	if x.base != nil {
-		if variant, _ := variantKey(x.key, x.base.Vary, y.reqHead); variant != x.answered {
-			return false
-		}
-	}
-	if y.matchesBypass() {
-		return false
-	}
-	y.readTTL()
-	x.deputy = y
-	return true
 }

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/coalesce"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/stats"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
@@ -27,19 +28,18 @@ type node struct {
 	prefix     string
 	stream     string                // which journal it is, whatever the connection; "" with `redis off`
 	client     redis.UniversalClient // for records; nil with `redis off`
-	journal    *journal.Journal
 	log        redis.UniversalClient // of the journal; nil with `redis off`
 	replicated bool                  // replicas may take over
 	memory     *store.Memory         // nil with `memory off`
 	redis      *store.Redis          // nil with `redis off`
-	store      *store.Tiered
-	stats      stats.Registry
-	endpoints  *stats.Endpoints
-	history    *stats.History
-	fleet      *stats.Fleet
-	metrics    nodeMetrics
-	errors     latestErrors
-	tails      tails
+	*engine.Cache
+	stats     stats.Registry
+	endpoints *stats.Endpoints
+	history   *stats.History
+	fleet     *stats.Fleet
+	metrics   nodeMetrics
+	errors    latestErrors
+	tails     tails
 
 	// The configuration that runs: the logs of an older one may be closed, and
 	// its rules are gone.
@@ -57,14 +57,7 @@ type node struct {
 	matching  matching
 	switches  switches
 	emissions chan emission
-	flights   coalesce.Group[share]
-	leases    *coalesce.Leases // nil with `redis off`
-	misses    *coalesce.Misses
-	failures  *coalesce.Failures
-	doors     *coalesce.Failures // of what is stored, what nobody did not get anew
-	refreshes refreshes
 	coalesced atomic.Uint64 // requests that another one's fetch has answered
-	variants  [64]variantLists
 }
 
 const (
@@ -73,9 +66,6 @@ const (
 	readyTimeout = 2500 * time.Millisecond
 	// closeTimeout bounds how long a node takes to tell the others that it leaves.
 	closeTimeout = time.Second
-	// maxLifetime is the longest that a purge is remembered, and so the longest
-	// that a response fetched before it is of use.
-	maxLifetime = 30 * 24 * time.Hour
 	// journalTimeout bounds a call of the journal that no request waits for.
 	journalTimeout = time.Second
 )
@@ -92,13 +82,13 @@ func (discardLogger) Printf(context.Context, string, ...any) {}
 func newNode(conn *connection, app *App) *node {
 	n := &node{
 		prefix: app.Prefix, refused: make(chan struct{}), emissions: make(chan emission, maxEmissions), sweeper: newSweeper(),
-		misses: coalesce.NewMisses(), failures: coalesce.NewFailures(), doors: coalesce.NewFailures(),
 		metrics:  newNodeMetrics(),
 		switches: newSwitches(),
 	}
 	n.app.Store(app)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	var readTimeout, writeTimeout time.Duration
+	var leases *coalesce.Leases
 	if conn != nil {
 		n.stream = fmt.Sprintf("%q %d %q %s", conn.addrs, conn.DB, conn.sentinel.Master, app.Prefix)
 		readTimeout, writeTimeout, n.replicated = conn.ReadTimeout, conn.WriteTimeout, conn.replicated()
@@ -106,30 +96,33 @@ func newNode(conn *connection, app *App) *node {
 		n.client = conn.client()
 		n.client.AddHook(n.metrics.redis)
 		n.redis = store.NewRedis(n.client, app.Prefix)
-		n.leases = coalesce.NewLeases(coalesce.LeaseOptions{Client: n.client, Prefix: app.Prefix, Timeout: readTimeout})
+		leases = coalesce.NewLeases(coalesce.LeaseOptions{Client: n.client, Prefix: app.Prefix, Timeout: readTimeout})
 		own := *conn
 		own.ReadTimeout, own.WriteTimeout = journalTimeout, journalTimeout
 		n.log = own.client()
 		n.log.AddHook(n.metrics.redis)
 		n.redis.WalkWith(n.log)
 	}
-	n.journal = journal.New(journal.Options{
+	log := journal.New(journal.Options{
 		Client: n.log, Prefix: app.Prefix, Version: moduleVersion(), ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
-		MaxAge: maxLifetime, Replicated: n.replicated,
+		MaxAge: engine.MaxLifetime, Replicated: n.replicated,
 		URLForms: n.urlForms, Expand: n.expandEvent, Rules: n.purgeRules,
 		Empty: n.emptyMemory, OnEntry: n.onEntry, OnMalformed: n.onMalformed, OnGap: n.onGap, OnReach: n.onReach, OnNode: n.onNode,
 	})
-	if app.Memory != memoryOff {
-		n.memory = store.NewMemory(app.Memory, n.check)
+	check := func(rec *store.Record, upTo journal.Checked) (journal.Verdict, journal.Checked) {
+		return engine.Check(log, rec, upTo)
 	}
-	options := store.Options{ReadTimeout: readTimeout, Check: n.check, OnHealth: n.onHealth, OnRefused: n.onRefused, OnError: n.onError}
+	if app.Memory != memoryOff {
+		n.memory = store.NewMemory(app.Memory, check)
+	}
+	options := store.Options{ReadTimeout: readTimeout, Check: check, OnHealth: n.onHealth, OnRefused: n.onRefused, OnError: n.onError}
 	if n.redis == nil {
 		options.OnSwept = n.onSwept
 	}
-	n.store = store.NewTiered(n.memory, n.redis, options)
+	n.Cache = engine.NewCache(store.NewTiered(n.memory, n.redis, options), log, leases)
 	n.endpoints = stats.NewEndpoints()
 	n.history = stats.NewHistory(n.totals, n.endpoints)
-	n.fleet = stats.NewFleet(n.log, app.Prefix, n.journal.NodeID(), n.history)
+	n.fleet = stats.NewFleet(n.log, app.Prefix, n.Journal.NodeID(), n.history)
 	return n
 }
 
@@ -153,27 +146,27 @@ const modulePath = "github.com/gplus-recycling/caddy-redis-cache"
 // each configuration.
 func (n *node) start(app *App) {
 	if old := n.app.Swap(app); old != app && old.purgeRules() != app.purgeRules() {
-		n.journal.NewRules()
+		n.Journal.NewRules()
 	}
 	if n.memory != nil {
 		n.memory.SetMax(started.memory(n))
 	}
-	n.store.TuneCollector(app.Collector != optionOff)
-	n.store.SetBreaker(app.CircuitBreaker.failures(), app.CircuitBreaker.recovery())
+	n.Store.TuneCollector(app.Collector != optionOff)
+	n.Store.SetBreaker(app.CircuitBreaker.failures(), app.CircuitBreaker.recovery())
 	n.startOnce.Do(func() {
 		n.running.Go(n.sendEvents)
-		n.store.Start()
-		n.journal.Start()
+		n.Store.Start()
+		n.Journal.Start()
 		n.running.Go(n.sweep)
 		n.running.Go(n.keepStatistics)
 		if n.client == nil {
 			return
 		}
-		n.leases.Start()
+		n.Leases.Start()
 		n.running.Go(n.keepSwitches)
 		late := time.After(readyTimeout)
 		select {
-		case <-n.journal.Ready(): // also where Redis does not answer; until then nothing is answered from the store
+		case <-n.Journal.Ready(): // also where Redis does not answer; until then nothing is answered from the store
 		case <-late:
 			return
 		}
@@ -192,15 +185,15 @@ func (n *node) Destruct() error {
 	n.cancel()
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
-	n.journal.Close(ctx)
+	n.Journal.Close(ctx)
 	n.bequeath()
 	n.running.Wait()
 	n.shareStatistics(context.Background())
-	n.store.Close()
+	n.Store.Close()
 	if n.client == nil {
 		return nil
 	}
-	n.leases.Close()
+	n.Leases.Close()
 	return errors.Join(n.log.Close(), n.client.Close())
 }
 
@@ -215,38 +208,12 @@ func (n *node) bequeath() {
 		if heir == n || heir.stream != n.stream {
 			return true
 		}
-		heir.journal.Adopt(n.journal)
+		heir.Journal.Adopt(n.Journal)
 		return false
 	})
 }
 
 func (n *node) logger() *zap.Logger { return n.app.Load().logger }
-
-// check says what purges say about a record.
-func (n *node) check(r *store.Record, upTo journal.Checked) (journal.Verdict, journal.Checked) {
-	s := subjectOf(r)
-	return n.journal.Check(&s, upTo)
-}
-
-func subjectOf(r *store.Record) journal.Subject {
-	return journal.Subject{
-		Position: r.Position, Namespace: r.Namespace, Identifier: r.Identifier, Key: r.Key.Full, BaseKey: r.BaseKey,
-		URL: r.URL, Tags: r.Tags, User: r.User,
-	}
-}
-
-// usable reports whether a request may be answered from the store: the node
-// has seen every purge, or cannot ask and is configured to go on.
-func (n *node) usable(ctx context.Context, strict bool) bool {
-	switch n.journal.Trust(ctx) {
-	case journal.Leased:
-		return true
-	case journal.CutOff:
-		return !strict
-	case journal.Unproven:
-	}
-	return false
-}
 
 func (n *node) emptyMemory() {
 	if n.memory != nil {
@@ -258,7 +225,7 @@ func (n *node) onReach(up bool, err error) {
 	if up {
 		n.logger().Info("the journal is followed")
 		n.switches.again()
-		n.store.Probe()
+		n.Store.Probe()
 	} else {
 		n.logger().Warn("the journal cannot be followed for now: it is tried again", zap.Error(err))
 	}

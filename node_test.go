@@ -52,7 +52,7 @@ func TestStartWithoutRedis(t *testing.T) {
 	if err := app.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if !app.node.usable(t.Context(), false) {
+	if !app.node.Usable(t.Context(), false) {
 		t.Error("the node has started, and answers nothing from memory")
 	}
 	if err := errors.Join(app.Stop(), app.Cleanup()); err != nil {

@@ -1,49 +1,31 @@
 package rediscache
 
 import (
-	"time"
-
-	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/reason"
 )
 
 // observe tells whoever watches how the request was answered.
-func (x *exchange) observe() {
-	if !x.warms {
-		x.count()
+func (c *call) observe() {
+	out := c.answer.End()
+	if !c.warms {
+		c.count(out)
 	}
-	x.log()
-	x.tail()
-	x.trace()
+	c.log(out)
+	c.tail(out)
+	c.trace(out)
 }
 
 // count counts the request in metrics and statistics.
-func (x *exchange) count() {
-	if x.collapsed {
-		x.h.node.coalesced.Add(1)
+func (c *call) count(out *engine.Outcome) {
+	h := c.h
+	if out.Collapsed {
+		h.node.coalesced.Add(1)
 	}
-	x.noteHeader() // where there was none, it ends now
-	x.h.counter.Add(uint8(x.outcome), uint8(x.answeredBy()), x.waited, x.headed.Sub(x.began))
-	x.h.unstored.count(x)
-	if x.cacheable() {
-		x.countEndpoint()
-		x.h.credentialed.count(x)
+	h.counter.Add(uint8(out.Result), uint8(out.AnsweredBy()), out.Waited, out.Headed.Sub(out.Began))
+	h.unstored.count(h, out)
+	if out.Result != engine.Bypass || !out.Reason.Is(reason.NotMeasured) {
+		h.node.countEndpoint(c.answer.Request.Target.Path, out)
+		h.credentialed.count(c.answer.Request.Credentials.Name, out)
 	}
-}
-
-// noteHeader notes that the header of the response goes out: the time that the
-// request took for statistics. What comes later depends on the client and on how
-// long the response is.
-func (x *exchange) noteHeader() {
-	if x.headed.IsZero() {
-		x.headed = time.Now()
-	}
-}
-
-// answeredBy is the tier that the answer came from; none if it came from the
-// upstream.
-func (x *exchange) answeredBy() store.TierName {
-	if x.outcome == OutcomeBypass || x.outcome == OutcomeMiss {
-		return store.TierNone
-	}
-	return x.tier
 }

@@ -39,7 +39,7 @@ func TestPanicsAreLogged(t *testing.T) {
 				return nil
 			},
 			"writing to the client": func(s *site, logger *zap.Logger) (caught any) {
-				s.handler.logger = logger
+				s.handler.logger, s.handler.route.Log = logger, slogger(logger)
 				defer func() { caught = recover() }()
 				s.ServeHTTP(throwing{httptest.NewRecorder(), what}, httptest.NewRequest(http.MethodGet, "/a", nil))
 				return nil

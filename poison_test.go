@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 )
@@ -35,11 +36,11 @@ func TestContentOfUnknownLength(t *testing.T) {
 		r.ProtoMajor, r.ContentLength = major, -1
 		return s.send(r)
 	}
-	expect(t, send(3, ""), OutcomeMiss, "stored")
-	expect(t, send(3, ""), OutcomeHit, "hit")
-	expect(t, send(2, ""), OutcomeHit, "hit")
+	expect(t, send(3, ""), engine.Miss, "stored")
+	expect(t, send(3, ""), engine.Hit, "hit")
+	expect(t, send(2, ""), engine.Hit, "hit")
 	for major := 1; major <= 3; major++ {
-		if w := expect(t, send(major, "content"), OutcomeBypass, "request-body"); w.Body.String() != "got content" {
+		if w := expect(t, send(major, "content"), engine.Bypass, "request-body"); w.Body.String() != "got content" {
 			t.Errorf("HTTP/%d: %q", major, w.Body)
 		}
 	}
@@ -49,11 +50,11 @@ func TestContentOfUnknownLength(t *testing.T) {
 func TestConnectionOptions(t *testing.T) {
 	s := newSite(t, `{}`, answer("x", "Cache-Control", forAMinute))
 	for _, options := range []string{"X-Tenant", "close, x-tenant", "keep-alive,,Accept-Language"} {
-		expect(t, s.get("/a", "Connection", options), OutcomeBypass, "override-field")
+		expect(t, s.get("/a", "Connection", options), engine.Bypass, "override-field")
 	}
-	expect(t, s.get("/a", "Connection", "keep-alive"), OutcomeMiss, "stored")
+	expect(t, s.get("/a", "Connection", "keep-alive"), engine.Miss, "stored")
 	for _, options := range []string{"Keep-Alive", "close", "TE, Trailer", ""} {
-		expect(t, s.get("/a", "Connection", options), OutcomeHit, "hit")
+		expect(t, s.get("/a", "Connection", options), engine.Hit, "hit")
 	}
 }
 
@@ -62,7 +63,7 @@ func TestVaryOnWhatProxiesSet(t *testing.T) {
 	for _, name := range []string{"X-Forwarded-For", "x-real-ip", "Forwarded", "Accept, Via"} {
 		s := newSite(t, `{}`, answer("x", "Cache-Control", forAMinute, "Vary", name))
 		for range 2 {
-			expect(t, s.get("/a"), OutcomeMiss, rfc9111.RefusalVaryAny.String())
+			expect(t, s.get("/a"), engine.Miss, rfc9111.RefusalVaryAny.String())
 		}
 	}
 }
@@ -76,8 +77,8 @@ func TestConditionsFillNothing(t *testing.T) {
 			_, _ = io.WriteString(w, "the navigation")
 		}
 	})
-	expect(t, s.get("/a", "If-None-Match", `"nav"`), OutcomeMiss, "precondition")
-	if w := expect(t, s.get("/a"), OutcomeMiss, "stored"); w.Body.String() != "the navigation" {
+	expect(t, s.get("/a", "If-None-Match", `"nav"`), engine.Miss, "precondition")
+	if w := expect(t, s.get("/a"), engine.Miss, "stored"); w.Body.String() != "the navigation" {
 		t.Errorf("got %q", w.Body)
 	}
 }
@@ -105,11 +106,11 @@ func TestReplacedByWhatMayNotBeStored(t *testing.T) {
 			s.get("/a")
 			time.Sleep(2 * time.Second)
 			s.origin = c.answer
-			expect(t, s.get("/a"), OutcomeStale, "")
+			expect(t, s.get("/a"), engine.Stale, "")
 			synctest.Wait()
-			want := OutcomeStale
+			want := engine.Stale
 			if c.replaces {
-				want = OutcomeMiss
+				want = engine.Miss
 			}
 			expect(t, s.get("/a"), want, "")
 			synctest.Wait()
@@ -133,7 +134,7 @@ func TestFailureWithoutEnd(t *testing.T) {
 			}
 			v := s.visit("/a")
 			time.Sleep(time.Minute)
-			v.want(t, OutcomeStale, "old", "", failureLimit)
+			v.want(t, engine.Stale, "old", "", failureLimit)
 		})
 	}
 }
@@ -175,32 +176,32 @@ func TestStatusesOfOneClient(t *testing.T) {
 		w.WriteHeader(status)
 	})
 	for range 2 {
-		expect(t, s.get("/a"), OutcomeMiss, "")
+		expect(t, s.get("/a"), engine.Miss, "")
 	}
 	status = http.StatusNotFound
-	expect(t, s.get("/a"), OutcomeMiss, "stored")
-	expect(t, s.get("/a"), OutcomeHit, "")
+	expect(t, s.get("/a"), engine.Miss, "stored")
+	expect(t, s.get("/a"), engine.Hit, "")
 	named := newSite(t, `{"ttl_status":[{"status":[417],"duration":60000000000}]}`, func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusExpectationFailed)
 	})
 	named.get("/a")
-	expect(t, named.get("/a"), OutcomeHit, "")
+	expect(t, named.get("/a"), engine.Hit, "")
 }
 
 // An exact key is nothing but its template.
 func TestExactKeyWithoutValue(t *testing.T) {
 	s := newSite(t, `{"key":{"template":"{http.request.header.X-Tenant}:page","exact":true}}`, answer("x", "Cache-Control", forAMinute))
 	for range 2 {
-		expect(t, s.get("/a"), OutcomeBypass, "no-identity")
+		expect(t, s.get("/a"), engine.Bypass, "no-identity")
 	}
-	expect(t, s.get("/a", "X-Tenant", "one"), OutcomeMiss, "stored")
-	expect(t, s.get("/b", "X-Tenant", "one"), OutcomeHit, "")
+	expect(t, s.get("/a", "X-Tenant", "one"), engine.Miss, "stored")
+	expect(t, s.get("/b", "X-Tenant", "one"), engine.Hit, "")
 }
 
 // No response is used for longer than purges are remembered.
 func TestLongestLifetime(t *testing.T) {
 	s := newSite(t, `{}`, answer("x", "Cache-Control", "max-age=31536000, stale-if-error=31536000", "Age", "100", "Etag", `"1"`))
-	w := expect(t, s.get("/a"), OutcomeMiss, "stored; ttl=2592000")
+	w := expect(t, s.get("/a"), engine.Miss, "stored; ttl=2592000")
 	if ttl := w.Header().Get("X-Cache-Ttl-Remaining"); ttl != "2592000" {
 		t.Errorf("%s seconds remain", ttl)
 	}
@@ -208,7 +209,7 @@ func TestLongestLifetime(t *testing.T) {
 	if rec == nil {
 		t.Fatal("it is not in memory")
 	}
-	if kept := rec.Expires.Sub(rec.Freshness.ResponseTime); kept != maxLifetime {
+	if kept := rec.Expires.Sub(rec.Freshness.ResponseTime); kept != engine.MaxLifetime {
 		t.Errorf("kept for %s", kept)
 	}
 }
@@ -238,7 +239,7 @@ func TestPastedKeys(t *testing.T) {
 			if w := send(http.MethodDelete, query); w.Code != http.StatusOK {
 				t.Errorf("DELETE %s: %d", query, w.Code)
 			}
-			expect(t, s.get(path), OutcomeMiss, "")
+			expect(t, s.get(path), engine.Miss, "")
 		}
 	}
 	for _, query := range []string{"", "key=", "key=a:b&body=maybe"} {
@@ -252,24 +253,24 @@ func TestPastedKeys(t *testing.T) {
 func TestEmptyNamespace(t *testing.T) {
 	s := newSite(t, `{}`, answer("x", "Cache-Control", forAMinute))
 	for _, body := range []string{`{"namespace":""}`, `{"namespace":"a,b"}`, `{"namespace":"general","all":true}`, `{"all":false}`} {
-		if w := call(t, s.handler.app, handleDisable, http.MethodPost, body); w.Code != http.StatusBadRequest {
+		if w := callAdmin(t, s.handler.app, handleDisable, http.MethodPost, body); w.Code != http.StatusBadRequest {
 			t.Errorf("disable %s: %d", body, w.Code)
 		}
 	}
-	if w := call(t, s.handler.app, handlePurge, http.MethodPost, `{"namespace":"a,b"}`); w.Code != http.StatusBadRequest {
+	if w := callAdmin(t, s.handler.app, handlePurge, http.MethodPost, `{"namespace":"a,b"}`); w.Code != http.StatusBadRequest {
 		t.Errorf("purge: %d", w.Code)
 	}
-	expect(t, s.get("/a"), OutcomeMiss, "stored")
+	expect(t, s.get("/a"), engine.Miss, "stored")
 }
 
 // A POST whose purge is not in front of its response in time stores nothing.
 func TestOvertakenByItsOwnPurge(t *testing.T) {
 	s := newSite(t, `{}`, answer("x", "Cache-Control", forAMinute, "Content-Location", "/a"))
-	expect(t, s.do(http.MethodPost, "/a"), OutcomeBypass, "stored")
-	expect(t, s.get("/a"), OutcomeHit, "")
+	expect(t, s.do(http.MethodPost, "/a"), engine.Bypass, "stored")
+	expect(t, s.get("/a"), engine.Hit, "")
 	s.origin = func(w http.ResponseWriter, r *http.Request) {
 		// Another purge is applied meanwhile.
-		if _, err := s.handler.node.journal.Append(r.Context(), journal.Purge{Selectors: []journal.Selector{{Kind: journal.KindAll}}}, 0); err != nil {
+		if _, err := s.handler.node.Journal.Append(r.Context(), journal.Purge{Selectors: []journal.Selector{{Kind: journal.KindAll}}}, 0); err != nil {
 			t.Error(err)
 		}
 		answer("y", "Cache-Control", forAMinute, "Content-Location", "/a")(w, r)

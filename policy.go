@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,6 +11,9 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/cachekey"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/routes"
@@ -227,21 +229,7 @@ type KeyTemplate struct {
 }
 
 // VaryQuery selects query parameters.
-type VaryQuery struct {
-	// `all`, `none`, `only` the named ones, or all `except` the named ones.
-	Mode string `json:"mode"`
-
-	// Parameters for `only`; parameters, globs and `tracking` for `except`.
-	Names []string `json:"names,omitempty"`
-}
-
-const (
-	defaultMaxBody = 8 << 20
-	defaultJitter  = 5.0
-
-	defaultVaryBody     = 64 << 10
-	defaultStaleIfError = 10 * time.Minute
-)
+type VaryQuery = cachekey.Query
 
 // defaultStatuses are those to which a plain ttl applies.
 var defaultStatuses = []int{
@@ -375,7 +363,7 @@ func (p *Policy) validate() error {
 		}
 	}
 	if p.VaryQuery != nil {
-		if err := p.VaryQuery.validate(); err != nil {
+		if err := validateQuery(p.VaryQuery); err != nil {
 			return err
 		}
 	}
@@ -385,7 +373,7 @@ func (p *Policy) validate() error {
 		}
 	}
 	for _, m := range p.Methods {
-		if m != http.MethodGet && m != http.MethodHead && !isBodyMethod(m) {
+		if m != http.MethodGet && m != http.MethodHead && !engine.IsBodyMethod(m) {
 			return fmt.Errorf("methods: %q cannot be cached: GET, HEAD, POST and QUERY can", m)
 		}
 	}
@@ -427,7 +415,7 @@ func (p *Policy) validateMerged() error {
 		(p.ByUser != "" || p.VaryBody > 0 || p.VaryQuery != nil || len(p.VaryHeader)+len(p.VaryCookie) > 0) {
 		return errors.New("key … exact: the template is the whole key, by_user and vary_* would have no effect")
 	}
-	hasBody := slices.ContainsFunc(p.Methods, isBodyMethod)
+	hasBody := slices.ContainsFunc(p.Methods, engine.IsBodyMethod)
 	if hasBody && p.VaryBody == 0 {
 		return errors.New("methods: POST and QUERY need vary_body, so that the body is part of the key")
 	}
@@ -436,11 +424,6 @@ func (p *Policy) validateMerged() error {
 	}
 	return nil
 }
-
-const methodQuery = "QUERY"
-
-// isBodyMethod reports whether a cacheable method may have content.
-func isBodyMethod(method string) bool { return method == http.MethodPost || method == methodQuery }
 
 func (p *Policy) ttls() []TTL {
 	var ttls []TTL
@@ -524,49 +507,19 @@ func (p *Policy) matchesBypass(r *http.Request) bool {
 	})
 }
 
-// requestTTL is the configured lifetime for the responses to a request, or nil.
-func (p *Policy) requestTTL(r *http.Request) (*TTL, error) {
-	for _, rule := range p.TTLRules {
-		if ok, err := rule.matches(r); err != nil {
-			return nil, err
-		} else if ok {
-			return &rule.TTL, nil
+// names reports whether the rule is about a status.
+func (t *TTLStatus) names(status int) bool {
+	return slices.ContainsFunc(t.Status, func(s int) bool {
+		if s == 4 && !slices.Contains(urlErrors, status) {
+			return false
 		}
-	}
-	return p.TTL, nil
-}
-
-// statusTTL is the configured lifetime of a response, or nil. requestTTL is that
-// of its request.
-func (p *Policy) statusTTL(status int, requestTTL *TTL) *TTL {
-	for _, rule := range p.TTLStatus {
-		for _, s := range rule.Status {
-			if s == 4 && !slices.Contains(urlErrors, status) {
-				continue
-			}
-			if caddyhttp.StatusCodeMatches(status, s) {
-				return &rule.TTL
-			}
-		}
-	}
-	if slices.Contains(defaultStatuses, status) {
-		return requestTTL
-	}
-	return nil
+		return caddyhttp.StatusCodeMatches(status, s)
+	})
 }
 
 // urlErrors are the 4xx that are about the URL. The others a client can provoke by
 // what it sends, for everybody who asks next; the class does not mean them.
 var urlErrors = []int{http.StatusNotFound, http.StatusGone, http.StatusRequestURITooLong}
-
-// jittered takes a random share off a configured lifetime.
-func (p *Policy) jittered(lifetime time.Duration) time.Duration {
-	percent := defaultJitter
-	if p.Jitter != nil {
-		percent = *p.Jitter
-	}
-	return lifetime - time.Duration(float64(lifetime)*percent/100*rand.Float64())
-}
 
 // noStore reports whether a no_store rule matches the response.
 func (p *Policy) noStore(status int, header http.Header) bool {
@@ -576,20 +529,37 @@ func (p *Policy) noStore(status int, header http.Header) bool {
 }
 
 // diagnosticsFor is the level for this request.
-func (p *Policy) diagnosticsFor(r *http.Request) string {
+func (p *Policy) diagnosticsFor(r *http.Request) engine.Diagnostics {
+	level := p.Diagnostics
 	for _, rule := range p.DiagnosticsRules {
 		if ok, err := rule.matches(r); ok && err == nil {
-			return rule.Level
+			level = rule.Level
+			break
 		}
 	}
-	return cmp.Or(p.Diagnostics, diagnosticsFull)
+	switch level {
+	case diagnosticsMinimal:
+		return engine.DiagnosticsMinimal
+	case diagnosticsOff:
+		return engine.DiagnosticsOff
+	}
+	return engine.DiagnosticsFull
 }
 
-func (p *Policy) maxBody() int64 { return cmp.Or(p.MaxBody, defaultMaxBody) }
+// ignoresCookie reports whether a cookie carries no identity.
+func (p *Policy) ignoresCookie(name string) bool {
+	return matchesAny(analyticsCookies, name) || matchesAny(p.IgnoreCookies, name)
+}
+
+func (p *Policy) methods() []string {
+	return firstNonEmpty(p.Methods, []string{http.MethodGet, http.MethodHead})
+}
+
+func (p *Policy) maxBody() int64 { return cmp.Or(p.MaxBody, engine.DefaultMaxBody) }
 
 func (p *Policy) setCookie() string { return cmp.Or(p.SetCookie, setCookieRefuse) }
 
-func (p *Policy) varyBody() int64 { return cmp.Or(p.VaryBody, defaultVaryBody) }
+func (p *Policy) varyBody() int64 { return cmp.Or(p.VaryBody, engine.DefaultVaryBody) }
 
 func (p *Policy) staleWhileRevalidate() time.Duration {
 	if p.StaleWhileRevalidate == nil {
@@ -600,11 +570,9 @@ func (p *Policy) staleWhileRevalidate() time.Duration {
 
 func (p *Policy) staleIfError() time.Duration {
 	if p.StaleIfError == nil {
-		return defaultStaleIfError
+		return engine.DefaultStaleIfError
 	}
 	return time.Duration(*p.StaleIfError)
 }
 
-var defaultTargets = []string{"CDN-Cache-Control"}
-
-func (p *Policy) targets() []string { return firstNonEmpty(p.Targets, defaultTargets) }
+func (p *Policy) targets() []string { return firstNonEmpty(p.Targets, engine.DefaultTargets) }

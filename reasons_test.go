@@ -8,30 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/reason"
 )
-
-// TestReasons has all that is known of a reason for each of them.
-func TestReasons(t *testing.T) {
-	advice := make(map[string]Reason)
-	for r := range Reason(len(reasonTable)) {
-		if other, twice := advice[r.Advice()]; twice {
-			t.Errorf("%q and %q have the same advice", r, other)
-		}
-		advice[r.Advice()] = r
-		if r.Advice() == "" || r != ReasonNone && (r.String() == "" || r.Meaning() == "") {
-			t.Errorf("%d, %q: no name, meaning or advice", r, r)
-		}
-		if r.is(ofResponse) && !r.is(notShared) {
-			t.Errorf("%s: what holds for every response is shared with nobody", r)
-		}
-	}
-	for r := rfc9111.RefusalNone + 1; r.String() != "unknown"; r++ {
-		if refused(r) == ReasonNone {
-			t.Errorf("no reason for the refusal %q", r)
-		}
-	}
-}
 
 // TestReasonsPage has the page of reasons as the table has it.
 func TestReasonsPage(t *testing.T) {
@@ -57,26 +35,23 @@ func TestReasonsPage(t *testing.T) {
 // reasonsText is the generated part of the page: what holds for several reasons, then
 // each by its name.
 func reasonsText() string {
-	var all []Reason
-	for r := ReasonNone + 1; int(r) < len(reasonTable); r++ {
-		all = append(all, r)
-	}
-	slices.SortStableFunc(all, func(a, b Reason) int { return cmp.Compare(a.String(), b.String()) })
+	all := reason.All()
+	slices.SortStableFunc(all, func(a, b reason.Reason) int { return cmp.Compare(a.String(), b.String()) })
 
 	text := new(strings.Builder)
 	for _, class := range []struct {
-		of   reasonClass
+		of   reason.Class
 		says string
 	}{
-		{fetchMends, "The next answer mends it, if it may be stored"},
-		{passes, "It passes by itself, or no line of the policy changes it"},
-		{wanted, "The policy wants it so"},
-		{notShared, "Other requests could not have the response either, so they do not wait for the next one"},
-		{notMeasured, "The request counts for no [endpoint](admin-api.md#statistics) in statistics, where it is BYPASS"},
+		{reason.FetchMends, "The next answer mends it, if it may be stored"},
+		{reason.Passes, "It passes by itself, or no line of the policy changes it"},
+		{reason.Wanted, "The policy wants it so"},
+		{reason.NotShared, "Other requests could not have the response either, so they do not wait for the next one"},
+		{reason.NotMeasured, "The request counts for no [endpoint](admin-api.md#statistics) in statistics, where it is BYPASS"},
 	} {
 		var names []string
 		for _, r := range all {
-			if r.is(class.of) {
+			if r.Is(class.of) {
 				names = append(names, fmt.Sprintf("[`%s`](#%[1]s)", r))
 			}
 		}

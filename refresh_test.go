@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 )
 
 // hanging is an origin that never answers: it ends with its request, as a proxy
@@ -38,7 +40,7 @@ func TestRefreshBudget(t *testing.T) {
 		for range 2 {
 			for i := range stored {
 				start := time.Now()
-				if w := expect(t, s.get(fmt.Sprint("/", i)), OutcomeStale, "hit"); w.Body.String() != "x" || time.Since(start) != 0 {
+				if w := expect(t, s.get(fmt.Sprint("/", i)), engine.Stale, "hit"); w.Body.String() != "x" || time.Since(start) != 0 {
 					t.Errorf("got %q after %s", w.Body, time.Since(start))
 				}
 			}
@@ -54,7 +56,7 @@ func TestRefreshBudget(t *testing.T) {
 		for i := range stored {
 			s.get(fmt.Sprint("/", i))
 			synctest.Wait()
-			if w := expect(t, s.get(fmt.Sprint("/", i)), OutcomeHit, "hit"); w.Body.String() != "y" {
+			if w := expect(t, s.get(fmt.Sprint("/", i)), engine.Hit, "hit"); w.Body.String() != "y" {
 				t.Fatalf("/%d is %q, want it refreshed", i, w.Body)
 			}
 		}
@@ -72,7 +74,7 @@ func TestRefreshDeadline(t *testing.T) {
 		s.fetches.Store(0)
 		begun := time.Now()
 		for time.Since(begun) < refreshTimeout {
-			expect(t, s.get("/a"), OutcomeStale, "hit")
+			expect(t, s.get("/a"), engine.Stale, "hit")
 			synctest.Wait()
 			if n, now := s.fetches.Load(), running.Load(); n != 1 || now != 1 {
 				t.Fatalf("%d refreshes after %s, %d of them running", n, time.Since(begun), now)
@@ -80,14 +82,14 @@ func TestRefreshDeadline(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		synctest.Wait()
-		if now, flights := running.Load(), s.handler.node.flights.Len(); now != 0 || flights != 0 {
+		if now, flights := running.Load(), s.handler.node.Flights(); now != 0 || flights != 0 {
 			t.Errorf("after %s %d refreshes are running, %d flights left", time.Since(begun), now, flights)
 		}
 		time.Sleep(15 * time.Second) // a failing origin is left alone for a while
 		s.origin = answer("y", "Cache-Control", "max-age=10")
-		expect(t, s.get("/a"), OutcomeStale, "hit")
+		expect(t, s.get("/a"), engine.Stale, "hit")
 		synctest.Wait()
-		if w := expect(t, s.get("/a"), OutcomeHit, "hit"); w.Body.String() != "y" || s.fetches.Load() != 2 {
+		if w := expect(t, s.get("/a"), engine.Hit, "hit"); w.Body.String() != "y" || s.fetches.Load() != 2 {
 			t.Errorf("got %q after %d refreshes", w.Body, s.fetches.Load())
 		}
 	})
@@ -111,7 +113,7 @@ func TestCoalescingError(t *testing.T) {
 				t.Errorf("done %t, threw %v, after %s", v.done.Load(), v.thrown, v.took)
 			}
 		}
-		if n := s.handler.node.flights.Len(); n != 0 {
+		if n := s.handler.node.Flights(); n != 0 {
 			t.Errorf("%d flights left", n)
 		}
 	}
@@ -134,7 +136,7 @@ func TestCoalescingError(t *testing.T) {
 			t.Errorf("%d fetches for %d clients", n, clients)
 		}
 		s.origin, s.errAfter = good, nil
-		expect(t, s.get("/a"), OutcomeMiss, "stored")
+		expect(t, s.get("/a"), engine.Miss, "stored")
 	})
 
 	coalesceTest(t, "within the body", `{}`, func(t *testing.T, s *site, fetches *atomic.Int32) {
@@ -158,7 +160,7 @@ func TestCoalescingError(t *testing.T) {
 			t.Errorf("%d fetches", n)
 		}
 		s.origin, s.errAfter = good, nil
-		expect(t, s.get("/a"), OutcomeMiss, "stored")
+		expect(t, s.get("/a"), engine.Miss, "stored")
 	})
 
 	coalesceTest(t, "with a stale response", `{}`, func(t *testing.T, s *site, fetches *atomic.Int32) {
@@ -173,7 +175,7 @@ func TestCoalescingError(t *testing.T) {
 		visits := begin(s)
 		ended(t, s, visits, nil)
 		for _, v := range visits {
-			v.want(t, OutcomeStale, "1: one two", "detail=error", time.Second)
+			v.want(t, engine.Stale, "1: one two", "detail=error", time.Second)
 		}
 		if n := fetches.Load(); n != 1 {
 			t.Errorf("%d fetches of an origin that fails", n)

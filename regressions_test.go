@@ -15,6 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 )
 
@@ -130,7 +131,7 @@ func TestRegressionWithheldAbort(t *testing.T) {
 				t.Error("panic reached the client though nothing was sent:", r)
 			}
 		}()
-		expect(t, s.get("/a"), OutcomeStale, "")
+		expect(t, s.get("/a"), engine.Stale, "")
 	})
 }
 
@@ -149,7 +150,7 @@ func TestRegressionRefreshPosition(t *testing.T) {
 			}
 		}})}}
 		s.handler.policy.TTLRules = []*TTLRule{rule}
-		expect(t, s.get("/a"), OutcomeStale, "") // looked up, then purged, then refreshed
+		expect(t, s.get("/a"), engine.Stale, "") // looked up, then purged, then refreshed
 		synctest.Wait()
 		w := s.get("/a")
 		if seen := w.Header().Get("X-Seen"); w.Header().Get("X-Cache") == "HIT" && seen != "[] []" {
@@ -353,7 +354,7 @@ func TestRegressionNoStoreOfOneClient(t *testing.T) {
 		s := newSite(t, `{"client_cache_control":"honor"}`, versioned(&tag))
 		s.get("/a")
 		time.Sleep(11 * time.Second)
-		expect(t, s.get("/a", "Cache-Control", "no-store"), OutcomeRevalidated, "fwd-status=304")
-		expect(t, s.get("/a"), OutcomeRevalidated, "fwd=stale; fwd-status=304")
+		expect(t, s.get("/a", "Cache-Control", "no-store"), engine.Revalidated, "fwd-status=304")
+		expect(t, s.get("/a"), engine.Revalidated, "fwd=stale; fwd-status=304")
 	})
 }

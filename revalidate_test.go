@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 )
 
@@ -39,17 +40,17 @@ func TestRevalidation(t *testing.T) {
 		name         string
 		fields       []string // of the second request
 		change       string   // of the entity tag before it
-		outcome      Outcome
+		outcome      engine.Result
 		detail       string
 		status       int
 		body, within string
-		next         Outcome
+		next         engine.Result
 	}{
-		{"confirmed", nil, `"1"`, OutcomeRevalidated, "fwd=stale; fwd-status=304; stored; ttl=10", 200, `body "1"`, "", OutcomeHit},
-		{"replaced", nil, `"2"`, OutcomeMiss, "fwd=stale; fwd-status=200; stored; ttl=10", 200, `body "2"`, "", OutcomeHit},
-		{"own condition holds", []string{"If-None-Match", `"1"`}, `"1"`, OutcomeRevalidated, "fwd-status=304", 304, "", "", OutcomeHit},
-		{"own condition does not", []string{"If-None-Match", `"0"`}, `"1"`, OutcomeRevalidated, "fwd-status=304", 200, `body "1"`, "", OutcomeHit},
-		{"range", []string{"Range", "bytes=0-3"}, `"1"`, OutcomeRevalidated, "fwd-status=304", 206, "body", "bytes 0-3/8", OutcomeHit},
+		{"confirmed", nil, `"1"`, engine.Revalidated, "fwd=stale; fwd-status=304; stored; ttl=10", 200, `body "1"`, "", engine.Hit},
+		{"replaced", nil, `"2"`, engine.Miss, "fwd=stale; fwd-status=200; stored; ttl=10", 200, `body "2"`, "", engine.Hit},
+		{"own condition holds", []string{"If-None-Match", `"1"`}, `"1"`, engine.Revalidated, "fwd-status=304", 304, "", "", engine.Hit},
+		{"own condition does not", []string{"If-None-Match", `"0"`}, `"1"`, engine.Revalidated, "fwd-status=304", 200, `body "1"`, "", engine.Hit},
+		{"range", []string{"Range", "bytes=0-3"}, `"1"`, engine.Revalidated, "fwd-status=304", 206, "body", "bytes 0-3/8", engine.Hit},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -88,7 +89,7 @@ func TestRevalidationMismatch(t *testing.T) {
 		s.get("/a")
 		time.Sleep(11 * time.Second)
 		tag = `"2"`
-		w := expect(t, s.get("/a"), OutcomeMiss, "fwd-status=200; stored")
+		w := expect(t, s.get("/a"), engine.Miss, "fwd-status=200; stored")
 		if w.Code != 200 || w.Body.String() != `body "2"` || s.fetches.Load() != 3 {
 			t.Errorf("%d %q after %d fetches", w.Code, w.Body, s.fetches.Load())
 		}
@@ -113,11 +114,11 @@ func TestFreshening(t *testing.T) {
 		s.get("/a")
 		time.Sleep(11 * time.Second)
 		kind = "two"
-		w := expect(t, s.get("/a"), OutcomeRevalidated, "fwd-status=304")
+		w := expect(t, s.get("/a"), engine.Revalidated, "fwd-status=304")
 		if w.Header().Get("Set-Cookie") != "id=2" {
 			t.Error("the client does not get its cookie")
 		}
-		hit := expect(t, s.get("/a"), OutcomeHit, "hit")
+		hit := expect(t, s.get("/a"), engine.Hit, "hit")
 		if got := hit.Header(); got.Get("X-Kind") != "two" || got.Get("X-First") != "yes" || got.Get("Set-Cookie") != "" || got.Get("Content-Length") != "4" {
 			t.Errorf("the freshened response has %v", got)
 		}
@@ -127,9 +128,9 @@ func TestFreshening(t *testing.T) {
 func TestNoCacheIsRevalidatedEachTime(t *testing.T) {
 	tag := `"1"`
 	s := newSite(t, `{}`, versioned(&tag, "Cache-Control", "no-cache"))
-	expect(t, s.get("/a"), OutcomeMiss, "stored")
-	expect(t, s.get("/a"), OutcomeRevalidated, "fwd-status=304")
-	expect(t, s.get("/a"), OutcomeRevalidated, "fwd-status=304")
+	expect(t, s.get("/a"), engine.Miss, "stored")
+	expect(t, s.get("/a"), engine.Revalidated, "fwd-status=304")
+	expect(t, s.get("/a"), engine.Revalidated, "fwd-status=304")
 }
 
 func TestNoStoreIn304Removes(t *testing.T) {
@@ -139,10 +140,10 @@ func TestNoStoreIn304Removes(t *testing.T) {
 		s.get("/a")
 		time.Sleep(11 * time.Second)
 		s.origin = versioned(&tag, "Cache-Control", "no-store")
-		if w := expect(t, s.get("/a"), OutcomeRevalidated, "fwd-status=304"); w.Body.String() != `body "1"` {
+		if w := expect(t, s.get("/a"), engine.Revalidated, "fwd-status=304"); w.Body.String() != `body "1"` {
 			t.Errorf("got %q", w.Body)
 		}
-		expect(t, s.get("/a"), OutcomeMiss, "fwd=uri-miss; fwd-status=200; detail=no-store")
+		expect(t, s.get("/a"), engine.Miss, "fwd=uri-miss; fwd-status=200; detail=no-store")
 	})
 }
 
@@ -160,34 +161,34 @@ func TestStaleIfError(t *testing.T) {
 		name, config, control string
 		origin                http.HandlerFunc
 		err                   error
-		outcome               Outcome
+		outcome               engine.Result
 		detail                string
 		status                int
 	}{
-		{"503", `{}`, "max-age=10", status(503), nil, OutcomeStale, "fwd=stale; fwd-status=503; ttl=-1; detail=error", 200},
-		{"dead", `{}`, "max-age=10", nil, caddyhttp.Error(502, errors.New("dead")), OutcomeStale, "fwd=stale; ttl=-1; detail=error", 200},
-		{"plain error", `{}`, "max-age=10", nil, errors.New("dead"), OutcomeStale, "detail=error", 200},
-		{"broken off", `{}`, "max-age=10", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, nil, OutcomeStale, "detail=error", 200},
+		{"503", `{}`, "max-age=10", status(503), nil, engine.Stale, "fwd=stale; fwd-status=503; ttl=-1; detail=error", 200},
+		{"dead", `{}`, "max-age=10", nil, caddyhttp.Error(502, errors.New("dead")), engine.Stale, "fwd=stale; ttl=-1; detail=error", 200},
+		{"plain error", `{}`, "max-age=10", nil, errors.New("dead"), engine.Stale, "detail=error", 200},
+		{"broken off", `{}`, "max-age=10", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, nil, engine.Stale, "detail=error", 200},
 		{"broken off behind the header", `{}`, "max-age=10", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X-Failure", "yes")
 			w.Header().Set("Content-Length", "10")
 			w.WriteHeader(http.StatusOK)
 			_ = http.NewResponseController(w).Flush()
 			panic(http.ErrAbortHandler)
-		}, nil, OutcomeStale, "detail=error", 200},
+		}, nil, engine.Stale, "detail=error", 200},
 		{"late body", `{}`, "max-age=10", func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusOK)
 			_, _ = io.WriteString(w, "new")
-		}, nil, OutcomeMiss, "fwd-status=200", 200},
+		}, nil, engine.Miss, "fwd-status=200", 200},
 		{"no body", `{}`, "max-age=10", func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusNotFound)
-		}, nil, OutcomeMiss, "fwd-status=404", 404},
-		{"the error route's", `{}`, "max-age=10", nil, caddyhttp.Error(404, errors.New("gone")), OutcomeMiss, "detail=error", 502},
-		{"404", `{}`, "max-age=10", status(404), nil, OutcomeMiss, "fwd-status=404", 404},
-		{"must-revalidate", `{}`, "max-age=10, must-revalidate", status(503), nil, OutcomeMiss, "fwd-status=503", 503},
-		{"s-maxage", `{}`, "s-maxage=10", status(503), nil, OutcomeMiss, "fwd-status=503", 503},
-		{"switched off", `{"stale_if_error":0}`, "max-age=10", status(503), nil, OutcomeMiss, "fwd-status=503", 503},
-		{"stated too short", `{}`, "max-age=10, stale-if-error=0", status(503), nil, OutcomeMiss, "fwd-status=503", 503},
+		}, nil, engine.Miss, "fwd-status=404", 404},
+		{"the error route's", `{}`, "max-age=10", nil, caddyhttp.Error(404, errors.New("gone")), engine.Miss, "detail=error", 502},
+		{"404", `{}`, "max-age=10", status(404), nil, engine.Miss, "fwd-status=404", 404},
+		{"must-revalidate", `{}`, "max-age=10, must-revalidate", status(503), nil, engine.Miss, "fwd-status=503", 503},
+		{"s-maxage", `{}`, "s-maxage=10", status(503), nil, engine.Miss, "fwd-status=503", 503},
+		{"switched off", `{"stale_if_error":0}`, "max-age=10", status(503), nil, engine.Miss, "fwd-status=503", 503},
+		{"stated too short", `{}`, "max-age=10, stale-if-error=0", status(503), nil, engine.Miss, "fwd-status=503", 503},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -196,7 +197,7 @@ func TestStaleIfError(t *testing.T) {
 				time.Sleep(11 * time.Second)
 				s.origin, s.err = c.origin, c.err
 				w := expect(t, s.get("/a"), c.outcome, c.detail)
-				if w.Code != c.status || (c.outcome == OutcomeStale && (w.Body.String() != "good" || w.Header().Get("X-Failure") != "")) {
+				if w.Code != c.status || (c.outcome == engine.Stale && (w.Body.String() != "good" || w.Header().Get("X-Failure") != "")) {
 					t.Errorf("got %d %q %v", w.Code, w.Body, w.Header())
 				}
 			})
@@ -220,15 +221,15 @@ func TestStaleWhileRevalidate(t *testing.T) {
 		get()
 		time.Sleep(11 * time.Second)
 		version = "two"
-		if w := expect(t, get(), OutcomeStale, "redis_cache; hit; ttl=-1; detail=memory"); w.Body.String() != "one/x/red" || w.Header().Get("X-Cache-Ttl-Remaining") != "0" {
+		if w := expect(t, get(), engine.Stale, "redis_cache; hit; ttl=-1; detail=memory"); w.Body.String() != "one/x/red" || w.Header().Get("X-Cache-Ttl-Remaining") != "0" {
 			t.Errorf("got %q %v", w.Body, w.Header())
 		}
 		synctest.Wait()
-		if w := expect(t, get(), OutcomeHit, "hit"); w.Body.String() != "two/x/red" || s.fetches.Load() != 2 {
+		if w := expect(t, get(), engine.Hit, "hit"); w.Body.String() != "two/x/red" || s.fetches.Load() != 2 {
 			t.Errorf("got %q after %d fetches", w.Body, s.fetches.Load())
 		}
 		time.Sleep(2 * time.Minute)
-		expect(t, get(), OutcomeMiss, "fwd=stale")
+		expect(t, get(), engine.Miss, "fwd=stale")
 	})
 }
 
@@ -243,7 +244,7 @@ func TestRefreshes(t *testing.T) {
 			panic("unexpected")
 		}
 		for range 5 {
-			expect(t, s.get("/a"), OutcomeStale, "hit")
+			expect(t, s.get("/a"), engine.Stale, "hit")
 		}
 		synctest.Wait()
 		if s.fetches.Load() != 2 {
@@ -251,9 +252,9 @@ func TestRefreshes(t *testing.T) {
 		}
 		time.Sleep(2 * time.Second)
 		s.origin = answer("y", "Cache-Control", "max-age=10")
-		expect(t, s.get("/a"), OutcomeStale, "hit")
+		expect(t, s.get("/a"), engine.Stale, "hit")
 		synctest.Wait()
-		if w := expect(t, s.get("/a"), OutcomeHit, "hit"); w.Body.String() != "y" {
+		if w := expect(t, s.get("/a"), engine.Hit, "hit"); w.Body.String() != "y" {
 			t.Errorf("got %q", w.Body)
 		}
 	})
@@ -262,8 +263,8 @@ func TestRefreshes(t *testing.T) {
 func TestHeadFreshens(t *testing.T) {
 	for name, c := range map[string]struct {
 		tag  string
-		next Outcome
-	}{"agrees": {`"1"`, OutcomeHit}, "proves wrong": {`"2"`, OutcomeMiss}} {
+		next engine.Result
+	}{"agrees": {`"1"`, engine.Hit}, "proves wrong": {`"2"`, engine.Miss}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				tag := `"1"`
@@ -271,7 +272,7 @@ func TestHeadFreshens(t *testing.T) {
 				s.get("/a")
 				time.Sleep(11 * time.Second)
 				tag = c.tag
-				expect(t, s.do(http.MethodHead, "/a"), OutcomeMiss, "fwd=stale")
+				expect(t, s.do(http.MethodHead, "/a"), engine.Miss, "fwd=stale")
 				expect(t, s.get("/a"), c.next, "")
 			})
 		})
@@ -287,20 +288,20 @@ func TestOnlyIfCached(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	s.get("/a")
-	expect(t, s.get("/a", "Cache-Control", "only-if-cached"), OutcomeHit, "hit")
+	expect(t, s.get("/a", "Cache-Control", "only-if-cached"), engine.Hit, "hit")
 }
 
 func TestClientCacheControl(t *testing.T) {
 	for _, c := range []struct {
 		config, control string
-		want            Outcome
+		want            engine.Result
 		detail          string
 	}{
-		{`{}`, "no-cache", OutcomeHit, "hit"},
-		{`{"client_cache_control":"honor"}`, "no-cache", OutcomeMiss, "fwd=request; fwd-status=200; stored"},
-		{`{"client_cache_control":"honor"}`, "max-age=0", OutcomeMiss, "fwd=request"},
-		{`{"client_cache_control":"honor"}`, "min-fresh=100", OutcomeMiss, "fwd=request"},
-		{`{"client_cache_control":"honor"}`, "max-age=100", OutcomeHit, "hit"},
+		{`{}`, "no-cache", engine.Hit, "hit"},
+		{`{"client_cache_control":"honor"}`, "no-cache", engine.Miss, "fwd=request; fwd-status=200; stored"},
+		{`{"client_cache_control":"honor"}`, "max-age=0", engine.Miss, "fwd=request"},
+		{`{"client_cache_control":"honor"}`, "min-fresh=100", engine.Miss, "fwd=request"},
+		{`{"client_cache_control":"honor"}`, "max-age=100", engine.Hit, "hit"},
 	} {
 		s := newSite(t, c.config, answer("x", "Cache-Control", "max-age=60"))
 		s.get("/a")
@@ -308,8 +309,8 @@ func TestClientCacheControl(t *testing.T) {
 		s.close()
 	}
 	s := newSite(t, `{"client_cache_control":"honor"}`, answer("x", "Cache-Control", "max-age=60"))
-	expect(t, s.get("/b", "Cache-Control", "no-store"), OutcomeMiss, "detail=request-directive")
-	expect(t, s.get("/b"), OutcomeMiss, "stored")
+	expect(t, s.get("/b", "Cache-Control", "no-store"), engine.Miss, "detail=request-directive")
+	expect(t, s.get("/b"), engine.Miss, "stored")
 }
 
 func TestMaxStale(t *testing.T) {
@@ -317,8 +318,8 @@ func TestMaxStale(t *testing.T) {
 		s := newSite(t, `{"client_cache_control":"honor"}`, answer("x", "Cache-Control", "max-age=10"))
 		s.get("/a")
 		time.Sleep(15 * time.Second)
-		expect(t, s.get("/a", "Cache-Control", "max-stale=10"), OutcomeStale, "hit; ttl=-5")
-		expect(t, s.get("/a", "Cache-Control", "max-stale=1"), OutcomeMiss, "fwd=stale")
+		expect(t, s.get("/a", "Cache-Control", "max-stale=10"), engine.Stale, "hit; ttl=-5")
+		expect(t, s.get("/a", "Cache-Control", "max-stale=1"), engine.Miss, "fwd=stale")
 	})
 }
 
@@ -326,19 +327,19 @@ func TestUnsafeMethodsInvalidate(t *testing.T) {
 	for _, c := range []struct {
 		name, method, path, field, value string
 		status                           int
-		want                             Outcome
+		want                             engine.Result
 	}{
-		{"POST", "POST", "/a", "", "", 200, OutcomeMiss},
-		{"redirect", "POST", "/a", "", "", 303, OutcomeMiss},
-		{"unknown method", "FROBNICATE", "/a", "", "", 200, OutcomeMiss},
-		{"error", "POST", "/a", "", "", 500, OutcomeHit},
-		{"safe", "OPTIONS", "/a", "", "", 200, OutcomeHit},
-		{"elsewhere", "POST", "/b", "", "", 200, OutcomeHit},
-		{"Location", "POST", "/b", "Location", "/a", 201, OutcomeMiss},
-		{"Content-Location", "POST", "/b", "Content-Location", "http://example.com/a", 200, OutcomeMiss},
-		{"foreign Location", "POST", "/b", "Location", "http://example.org/a", 201, OutcomeHit},
-		{"group", "POST", "/b", "Cache-Group-Invalidation", `"g"`, 200, OutcomeMiss},
-		{"other group", "POST", "/b", "Cache-Group-Invalidation", `"h"`, 200, OutcomeHit},
+		{"POST", "POST", "/a", "", "", 200, engine.Miss},
+		{"redirect", "POST", "/a", "", "", 303, engine.Miss},
+		{"unknown method", "FROBNICATE", "/a", "", "", 200, engine.Miss},
+		{"error", "POST", "/a", "", "", 500, engine.Hit},
+		{"safe", "OPTIONS", "/a", "", "", 200, engine.Hit},
+		{"elsewhere", "POST", "/b", "", "", 200, engine.Hit},
+		{"Location", "POST", "/b", "Location", "/a", 201, engine.Miss},
+		{"Content-Location", "POST", "/b", "Content-Location", "http://example.com/a", 200, engine.Miss},
+		{"foreign Location", "POST", "/b", "Location", "http://example.org/a", 201, engine.Hit},
+		{"group", "POST", "/b", "Cache-Group-Invalidation", `"g"`, 200, engine.Miss},
+		{"other group", "POST", "/b", "Cache-Group-Invalidation", `"h"`, 200, engine.Hit},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newSite(t, `{}`, answer("x", "Cache-Control", "max-age=60", "Vary", "Accept", "Cache-Groups", `"g"`))
@@ -362,8 +363,8 @@ func TestPostThatAnswersGet(t *testing.T) {
 		return s.send(httptest.NewRequest(http.MethodPost, "/a?x=1", strings.NewReader("q")))
 	}
 	s := newSite(t, `{}`, answer("from POST", "Cache-Control", "max-age=60", "Content-Location", "/a?x=1"))
-	expect(t, post(s), OutcomeBypass, "fwd=method; fwd-status=200; stored")
-	if w := expect(t, s.get("/a?x=1"), OutcomeHit, "hit"); w.Body.String() != "from POST" {
+	expect(t, post(s), engine.Bypass, "fwd=method; fwd-status=200; stored")
+	if w := expect(t, s.get("/a?x=1"), engine.Hit, "hit"); w.Body.String() != "from POST" {
 		t.Errorf("got %q", w.Body)
 	}
 	for _, fields := range [][]string{
@@ -372,8 +373,8 @@ func TestPostThatAnswersGet(t *testing.T) {
 		{"Content-Location", "/b?x=1"},
 	} {
 		s.origin = answer("x", fields...)
-		expect(t, post(s), OutcomeBypass, "detail=method")
-		expect(t, s.get("/a?x=1"), OutcomeMiss, "")
+		expect(t, post(s), engine.Bypass, "detail=method")
+		expect(t, s.get("/a?x=1"), engine.Miss, "")
 	}
 }
 
@@ -390,28 +391,28 @@ func TestVaryBody(t *testing.T) {
 		return w
 	}
 	for _, method := range []string{"POST", "QUERY"} {
-		expect(t, send(method, "one"), OutcomeMiss, "stored")
-		expect(t, send(method, "two"), OutcomeMiss, "stored")
-		expect(t, send(method, "one"), OutcomeHit, "hit")
-		expect(t, send(method, "more than eight"), OutcomeBypass, "detail=request-body")
+		expect(t, send(method, "one"), engine.Miss, "stored")
+		expect(t, send(method, "two"), engine.Miss, "stored")
+		expect(t, send(method, "one"), engine.Hit, "hit")
+		expect(t, send(method, "more than eight"), engine.Bypass, "detail=request-body")
 	}
-	expect(t, s.get("/a"), OutcomeMiss, "stored")
-	expect(t, s.get("/a"), OutcomeHit, "hit")
+	expect(t, s.get("/a"), engine.Miss, "stored")
+	expect(t, s.get("/a"), engine.Hit, "hit")
 }
 
 func TestTagFields(t *testing.T) {
 	s := newSite(t, `{"tags":["path-{http.request.uri.path}","{http.response.header.X-Team}"]}`,
 		answer("x", "Cache-Control", "max-age=60", "Surrogate-Key", "a b,c", "X-Team", "blue", "Cache-Groups", `"g"`))
-	for _, outcome := range []Outcome{OutcomeMiss, OutcomeHit} {
+	for _, outcome := range []engine.Result{engine.Miss, engine.Hit} {
 		if w := expect(t, s.get("/a"), outcome, ""); w.Header().Get("Surrogate-Key") != "" || w.Header().Get("Cache-Groups") == "" {
 			t.Errorf("the %s has %v", outcome, w.Header())
 		}
 	}
-	if w := expect(t, s.do("POST", "/a"), OutcomeBypass, ""); w.Header().Get("Surrogate-Key") == "" {
+	if w := expect(t, s.do("POST", "/a"), engine.Bypass, ""); w.Header().Get("Surrogate-Key") == "" {
 		t.Error("the tags are missing where the cache took no part")
 	}
 	s.get("/a")
-	for tag, want := range map[string]Outcome{"a": OutcomeMiss, "c": OutcomeMiss, "path-/a": OutcomeMiss, "blue": OutcomeMiss, "http://example.com#g": OutcomeMiss, "g": OutcomeHit} {
+	for tag, want := range map[string]engine.Result{"a": engine.Miss, "c": engine.Miss, "path-/a": engine.Miss, "blue": engine.Miss, "http://example.com#g": engine.Miss, "g": engine.Hit} {
 		s.purge(hard(journal.KindTag, tag))
 		expect(t, s.get("/a"), want, "")
 	}
@@ -419,7 +420,7 @@ func TestTagFields(t *testing.T) {
 
 func TestTagFieldsKept(t *testing.T) {
 	s := newSite(t, `{"tag_header":{"names":["x-tags"],"keep":true}}`, answer("x", "Cache-Control", "max-age=60", "X-Tags", "a", "Surrogate-Key", "b"))
-	for _, outcome := range []Outcome{OutcomeMiss, OutcomeHit} {
+	for _, outcome := range []engine.Result{engine.Miss, engine.Hit} {
 		if w := expect(t, s.get("/a"), outcome, ""); w.Header().Get("X-Tags") != "a" || w.Header().Get("Surrogate-Key") != "b" {
 			t.Errorf("the %s has %v", outcome, w.Header())
 		}
@@ -431,7 +432,7 @@ func TestWebCacheDeception(t *testing.T) {
 	ttl := `{"ttl":{"duration":60000000000}}`
 	for _, path := range []string{"/account/x.css", "/account%2fx.css", "/account;x.css", "/account%00.css", "/account/x.JS", "/account/x.png"} {
 		s := newSite(t, ttl, answer("<html>", "Content-Type", "text/html"))
-		expect(t, s.get(path), OutcomeMiss, "detail=type-mismatch")
+		expect(t, s.get(path), engine.Miss, "detail=type-mismatch")
 		s.close()
 	}
 	for _, c := range []struct{ path, contentType string }{
@@ -443,7 +444,7 @@ func TestWebCacheDeception(t *testing.T) {
 		{"/x.map", "application/json"},
 	} {
 		s := newSite(t, ttl, answer("x", "Content-Type", c.contentType))
-		expect(t, s.get(c.path), OutcomeMiss, "stored")
+		expect(t, s.get(c.path), engine.Miss, "stored")
 		s.close()
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/admin"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/stats"
 )
 
@@ -136,8 +137,8 @@ func (n *node) statistics(ctx context.Context, window stats.Window) *statistics 
 		s.Errors[kind.name] = e
 	}
 	s.Top, s.Bottom, s.Costly = listEndpoints(report.Endpoints)
-	s.Nodes = listNodes(report.Nodes, hour.Nodes, n.journal.NodeID())
-	if own := hour.Nodes[n.journal.NodeID()]; own != nil && own.State != nil {
+	s.Nodes = listNodes(report.Nodes, hour.Nodes, n.Journal.NodeID())
+	if own := hour.Nodes[n.Journal.NodeID()]; own != nil && own.State != nil {
 		s.Memory = own.State.Memory
 	}
 	held := n.holdings(ctx)
@@ -246,15 +247,15 @@ func listNodes(counted, recent map[string]*stats.Bucket, self string) []nodeStat
 // byOutcome names the counts. The hit rate is the share of the requests that
 // were answered from the store, among those in which the cache took part.
 func byOutcome(counts stats.Outcomes) (requests map[string]uint64, hitRate float64) {
-	requests = make(map[string]uint64, numOutcomes+1)
+	requests = make(map[string]uint64, engine.NumResults+1)
 	var total uint64
-	for outcome := range numOutcomes {
+	for outcome := range engine.NumResults {
 		requests[outcome.String()] = counts[outcome]
 		total += counts[outcome]
 	}
 	requests["total"] = total
-	answered := counts[OutcomeHit] + counts[OutcomeStale] + counts[OutcomeRevalidated]
-	if taken := total - counts[OutcomeBypass]; taken > 0 {
+	answered := counts[engine.Hit] + counts[engine.Stale] + counts[engine.Revalidated]
+	if taken := total - counts[engine.Bypass]; taken > 0 {
 		hitRate = float64(answered) / float64(taken)
 	}
 	return requests, hitRate

@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/stats"
 )
@@ -22,14 +23,14 @@ func (n *node) totals() *stats.Bucket {
 	b := &stats.Bucket{Requests: make(map[string]*stats.Outcomes), Coalesced: n.coalesced.Load(), Errors: n.errorCounts(), Latest: n.errors.all()}
 	for name, counts := range n.stats.Snapshot() {
 		requests := new(stats.Outcomes)
-		for outcome := range numOutcomes {
+		for outcome := range engine.NumResults {
 			requests[outcome] = counts.Of(uint8(outcome))
 		}
 		b.Requests[name] = requests
-		for _, outcome := range []Outcome{OutcomeHit, OutcomeStale} {
+		for _, outcome := range []engine.Result{engine.Hit, engine.Stale} {
 			b.Hit.Add(&counts.AtOnce[outcome])
 		}
-		for _, outcome := range []Outcome{OutcomeMiss, OutcomeHit, OutcomeStale, OutcomeRevalidated} {
+		for _, outcome := range []engine.Result{engine.Miss, engine.Hit, engine.Stale, engine.Revalidated} {
 			b.Miss.Add(&counts.Waited[outcome])
 		}
 	}
@@ -47,27 +48,22 @@ func (n *node) breakerState() string {
 	switch {
 	case n.client == nil:
 		return "off"
-	case n.store.Up():
+	case n.Store.Up():
 		return "closed"
 	}
 	return "open"
 }
 
-// cacheable reports whether the request is meant to be cached.
-func (x *exchange) cacheable() bool {
-	return x.outcome != OutcomeBypass || !x.reason.is(notMeasured)
-}
-
-// countEndpoint counts the request for its endpoint. Only a fetch of its own costs
-// the origin anything, for as long as the header takes: how long the rest takes
-// depends on the client, too.
-func (x *exchange) countEndpoint() {
-	hit := x.outcome == OutcomeHit || x.outcome == OutcomeStale || x.outcome == OutcomeRevalidated
+// countEndpoint counts a request for its endpoint. Only a fetch of its own costs the
+// origin anything, for as long as the header takes: how long the rest takes depends on the
+// client, too.
+func (n *node) countEndpoint(path string, out *engine.Outcome) {
+	hit := out.Result == engine.Hit || out.Result == engine.Stale || out.Result == engine.Revalidated
 	var origin time.Duration
-	if !x.asked.IsZero() {
-		origin = x.headed.Sub(x.asked)
+	if !out.Asked.IsZero() {
+		origin = out.Headed.Sub(out.Asked)
 	}
-	x.h.node.endpoints.Add(x.q.path, hit, origin)
+	n.endpoints.Add(path, hit, origin)
 }
 
 // countPurge counts an entry of the journal that purges something, at the time of

@@ -106,7 +106,7 @@ func (i *inventory) get(walk func() *holdings) *holdings {
 // keep under the prefix.
 func (n *node) takeInventory(ctx context.Context) *holdings {
 	h := &holdings{
-		alone: n.redis != nil && !n.store.Up(), namespaces: make(map[string]*holding),
+		alone: n.redis != nil && !n.Store.Up(), namespaces: make(map[string]*holding),
 		ttl: map[string]int{lifetimeLongest: 0, lifetimeStale: 0},
 	}
 	for _, class := range lifetimes {
@@ -125,7 +125,7 @@ func (n *node) hold(h *holdings, rec *store.Record, size int64, now time.Time) {
 	if rec == nil || rec.IsBase() || !now.Before(rec.Expires) {
 		return
 	}
-	verdict, _ := n.check(rec, journal.Checked{})
+	verdict := n.Check(rec)
 	if verdict >= journal.Covered {
 		return
 	}
@@ -148,7 +148,7 @@ func (n *node) hold(h *holdings, rec *store.Record, size int64, now time.Time) {
 // walk calls f with the key, the metadata and the size of every stored response:
 // those in Redis, which every node shares, or without Redis those in memory.
 func (n *node) walk(ctx context.Context, f func(name string, rec *store.Record, size int64) bool) error {
-	if n.redis != nil && n.store.Up() {
+	if n.redis != nil && n.Store.Up() {
 		return n.redis.Walk(ctx, f)
 	}
 	if n.memory != nil {

@@ -11,9 +11,9 @@ import (
 // login form has purged what `invalidate` names. It lasts as long as the handler.
 type strangers struct{ path atomic.Pointer[string] }
 
-// note takes in a redirect. purges tells whether rules of the route purge after it.
-func (s *strangers) note(x *exchange, purges bool, header http.Header) {
-	if !purges || s == nil || userID(x.repl) != "" || len(x.r.Header["Authorization"])+len(x.r.Header["Cookie"]) > 0 {
+// note takes in a redirect after which rules of the route purge.
+func (s *strangers) note(r *http.Request, userID string, header http.Header) {
+	if s == nil || userID != "" || len(r.Header["Authorization"])+len(r.Header["Cookie"]) > 0 {
 		return
 	}
 	location, err := url.Parse(header.Get("Location"))

@@ -17,6 +17,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
@@ -113,7 +114,7 @@ func (s *sweeper) giveBack(counts map[journal.ID]int64) {
 func (n *node) sweep() {
 	for n.awaitSweep() {
 		begun := time.Now()
-		if n.journal.Trust(n.ctx) != journal.Leased {
+		if n.Journal.Trust(n.ctx) != journal.Leased {
 			n.sweeper.again()
 		} else if n.sweepsRedis() {
 			n.sweepOnce()
@@ -155,7 +156,7 @@ func pauseFor(ctx context.Context, d time.Duration) {
 
 // sweepsRedis reports whether this node is the one that sweeps.
 func (n *node) sweepsRedis() bool {
-	list, err := n.journal.Nodes(n.ctx)
+	list, err := n.Journal.Nodes(n.ctx)
 	if err != nil {
 		return false
 	}
@@ -178,7 +179,7 @@ func (n *node) sweepOnce() {
 		n.sweeper.again()
 	}
 	counts := n.sweeper.take()
-	if err := n.journal.AddRemoved(ctx, counts); err != nil {
+	if err := n.Journal.AddRemoved(ctx, counts); err != nil {
 		n.logger().Debug("what purges removed could not be recorded", zap.Error(err))
 		n.sweeper.giveBack(counts)
 		n.sweeper.again()
@@ -197,8 +198,8 @@ func (n *node) sweepStore(ctx context.Context) error {
 		return nil
 	}
 	covered := func(r *store.Record) bool {
-		s := subjectOf(r)
-		verdict, _ := n.journal.CoveredBy(&s)
+		s := engine.SubjectOf(r)
+		verdict, _ := n.Journal.CoveredBy(&s)
 		return verdict >= journal.Covered
 	}
 	return n.redis.Sweep(ctx, covered, n.onSwept)
@@ -206,8 +207,8 @@ func (n *node) sweepStore(ctx context.Context) error {
 
 // onSwept counts a response that was removed for the purge that covers it.
 func (n *node) onSwept(r *store.Record) {
-	s := subjectOf(r)
-	_, by := n.journal.CoveredBy(&s)
+	s := engine.SubjectOf(r)
+	_, by := n.Journal.CoveredBy(&s)
 	if by.IsZero() || r.IsBase() {
 		return
 	}

@@ -299,6 +299,6 @@ func (a *App) turnSwitch(w http.ResponseWriter, r *http.Request, enable bool) er
 	if enable && !a.enabled {
 		return admin.Error(http.StatusBadRequest, errors.New("the configuration switches this node off, by the global option enabled or REDIS_CACHE_ENABLED"))
 	}
-	result, err := a.node.journal.Switch(r.Context(), enable, target.Value, request.By, request.Reason, wait)
+	result, err := a.node.Journal.Switch(r.Context(), enable, target.Value, request.By, request.Reason, wait)
 	return a.answerPurge(w, &result, []journal.Selector{target}, matched{}, err)
 }

@@ -101,7 +101,7 @@ func TestSwitchedOff(t *testing.T) {
 	s.get("/a")
 	turn := func(enable bool, namespace string) {
 		t.Helper()
-		if _, err := s.handler.node.journal.Switch(t.Context(), enable, namespace, "", "", 0); err != nil {
+		if _, err := s.handler.node.Journal.Switch(t.Context(), enable, namespace, "", "", 0); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -119,7 +119,7 @@ func TestSwitchedOff(t *testing.T) {
 	expect("HIT")
 	turn(false, "")
 	expect("BYPASS")
-	if _, err := s.handler.node.journal.Append(t.Context(), journal.Purge{Selectors: []journal.Selector{{Kind: journal.KindAll}}}, 0); err != nil {
+	if _, err := s.handler.node.Journal.Append(t.Context(), journal.Purge{Selectors: []journal.Selector{{Kind: journal.KindAll}}}, 0); err != nil {
 		t.Fatal(err)
 	}
 	turn(true, "")

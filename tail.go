@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/admin"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 )
 
 // A tail is an admin request that is told about each request as it is answered.
@@ -96,15 +97,15 @@ func (t *tails) publish(line *tailLine) {
 }
 
 // tail tells those who listen about the request.
-func (x *exchange) tail() {
-	t := &x.h.node.tails
+func (c *call) tail(out *engine.Outcome) {
+	t := &c.h.node.tails
 	if t.listening() == 0 {
 		return
 	}
 	t.publish(&tailLine{
-		Time: x.began, Namespace: x.h.Namespace, Outcome: x.outcome.String(), Reason: x.reasonText(),
-		Tier: x.answeredBy().String(), Method: x.method, Path: x.q.path, Status: x.sentStatus(),
-		DurationMS: float64(time.Since(x.began).Microseconds()) / 1000, Key: x.shownKey(),
+		Time: out.Began, Namespace: c.h.Namespace, Outcome: out.Result.String(), Reason: out.Text(),
+		Tier: out.AnsweredBy().String(), Method: c.answer.Request.Method, Path: c.answer.Request.Target.Path, Status: out.SentStatus(),
+		DurationMS: float64(time.Since(out.Began).Microseconds()) / 1000, Key: c.shownKey(out),
 	})
 }
 
@@ -113,8 +114,8 @@ func (x *exchange) tail() {
 func handleTail(app *App, w http.ResponseWriter, r *http.Request) error {
 	query := r.URL.Query()
 	one := &tail{namespace: query.Get("namespace"), outcome: query.Get("outcome"), lines: make(chan []byte, tailBuffer)}
-	if one.outcome != "" && !slices.Contains(outcomeNames[:], one.outcome) {
-		return admin.Error(http.StatusBadRequest, fmt.Errorf("outcome: %q is none of %q", one.outcome, outcomeNames))
+	if one.outcome != "" && !slices.Contains(engine.ResultNames(), one.outcome) {
+		return admin.Error(http.StatusBadRequest, fmt.Errorf("outcome: %q is none of %q", one.outcome, engine.ResultNames()))
 	}
 	stream := http.NewResponseController(w)
 	// The admin server's deadline for reading a request would end this one.

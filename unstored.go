@@ -9,7 +9,9 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/lint"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/reason"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 )
 
@@ -28,32 +30,32 @@ type unstored struct {
 	told atomic.Bool
 }
 
-func (u *unstored) count(x *exchange) {
+func (u *unstored) count(h *Handler, out *engine.Outcome) {
 	u.requests.Add(1)
-	reason, status := x.reason, x.status
+	why, status := out.Reason, out.Status
 	switch {
-	case x.unstated && x.outcome == OutcomeRevalidated:
-		reason, status = ReasonNoLifetime, x.rec.Status
+	case out.Unstated && out.Result == engine.Revalidated:
+		why, status = reason.NoLifetime, out.StoredStatus
 		u.revalidated.Add(1)
-	case x.unstated && x.outcome == OutcomeMiss:
-		reason = ReasonNoLifetime
+	case out.Unstated && out.Result == engine.Miss:
+		why = reason.NoLifetime
 		u.revalidated.Add(1)
-	case x.storing || x.outcome != OutcomeMiss && x.outcome != OutcomeBypass || reason.is(fetchMends):
+	case out.Stored || out.Result != engine.Miss && out.Result != engine.Bypass || why.Is(reason.FetchMends):
 		return
 	}
-	if reason == ReasonNoLifetime && !slices.Contains(defaultStatuses, status) {
+	if why == reason.NoLifetime && !slices.Contains(defaultStatuses, status) {
 		u.otherStatus.Add(1)
 		u.status.Store(int32(status))
 	}
-	if u.by[reason].Add(1) == lint.EnoughKept && !reason.is(passes) {
-		u.tell(x.h)
+	if u.by[why].Add(1) == lint.EnoughKept && !why.Is(reason.Passes) {
+		u.tell(h)
 	}
 }
 
 // tell says in the log, once, why most of what the handler has seen is not stored.
 func (u *unstored) tell(h *Handler) {
 	f, found := u.most()
-	if found && f.mostly() && !f.reason.is(wanted) && u.told.CompareAndSwap(false, true) {
+	if found && f.mostly() && !f.reason.Is(reason.Wanted) && u.told.CompareAndSwap(false, true) {
 		text := "most responses are not stored"
 		if f.revalidated {
 			text = "most responses are stored without a lifetime, and the origin is asked each time"
@@ -65,7 +67,7 @@ func (u *unstored) tell(h *Handler) {
 
 // kept is the reason that keeps most responses out of the cache.
 type kept struct {
-	reason    Reason
+	reason    reason.Reason
 	count, of uint64
 	status    int // of most of them, where plain `ttl` leaves it out; else 0
 
@@ -76,10 +78,10 @@ type kept struct {
 // are not cached count only where they are nearly all.
 func (u *unstored) most() (k kept, found bool) {
 	all := u.requests.Load()
-	others := u.by[ReasonMethod].Load() + u.by[ReasonUpgrade].Load()
-	for reason := range u.by {
-		f := kept{reason: Reason(reason), count: u.by[reason].Load(), of: all}
-		if f.reason != ReasonMethod && f.reason != ReasonUpgrade {
+	others := u.by[reason.Method].Load() + u.by[reason.Upgrade].Load()
+	for why := range u.by {
+		f := kept{reason: reason.Reason(why), count: u.by[why].Load(), of: all}
+		if f.reason != reason.Method && f.reason != reason.Upgrade {
 			f.of -= min(others, all)
 		} else if !f.mostly() {
 			continue
@@ -88,10 +90,10 @@ func (u *unstored) most() (k kept, found bool) {
 			k, found = f, true
 		}
 	}
-	if other := u.otherStatus.Load(); k.reason == ReasonNoLifetime && 2*other > k.count {
+	if other := u.otherStatus.Load(); k.reason == reason.NoLifetime && 2*other > k.count {
 		k.status = int(u.status.Load())
 	}
-	k.revalidated = k.reason == ReasonNoLifetime && 2*u.revalidated.Load() > k.count
+	k.revalidated = k.reason == reason.NoLifetime && 2*u.revalidated.Load() > k.count
 	return k, found
 }
 
@@ -111,7 +113,7 @@ func (k *kept) advice(h *Handler) string {
 	switch line := k.reason.Line(); {
 	case k.status != 0:
 		return fmt.Sprintf("%s The line: ttl status %d 1m", text, k.status)
-	case k.reason == ReasonCredentials:
+	case k.reason == reason.Credentials:
 		_, _, name := h.credentialed.counts()
 		return text + " The line, for one stored response each: by_user " + identityIn(name)
 	case line != "":
@@ -143,8 +145,8 @@ func (u *unstored) lint(h *Handler) *lint.Unstored {
 		return nil
 	}
 	status := api.Warn
-	if !f.mostly() || f.reason.is(wanted) {
+	if !f.mostly() || f.reason.Is(reason.Wanted) {
 		status = api.OK
 	}
-	return &lint.Unstored{Status: status, Credentials: f.reason == ReasonCredentials, Detail: f.detail(), Advice: f.advice(h)}
+	return &lint.Unstored{Status: status, Credentials: f.reason == reason.Credentials, Detail: f.detail(), Advice: f.advice(h)}
 }

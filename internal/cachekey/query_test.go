@@ -1,4 +1,4 @@
-package rediscache
+package cachekey
 
 import (
 	"fmt"
@@ -10,7 +10,7 @@ import (
 )
 
 // plainKept is kept in the fewest words.
-func plainKept(v *VaryQuery, query string) []string {
+func plainKept(v *Query, query string) []string {
 	if query == "" {
 		return nil
 	}
@@ -22,16 +22,16 @@ func plainKept(v *VaryQuery, query string) []string {
 	}
 	var pairs []string
 	for pair := range strings.SplitSeq(query, "&") {
-		if v == nil || strings.Contains(pair, ";") || v.keeps(paramName(pair), only) {
+		if v == nil || strings.Contains(pair, ";") || v.keeps(ParamName(pair), only) {
 			pairs = append(pairs, pair)
 		}
 	}
-	slices.SortStableFunc(pairs, func(a, b string) int { return strings.Compare(paramName(a), paramName(b)) })
+	slices.SortStableFunc(pairs, func(a, b string) int { return strings.Compare(ParamName(a), ParamName(b)) })
 	return pairs
 }
 
 // plainKeptRewritten is keptRewritten in the fewest words.
-func plainKeptRewritten(v *VaryQuery, query, rewritten string) []string {
+func plainKeptRewritten(v *Query, query, rewritten string) []string {
 	kept := plainKept(v, rewritten)
 	for pair := range strings.SplitSeq(rewritten, "&") {
 		if !slices.Contains(strings.Split(query, "&"), pair) && !slices.Contains(kept, pair) {
@@ -41,12 +41,12 @@ func plainKeptRewritten(v *VaryQuery, query, rewritten string) []string {
 	return kept
 }
 
-var queryRules = []*VaryQuery{
+var queryRules = []*Query{
 	nil,
-	{Mode: queryAll},
-	{Mode: queryNone},
-	{Mode: queryOnly, Names: []string{"a", "page", "user_id"}},
-	{Mode: queryExcept, Names: []string{"tracking", "x_*"}},
+	{Mode: QueryAll},
+	{Mode: QueryNone},
+	{Mode: QueryOnly, Names: []string{"a", "page", "user_id"}},
+	{Mode: QueryExcept, Names: []string{"tracking", "x_*"}},
 }
 
 // FuzzKept: keys stay what they are, however they are made.
@@ -56,11 +56,10 @@ func FuzzKept(f *testing.F) {
 	f.Add(strings.Repeat("b&a=1&", 30), strings.Repeat("a&c&", 20))
 	f.Fuzz(func(t *testing.T, query, rewritten string) {
 		for _, rule := range queryRules {
-			if got, want := rule.kept(query), plainKept(rule, query); !slices.Equal(got, want) {
+			if got, want := rule.Kept(query), plainKept(rule, query); !slices.Equal(got, want) {
 				t.Errorf("%v keeps %q of %q, want %q", rule, got, query, want)
 			}
-			q := keyRequest{varyQuery: rule, query: query, rewrittenQuery: rewritten}
-			if got, want := q.keptRewritten(), plainKeptRewritten(rule, query, rewritten); !slices.Equal(got, want) {
+			if got, want := rule.keptRewritten(query, rewritten), plainKeptRewritten(rule, query, rewritten); !slices.Equal(got, want) {
 				t.Errorf("%v keeps %q of %q rewritten to %q, want %q", rule, got, query, rewritten, want)
 			}
 		}
@@ -81,15 +80,14 @@ func BenchmarkQuery(b *testing.B) {
 		"short": "page=2&sort=price&q=shoes", "one": "id=17", "16KiB": many("p%d=1"), "16KiB-escaped": many("%%70%d=%%20"),
 	}
 	for name, query := range queries {
-		for mode, rule := range map[string]*VaryQuery{"all": nil, "names": queryRules[3], "except": queryRules[4]} {
+		for mode, rule := range map[string]*Query{"all": nil, "names": queryRules[3], "except": queryRules[4]} {
 			b.Run(name+"/"+mode, func(b *testing.B) {
-				compare(b, query, func() { rule.kept(query) }, func() { plainKept(rule, query) })
+				compare(b, query, func() { rule.Kept(query) }, func() { plainKept(rule, query) })
 			})
 		}
 		rewritten := query + "&device=tablet"
-		q := keyRequest{query: query, rewrittenQuery: rewritten}
 		b.Run(name+"/rewritten", func(b *testing.B) {
-			compare(b, rewritten, func() { q.keptRewritten() }, func() { plainKeptRewritten(nil, query, rewritten) })
+			compare(b, rewritten, func() { (*Query)(nil).keptRewritten(query, rewritten) }, func() { plainKeptRewritten(nil, query, rewritten) })
 		})
 	}
 }

@@ -1,4 +1,4 @@
-package rediscache
+package engine
 
 import (
 	"net/url"

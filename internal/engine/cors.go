@@ -1,10 +1,11 @@
-package rediscache
+package engine
 
 import (
 	"net/http"
 	"slices"
 	"strings"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/cachekey"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
 
@@ -22,19 +23,19 @@ const originField, allowOriginField = "Origin", "Access-Control-Allow-Origin"
 
 // isForeign reports whether a request with this header comes from a page of another
 // origin than its own URL's, RFC 6454 section 7.
-func (q *keyRequest) isForeign(header http.Header) bool {
+func isForeign(q *Request, header http.Header) bool {
 	lines := header[originField]
-	if len(lines) == 0 || slices.Contains(q.varyHeader, originField) {
+	if len(lines) == 0 || slices.Contains(q.Route.Key.Headers, originField) {
 		return false
 	}
 	scheme, host, _ := strings.Cut(lines[0], "://")
-	return len(lines) > 1 || !strings.EqualFold(scheme, q.scheme) || normalHost(q.scheme, host) != q.host
+	return len(lines) > 1 || !strings.EqualFold(scheme, q.Target.Scheme) || cachekey.NormalHost(q.Target.Scheme, host) != q.Target.Host
 }
 
 // suits reports whether a response may be answered to the Origin of a request with this
 // header. names are the request fields that have selected it.
-func (x *exchange) suits(header http.Header, rec *store.Record, names []string) bool {
-	if rec.AnyOrigin || !x.q.isForeign(header) || slices.Contains(names, originField) {
+func suits(q *Request, header http.Header, rec *store.Record, names []string) bool {
+	if rec.AnyOrigin || !isForeign(q, header) || slices.Contains(names, originField) {
 		return true
 	}
 	return slices.ContainsFunc(rec.Fields, func(f store.Field) bool {

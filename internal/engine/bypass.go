@@ -1,38 +1,11 @@
-package rediscache
+package engine
 
 import (
 	"bytes"
 	"io"
 	"net/http"
-	"slices"
 	"strings"
-
-	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc3986"
 )
-
-// bypassReason says why the cache takes no part in a request.
-func (x *exchange) bypassReason() Reason {
-	r, p := x.r, &x.h.policy
-	cached := p.cachesMethod(r.Method)
-	switch {
-	case !x.h.app.enabled || x.h.node.switches.off(x.h.Namespace):
-		return ReasonDisabled
-	case len(r.Header["Upgrade"]) > 0:
-		return ReasonUpgrade
-	case cached && !isBodyMethod(r.Method) && hasContent(r):
-		return ReasonRequestBody
-	case dropsFields(r) || overrides(r.Header):
-		return ReasonOverrideField
-	case x.q.pathKind() == rfc3986.PathAmbiguous:
-		return ReasonAmbiguousPath
-	case x.matchesBypass():
-		return ReasonMatcher
-	}
-	if !cached {
-		return ReasonMethod // last: a POST may answer GET, but for these reasons
-	}
-	return ReasonNone
-}
 
 // hasContent reports whether a request has content. A GET over HTTP/3 never states
 // that it has none, and one over HTTP/2 need not: only its end tells.
@@ -96,29 +69,4 @@ func overrides(header http.Header) bool {
 		}
 	}
 	return false
-}
-
-func (p *Policy) cachesMethod(method string) bool {
-	if len(p.Methods) > 0 {
-		return slices.Contains(p.Methods, method)
-	}
-	return method == http.MethodGet || method == http.MethodHead
-}
-
-// bypass passes the request on without looking anything up. Nothing is stored,
-// but for the response to a POST that says it answers GET, too.
-func (x *exchange) bypass(reason Reason) error {
-	x.outcome, x.reason, x.forward = OutcomeBypass, reason, reason
-	if reason != ReasonMethod || x.method != http.MethodPost {
-		w := newPassWriter(x)
-		return x.finish(w, x.callNext(w, x.r))
-	}
-	x.asGet = true
-	x.remember()
-	w := newPassWriter(x)
-	if x.buildKey() == ReasonNone {
-		w = newCaptureWriter(x, nil)
-		defer w.release()
-	}
-	return x.finish(w, x.callNext(w, x.r))
 }

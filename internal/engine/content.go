@@ -1,4 +1,4 @@
-package rediscache
+package engine
 
 import (
 	"bytes"
@@ -10,7 +10,6 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
-	"github.com/gplus-recycling/caddy-redis-cache/internal/coalesce"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/graphql"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 )
@@ -22,12 +21,12 @@ import (
 // the upstream, and finds out what it asks of a GraphQL server. That of a request which
 // bypasses is read only if it is known to be small: it may be one that goes on for as
 // long as the response does.
-func (x *exchange) readContent(bypasses bool) {
-	r, limit := x.r, x.h.policy.varyBody()
-	if !isBodyMethod(x.method) || !x.h.policy.cachesMethod(x.method) {
+func (q *Request) readContent(bypasses bool) {
+	r, limit := q.HTTP, q.Route.VaryBody
+	if !IsBodyMethod(q.Method) || !q.Route.Caches(q.Method) {
 		return
 	}
-	x.unread = true
+	q.Unread = true
 	if r.ContentLength > limit || bypasses && r.ContentLength < 0 {
 		return
 	}
@@ -36,10 +35,10 @@ func (x *exchange) readContent(bypasses bool) {
 	if err != nil || int64(len(content)) > limit {
 		return
 	}
-	x.unread, x.body = false, content
-	x.operation = graphql.Unreadable
+	q.Unread, q.Body = false, content
+	q.Operation = graphql.Unreadable
 	if content, ok := decoded(r.Header, content, maxExpansion*limit); ok {
-		x.operation = graphql.KindOf(r.Header.Get("Content-Type"), r.URL.RawQuery, content)
+		q.Operation = graphql.KindOf(r.Header.Get("Content-Type"), r.URL.RawQuery, content)
 	}
 }
 
@@ -94,43 +93,20 @@ func ownLifetime(response rfc9111.Response, decision *rfc9111.Decision, rules rf
 // tellsErrors reports whether a response whose status is one of success has a body of
 // JSON that tells of errors, as GraphQL servers answer: they may be over soon. To a
 // GraphQL request, a body that cannot be looked into may tell of them, too.
-func (c *captureWriter) tellsErrors(body []byte) bool {
-	header := c.Header()
-	isGraphQL := c.x.operation != graphql.None
+func (q *Request) tellsErrors(status int, header http.Header, body []byte) bool {
+	isGraphQL := q.Operation != graphql.None
 	mediaType, _, err := mime.ParseMediaType(header.Get("Content-Type"))
 	switch {
-	case c.status >= http.StatusMultipleChoices || err != nil && header.Get("Content-Type") == "":
+	case status >= http.StatusMultipleChoices || err != nil && header.Get("Content-Type") == "":
 		return false
 	case strings.HasPrefix(mediaType, "multipart/"):
 		return isGraphQL
 	case mediaType != "application/json" && mediaType != "text/json" && !strings.HasSuffix(mediaType, "+json"):
 		return false
 	}
-	plain, ok := decoded(header, body, c.x.h.policy.maxBody())
+	plain, ok := decoded(header, body, q.Route.MaxBody)
 	if !ok {
 		return isGraphQL
 	}
 	return graphql.HasErrors(plain, isGraphQL)
-}
-
-// lookFirst gives up storing a response whose first piece tells of errors, so that its
-// header does not say that it is stored.
-func (c *captureWriter) lookFirst(piece []byte) {
-	complete := int64(len(piece)) == c.declared
-	if !c.ready || !c.maySpoil || !complete && len(c.Header()["Content-Encoding"]) > 0 {
-		return
-	}
-	if c.maySpoil = !complete; c.tellsErrors(piece) {
-		c.spoil()
-		c.stayGrounded()
-	}
-}
-
-// spoil is drop for a response that tells of errors. The next one may do without, so that
-// nothing is remembered of this one.
-func (c *captureWriter) spoil() {
-	c.rec, c.body = nil, coalesce.Buffer{}
-	if c.dropped = ReasonGraphQL; c.pump == nil {
-		c.settle()
-	}
 }
