@@ -42,7 +42,7 @@ func (c *call) shownKey(out *engine.Outcome) string {
 		return full
 	}
 	start := len(c.h.app.Prefix) + 1 + len(c.h.Namespace) + 1
-	end := start + len(c.answer.Request.Key.Identifier)
+	end := start + len(out.Identifier)
 	if end > len(full) {
 		return ""
 	}

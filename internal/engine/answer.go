@@ -74,6 +74,7 @@ func (a *Answer) choose(at look) {
 	a.Plan = decide(q, &a.Found, upstreamState{refreshes: a.refreshes, fails: a.fails})
 	a.out.Result, a.out.Reason, a.out.Detail = a.Plan.Result, a.Plan.Reason, q.Detail
 	a.out.Forward, a.out.Key, a.out.Tier = a.Found.Why, a.Found.Key, a.Found.Tier
+	a.out.Identifier = q.Key.Identifier
 	if a.Plan.Act == ActBypass || a.Plan.Act == ActNothing {
 		a.out.Forward = a.Plan.Reason
 	}
@@ -326,6 +327,7 @@ func (a *Answer) bypass() error {
 	}
 	get := q.answeringGet()
 	found := Found{Position: q.Position, Key: get.Key.Key, Why: reason.Method, At: a.out.At}
+	a.out.Identifier = get.Key.Identifier
 	f := newFetch(a, get, &found)
 	f.moveTo(&found)
 	f.w = newPasser(f)

@@ -38,10 +38,11 @@ type Outcome struct {
 	Detail  string        // what the reason is about, such as the name of a cookie
 	Forward reason.Reason // why it went upstream
 
-	Key       store.Key          // of what was found, or will be stored
-	Tier      store.TierName     // of what was found
-	Freshness *rfc9111.Freshness // of what is answered from the store or being stored; or nil
-	At        time.Time          // when that held
+	Key        store.Key          // of what was found, or will be stored
+	Identifier string             // in the key
+	Tier       store.TierName     // of what was found
+	Freshness  *rfc9111.Freshness // of what is answered from the store or being stored; or nil
+	At         time.Time          // when that held
 
 	Stored       bool // the response is stored
 	Unstated     bool // it has no lifetime, for nobody states one
