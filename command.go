@@ -18,6 +18,8 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
+
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 )
 
@@ -194,7 +196,7 @@ With --require recorded it is refused in place of that.`,
 	for name, usage := range singles {
 		cmd.Flags().String(name, "", usage)
 	}
-	_ = cmd.RegisterFlagCompletionFunc("require", cobra.FixedCompletions([]string{requireRecorded}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("require", cobra.FixedCompletions([]string{api.RequireRecorded}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.Flags().Bool("all", false, "Everything under the prefix")
 	cmd.Flags().Bool("soft", false, "Make stale instead of absent")
 	cmd.Flags().Bool("dry-run", false, "Only count what would be purged")
@@ -291,7 +293,7 @@ func journalCommand() *cobra.Command {
 			return c.list("/journal", limitOf(cmd), "entries")
 		}),
 	}
-	cmd.Flags().Int("limit", defaultEntries, "How many entries, newest first")
+	cmd.Flags().Int("limit", api.DefaultListed, "How many entries, newest first")
 	return cmd
 }
 
@@ -318,7 +320,7 @@ func entriesCommand() *cobra.Command {
 	}
 	cmd.Flags().String("namespace", "", "Only of this namespace")
 	cmd.Flags().String("pattern", "", "Only keys that match this glob")
-	cmd.Flags().Int("limit", defaultListed, "How many")
+	cmd.Flags().Int("limit", api.DefaultListed, "How many")
 	cmd.Flags().String("cursor", "", "Where an earlier list has ended")
 	return cmd
 }

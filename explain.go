@@ -47,7 +47,7 @@ type explanation struct {
 	Tiers       map[string]tierState  `json:"tiers,omitempty"`
 	Variants    []explainedVariant    `json:"variants,omitempty"`
 	Freshness   *explainedFreshness   `json:"freshness,omitempty"`
-	Purges      []entry               `json:"purges,omitempty"` // that cover what is stored, as far as the journal still tells
+	Purges      []admin.Entry         `json:"purges,omitempty"` // that cover what is stored, as far as the journal still tells
 	Breaker     string                `json:"breaker,omitempty"`
 	Journal     *explainedJournal     `json:"journal,omitempty"`
 	HitForMiss  *explainedMiss        `json:"hit_for_miss,omitempty"`
@@ -256,7 +256,7 @@ func (x *explainer) setKey() {
 	kept := p.VaryQuery.Kept(t.Query)
 	parts := &explainedKey{
 		Scheme: t.Scheme, Host: t.Host, Path: t.Path, RewrittenPath: t.RewrittenPath,
-		Query: list(kept), DroppedQuery: []string{}, Headers: map[string]bool{}, Cookies: map[string]bool{},
+		Query: append([]string{}, kept...), DroppedQuery: []string{}, Headers: map[string]bool{}, Cookies: map[string]bool{},
 		User: q.User, Body: engine.IsBodyMethod(q.Method),
 	}
 	if p.Key != nil && p.Key.Exact {
@@ -404,8 +404,8 @@ func (x *explainer) freshness(rec *store.Record) *explainedFreshness {
 const explainedEntries = 1000
 
 // coveringPurges are the purges since a response was fetched that concern it.
-func (n *node) coveringPurges(ctx context.Context, rec *store.Record) (covering []entry) {
-	subject := engine.SubjectOf(rec)
+func (n *node) coveringPurges(ctx context.Context, rec *store.Record) (covering []admin.Entry) {
+	subject := rec.Subject()
 	if verdict, _ := n.Journal.Check(&subject, journal.Checked{}); verdict == journal.Valid {
 		return nil
 	}
@@ -428,7 +428,7 @@ func (n *node) coveringPurges(ctx context.Context, rec *store.Record) (covering 
 			matches, err := n.Journal.Matcher(p)
 			return err == nil && matches(&subject)
 		}) {
-			covering = append(covering, lineOf(&e))
+			covering = append(covering, admin.EntryOf(&e))
 		}
 	}
 	return covering

@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/admin"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/cachekey"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
@@ -206,6 +207,19 @@ func (a *App) eventPurges(event string, data map[string]any) (purges []journal.P
 	}
 	slices.Sort(missing)
 	return slices.DeleteFunc(both[:], func(p journal.Purge) bool { return len(p.Selectors) == 0 }), slices.Compact(missing)
+}
+
+// expand expands the rules for an event with data as it was reported.
+func (a *App) expand(event string, raw json.RawMessage) (purges []journal.Purge, missing []string, err error) {
+	data, err := eventData(raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(a.On[event]) == 0 {
+		return nil, nil, admin.ErrNoRule
+	}
+	purges, missing = a.eventPurges(event, data)
+	return purges, missing, nil
 }
 
 // lacking names the data of the event that a template reads and that are not there.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/admin"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 )
@@ -188,7 +189,7 @@ func TestEventRules(t *testing.T) {
 			s.get(path)
 			expect(t, s.get(path), engine.Hit, "")
 		}
-		w := callAdmin(t, app, handleEvent, http.MethodPost, `{"event":"changed","data":`+c.data+`}`)
+		w := callAdmin(t, app, does((*admin.API).Event), http.MethodPost, `{"event":"changed","data":`+c.data+`}`)
 		if w.Code != http.StatusOK {
 			t.Fatalf("%d %s", w.Code, w.Body)
 		}
@@ -200,15 +201,15 @@ func TestEventRules(t *testing.T) {
 	}
 	// Nothing is purged when the data lack something, so that nobody takes it for done.
 	s.get("/one")
-	w := callAdmin(t, app, handleEvent, http.MethodPost, `{"event":"changed","data":{"user":"one"}}`)
+	w := callAdmin(t, app, does((*admin.API).Event), http.MethodPost, `{"event":"changed","data":{"user":"one"}}`)
 	if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), `["id"]`) {
 		t.Errorf("without id: %d %s", w.Code, w.Body)
 	}
 	expect(t, s.get("/one"), engine.Hit, "")
-	if w := callAdmin(t, app, handleEvent, http.MethodPost, `{"event":"unknown"}`); w.Code != http.StatusNotFound {
+	if w := callAdmin(t, app, does((*admin.API).Event), http.MethodPost, `{"event":"unknown"}`); w.Code != http.StatusNotFound {
 		t.Errorf("an event without rules: %d", w.Code)
 	}
-	if w := callAdmin(t, app, handleEvent, http.MethodPost, `{"event":"changed","data":[1]}`); w.Code != http.StatusBadRequest {
+	if w := callAdmin(t, app, does((*admin.API).Event), http.MethodPost, `{"event":"changed","data":[1]}`); w.Code != http.StatusBadRequest {
 		t.Errorf("data that is no object: %d", w.Code)
 	}
 	event, err := caddy.NewEvent(app.ctx, "changed", map[string]any{"user": "one"})
@@ -242,29 +243,29 @@ func TestPurgeRoute(t *testing.T) {
 	for _, path := range []string{"/1", "/2", "/3"} {
 		s.get(path)
 	}
-	w := callAdmin(t, s.handler.app, handlePurge, http.MethodPost, `{"namespace":"general","dry_run":true}`)
+	w := callAdmin(t, s.handler.app, does((*admin.API).Purge), http.MethodPost, `{"namespace":"general","dry_run":true}`)
 	var counted struct{ Matched int }
 	if err := json.Unmarshal(w.Body.Bytes(), &counted); err != nil || counted.Matched != 3 {
 		t.Errorf("a dry run answers %s", w.Body)
 	}
 	expect(t, s.get("/1"), engine.Hit, "")
-	w = callAdmin(t, s.handler.app, handlePurge, http.MethodPost,
+	w = callAdmin(t, s.handler.app, does((*admin.API).Purge), http.MethodPost,
 		`{"urls":["http://example.com/1","http://example.com/2"],"tag":"x","by":"me","reason":"why","wait":"2s"}`)
-	var result purgeResult
-	if err := json.Unmarshal(w.Body.Bytes(), &struct {
-		*purgeResult
-		Selectors json.RawMessage
-	}{purgeResult: &result}); err != nil || w.Code != http.StatusOK || result.ID == "" || len(result.Confirmed) != 1 || result.Pending == nil {
+	var result struct {
+		ID                 string
+		Confirmed, Pending []string
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &result); err != nil || w.Code != http.StatusOK || result.ID == "" || len(result.Confirmed) != 1 || result.Pending == nil {
 		t.Errorf("%d %s %v", w.Code, w.Body, err)
 	}
 	expect(t, s.get("/1"), engine.Miss, "")
 	expect(t, s.get("/2"), engine.Miss, "")
 	expect(t, s.get("/3"), engine.Hit, "")
-	w = callAdmin(t, s.handler.app, handleJournal, http.MethodGet, "")
+	w = callAdmin(t, s.handler.app, does((*admin.API).Listing), http.MethodGet, "")
 	if got := w.Body.String(); !strings.Contains(got, `"by":"me","reason":"why"`) || !strings.Contains(got, result.ID) {
 		t.Errorf("the journal lists %s", got)
 	}
-	if w = callAdmin(t, s.handler.app, handleNodes, http.MethodGet, ""); !strings.Contains(w.Body.String(), `"self":true`) {
+	if w = callAdmin(t, s.handler.app, does((*admin.API).Nodes), http.MethodGet, ""); !strings.Contains(w.Body.String(), `"self":true`) {
 		t.Errorf("the nodes are %s", w.Body)
 	}
 	for body, want := range map[string]string{
@@ -277,7 +278,7 @@ func TestPurgeRoute(t *testing.T) {
 		`{"all":true}{"all":true}`:   "more than one",
 		`{"prefix":"example.com/"}`:  "http://",
 	} {
-		if w := callAdmin(t, s.handler.app, handlePurge, http.MethodPost, body); w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), want) {
+		if w := callAdmin(t, s.handler.app, does((*admin.API).Purge), http.MethodPost, body); w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), want) {
 			t.Errorf("%s: %d %s, want %q", body, w.Code, w.Body, want)
 		}
 	}

@@ -66,7 +66,7 @@ func lintOf(t *testing.T, text string) string {
 		}
 	})
 	var lines []string
-	for _, c := range app.lint() {
+	for _, c := range app.lintConfig().Lint() {
 		lines = append(lines, string(c.Status)+" "+c.Detail)
 	}
 	return strings.Join(lines, "\n")

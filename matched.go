@@ -4,20 +4,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/admin"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
-
-// matched is what this node's memory held of what a purge covers, as the answer to it
-// tells. It is embedded there; memory that is off is not counted.
-type matched struct {
-	// Stored responses that the purge covers and no earlier one did. Absent if purges
-	// come so fast that they are not counted.
-	Memory *int `json:"matched_memory,omitempty"`
-	// Whether counting ended early, so that there may be more.
-	Partial bool `json:"matched_memory_partial,omitempty"`
-}
 
 const (
 	// maxMatching bounds a count, and maxMatchingCredit what a node counts at a stretch.
@@ -57,7 +47,7 @@ func (m *matching) end(took time.Duration) {
 
 // matchedMemory counts what purges are about to cover. It is called before they are
 // appended, and off the path of requests.
-func (n *node) matchedMemory(selectors []journal.Selector) (answer matched) {
+func (n *node) matchedMemory(selectors []journal.Selector) (answer admin.Matched) {
 	if n.memory == nil {
 		return answer
 	}
@@ -73,7 +63,7 @@ func (n *node) matchedMemory(selectors []journal.Selector) (answer matched) {
 	}
 	count := 0
 	n.memory.Walk(func(rec *store.Record) bool {
-		subject := engine.SubjectOf(rec)
+		subject := rec.Subject()
 		if !rec.IsBase() && began.Before(rec.Expires) && matches(&subject) {
 			if verdict, _ := n.Journal.Check(&subject, journal.Checked{}); verdict < journal.Covered {
 				count++

@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/admin"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
@@ -219,12 +220,12 @@ func TestPastedKeys(t *testing.T) {
 	s := newSite(t, `{}`, answer("x", "Cache-Control", forAMinute))
 	send := func(method, query string) *httptest.ResponseRecorder {
 		t.Helper()
-		handle := handleEntry
+		handle := (*admin.API).Entry
 		if method == http.MethodDelete {
-			handle = handleDeleteEntry
+			handle = (*admin.API).DeleteEntry
 		}
 		w := httptest.NewRecorder()
-		if err := handle(s.handler.app, w, httptest.NewRequest(method, "/redis_cache/entry?"+query, http.NoBody)); err != nil {
+		if err := handle(s.handler.app.admin(), w, httptest.NewRequest(method, "/redis_cache/entry?"+query, http.NoBody)); err != nil {
 			w.WriteHeader(err.(caddy.APIError).HTTPStatus) //nolint:errorlint // routes return it as it is
 		}
 		return w
@@ -253,11 +254,11 @@ func TestPastedKeys(t *testing.T) {
 func TestEmptyNamespace(t *testing.T) {
 	s := newSite(t, `{}`, answer("x", "Cache-Control", forAMinute))
 	for _, body := range []string{`{"namespace":""}`, `{"namespace":"a,b"}`, `{"namespace":"general","all":true}`, `{"all":false}`} {
-		if w := callAdmin(t, s.handler.app, handleDisable, http.MethodPost, body); w.Code != http.StatusBadRequest {
+		if w := callAdmin(t, s.handler.app, does((*admin.API).Disable), http.MethodPost, body); w.Code != http.StatusBadRequest {
 			t.Errorf("disable %s: %d", body, w.Code)
 		}
 	}
-	if w := callAdmin(t, s.handler.app, handlePurge, http.MethodPost, `{"namespace":"a,b"}`); w.Code != http.StatusBadRequest {
+	if w := callAdmin(t, s.handler.app, does((*admin.API).Purge), http.MethodPost, `{"namespace":"a,b"}`); w.Code != http.StatusBadRequest {
 		t.Errorf("purge: %d", w.Code)
 	}
 	expect(t, s.get("/a"), engine.Miss, "stored")

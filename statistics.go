@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/admin"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/stats"
 )
@@ -35,7 +36,7 @@ type statistics struct {
 	Bottom     []endpointStatistics            `json:"bottom_endpoints"`  // with the lowest
 	Costly     []endpointStatistics            `json:"costly_endpoints"`  // by the time that caching would save
 	Breaker    string                          `json:"breaker"`           // of this node, in front of Redis: closed, open or off
-	Waiting    *waitingPurges                  `json:"waiting,omitempty"` // of this node
+	Waiting    *api.Waiting                    `json:"waiting,omitempty"` // of this node
 	Nodes      []nodeStatistics                `json:"nodes"`
 	Memory     *stats.Memory                   `json:"memory,omitempty"` // of this node
 	Coalesced  uint64                          `json:"coalesced"`        // requests that another request's fetch has answered
@@ -112,7 +113,7 @@ func handleStats(app *App, w http.ResponseWriter, r *http.Request) error {
 func (n *node) statistics(ctx context.Context, window stats.Window) *statistics {
 	now := time.Now()
 	n.history.Collect(now)
-	s := &statistics{Window: window, Breaker: n.breakerState(), Waiting: n.waiting(), Namespaces: make(map[string]*namespaceStatistics)}
+	s := &statistics{Window: window, Breaker: n.breakerState(), Waiting: admin.WaitingOf(n.Journal), Namespaces: make(map[string]*namespaceStatistics)}
 	readCtx, cancel := context.WithTimeout(ctx, journalTimeout)
 	defer cancel()
 	hour, day, err := n.fleet.Report(readCtx, now, window, s.Breaker == "closed")

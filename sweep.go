@@ -17,7 +17,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
@@ -198,7 +197,7 @@ func (n *node) sweepStore(ctx context.Context) error {
 		return nil
 	}
 	covered := func(r *store.Record) bool {
-		s := engine.SubjectOf(r)
+		s := r.Subject()
 		verdict, _ := n.Journal.CoveredBy(&s)
 		return verdict >= journal.Covered
 	}
@@ -207,7 +206,7 @@ func (n *node) sweepStore(ctx context.Context) error {
 
 // onSwept counts a response that was removed for the purge that covers it.
 func (n *node) onSwept(r *store.Record) {
-	s := engine.SubjectOf(r)
+	s := r.Subject()
 	_, by := n.Journal.CoveredBy(&s)
 	if by.IsZero() || r.IsBase() {
 		return

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -15,7 +14,6 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
-	"github.com/gplus-recycling/caddy-redis-cache/internal/admin"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 )
 
@@ -249,56 +247,4 @@ func (n *node) mergeSwitches() error {
 		})
 		return err
 	}, key)
-}
-
-// switchRequest is the body of POST /redis_cache/enable and /disable: everything,
-// or one namespace.
-type switchRequest struct {
-	Namespace *string `json:"namespace"`
-	All       *bool   `json:"all"`
-	Wait      string  `json:"wait"` // for the other nodes; default 1s
-	By        string  `json:"by"`   // for the listing
-	Reason    string  `json:"reason"`
-}
-
-// isNamespace refuses what cannot be the name of a namespace.
-func isNamespace(name string) error {
-	if !namespaceFormat.MatchString(name) {
-		return fmt.Errorf("%q is no name of a namespace", name)
-	}
-	return nil
-}
-
-func handleEnable(app *App, w http.ResponseWriter, r *http.Request) error {
-	return app.turnSwitch(w, r, true)
-}
-
-func handleDisable(app *App, w http.ResponseWriter, r *http.Request) error {
-	return app.turnSwitch(w, r, false)
-}
-
-func (a *App) turnSwitch(w http.ResponseWriter, r *http.Request, enable bool) error {
-	var request switchRequest
-	if err := admin.ReadJSON(r, &request); err != nil {
-		return err
-	}
-	wait, err := parseWait(request.Wait)
-	if err != nil {
-		return err
-	}
-	target := journal.Selector{Kind: journal.KindAll}
-	switch {
-	case request.All != nil && *request.All == (request.Namespace != nil):
-		return admin.Error(http.StatusBadRequest, errors.New("want all, or one namespace"))
-	case request.Namespace != nil:
-		target = journal.Selector{Kind: journal.KindNamespace, Value: *request.Namespace}
-		if err := isNamespace(target.Value); err != nil {
-			return admin.Error(http.StatusBadRequest, err)
-		}
-	}
-	if enable && !a.enabled {
-		return admin.Error(http.StatusBadRequest, errors.New("the configuration switches this node off, by the global option enabled or REDIS_CACHE_ENABLED"))
-	}
-	result, err := a.node.Journal.Switch(r.Context(), enable, target.Value, request.By, request.Reason, wait)
-	return a.answerPurge(w, &result, []journal.Selector{target}, matched{}, err)
 }

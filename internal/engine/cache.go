@@ -44,16 +44,8 @@ func (c *Cache) Check(rec *store.Record) journal.Verdict {
 // Check says what the purges of a journal say about a stored response. upTo is what an
 // earlier check of it has returned, so that only later purges are looked at.
 func Check(j *journal.Journal, rec *store.Record, upTo journal.Checked) (journal.Verdict, journal.Checked) {
-	subject := SubjectOf(rec)
+	subject := rec.Subject()
 	return j.Check(&subject, upTo)
-}
-
-// SubjectOf is a stored response as selectors of purges see it.
-func SubjectOf(rec *store.Record) journal.Subject {
-	return journal.Subject{
-		Position: rec.Position, Namespace: rec.Namespace, Identifier: rec.Identifier, Key: rec.Key.Full, BaseKey: rec.BaseKey,
-		URL: rec.URL, Tags: rec.Tags, User: rec.User,
-	}
 }
 
 // Usable reports whether a request may be answered from the store: the node has seen

@@ -118,3 +118,11 @@ var (
 	_ Tier = (*Memory)(nil)
 	_ Tier = (*Redis)(nil)
 )
+
+// Subject is the record as selectors of purges see it.
+func (r *Record) Subject() journal.Subject {
+	return journal.Subject{
+		Position: r.Position, Namespace: r.Namespace, Identifier: r.Identifier, Key: r.Key.Full, BaseKey: r.BaseKey,
+		URL: r.URL, Tags: r.Tags, User: r.User,
+	}
+}
