@@ -17,23 +17,6 @@ import (
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
 
-// clientWriter lets handlers behind find what the writer of the client can do.
-type clientWriter struct{ http.ResponseWriter }
-
-// Unwrap is for [http.ResponseController].
-func (w clientWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-// Push is HTTP/2 server push, where the client's connection has it.
-func (w clientWriter) Push(target string, opts *http.PushOptions) error {
-	if pusher, ok := w.ResponseWriter.(http.Pusher); ok {
-		return pusher.Push(target, opts)
-	}
-	return http.ErrNotSupported
-}
-
-// writerOnly hides ReadFrom, which would bypass the capture.
-type writerOnly struct{ io.Writer }
-
 // phase is how far the response has come that a capture passes on. It only goes forward.
 type phase uint8
 
@@ -116,49 +99,6 @@ func (c *capture) Header() http.Header {
 		return c.own
 	}
 	return c.ResponseWriter.Header()
-}
-
-// passHeader makes the client's header what the upstream made of it.
-func (c *capture) passHeader() {
-	if c.own != nil {
-		client := c.ResponseWriter.Header()
-		clear(client)
-		maps.Copy(client, c.own.Clone())
-	}
-}
-
-// passInterim passes a 1xx response on with the fields that it has now.
-func (c *capture) passInterim(status int) {
-	client := c.ResponseWriter.Header()
-	was := maps.Clone(client)
-	c.passHeader()
-	c.ResponseWriter.WriteHeader(status)
-	if c.own != nil {
-		clear(client)
-		maps.Copy(client, was)
-	}
-}
-
-// passTrailers gives the client the trailers that the upstream has set since the header was
-// passed on.
-func (c *capture) passTrailers() {
-	if c.own == nil || c.status == 0 || c.phase == phaseWithheld || c.phase == phasePending {
-		return
-	}
-	client := c.ResponseWriter.Header()
-	for name, values := range c.own {
-		if strings.HasPrefix(name, http.TrailerPrefix) {
-			client[name] = values
-		}
-	}
-	for _, line := range c.own["Trailer"] {
-		for name := range strings.SplitSeq(line, ",") {
-			name = http.CanonicalHeaderKey(strings.TrimSpace(name))
-			if values, ok := c.own[name]; ok {
-				client[name] = values
-			}
-		}
-	}
 }
 
 // WriteHeader decides about the response. Of several final headers only the first counts.
@@ -322,6 +262,9 @@ func (c *capture) passed() bool {
 	return true
 }
 
+// silent reports whether the client has seen nothing, and nothing has been decided.
+func (c *capture) silent() bool { return c.phase == phaseAsked || c.phase == phasePending }
+
 // sent reports whether the client has the header of a response that might be stored.
 func (c *capture) sent() bool {
 	return c.judge != nil && (c.phase == phaseFlying || c.phase == phasePassed)
@@ -421,34 +364,6 @@ func (c *capture) copy(p []byte, err error) {
 	default:
 		_, _ = c.body.Write(p) // it never fails
 	}
-}
-
-// maxHeld is how much the bodies that a node keeps for slow clients take together: 128 MiB,
-// or a few of the largest that the route stores. A quarter more is kept for small bodies,
-// so that large ones on slow links do not end all caching.
-func (c *capture) maxHeld(size int) int64 {
-	limit := max(128<<20, 4*c.f.q.Route.MaxBody)
-	if size <= smallBody {
-		limit += limit / 4
-	}
-	return limit
-}
-
-const smallBody = 64 << 10
-
-// room takes memory for n more bytes of the copy, which release gives back.
-func (c *capture) room(n int64) bool {
-	if n > 0 && !c.f.cache().flights.Take(n, c.maxHeld(int(c.taken+n))) {
-		return false
-	}
-	c.taken += max(n, 0)
-	return true
-}
-
-// release is called when the client has been served.
-func (c *capture) release() {
-	c.f.cache().flights.Give(c.taken)
-	c.taken = 0
 }
 
 // drop gives the capture up; the response goes on.

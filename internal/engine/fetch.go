@@ -158,11 +158,10 @@ func (f *fetch) finish(err error) error {
 	if stored != nil && err == nil && w.instead != insteadFailed && w.status < http.StatusInternalServerError {
 		f.cache().failures.Remove(f.id)
 	}
-	silent := w.phase == phaseAsked || w.phase == phasePending
 	switch {
 	case w.instead == insteadConfirmed:
 		return f.serveRevalidated()
-	case w.instead == insteadFailed || err != nil && silent && f.mayServeOnError() && f.q.Route.IsFailure(err):
+	case w.instead == insteadFailed || err != nil && w.silent() && f.mayServeOnError() && f.q.Route.IsFailure(err):
 		f.cache().failures.Add(f.id, time.Now())
 		f.yield(coalesce.Again)
 		return a.serve(stored, Stale, reason.Error)
@@ -171,15 +170,8 @@ func (f *fetch) finish(err error) error {
 		f.refuse(refuse(reason.Error))
 		a.annotate()
 		return &Error{http.StatusBadGateway, errUnasked}
-	case silent:
-		if w.phase == phaseAsked {
-			if err == nil { // the server answers 200
-				f.invalidate(http.StatusOK, w.Header())
-			}
-			w.passHeader() // the error route writes the response
-		}
-		f.refuse(refuse(reason.Error))
-		a.annotate()
+	case w.silent():
+		f.leaveToServer(err)
 	case w.compared != nil:
 		f.freshenByHead()
 	}
@@ -188,6 +180,19 @@ func (f *fetch) finish(err error) error {
 	}
 	f.keep(w.record(), stored)
 	return f.close(err)
+}
+
+// leaveToServer prepares the client's header where the server, or an error route, writes
+// the response: the upstream has written none.
+func (f *fetch) leaveToServer(err error) {
+	if f.w.phase == phaseAsked {
+		if err == nil { // the server answers 200
+			f.invalidate(http.StatusOK, f.w.Header())
+		}
+		f.w.passHeader()
+	}
+	f.refuse(refuse(reason.Error))
+	f.a.annotate()
 }
 
 // keep stores the complete response, or forgets what a response that is not stored has

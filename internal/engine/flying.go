@@ -133,3 +133,31 @@ func (c *capture) endFlight(how coalesce.Ending) *pump {
 	c.flight.End(how)
 	return pump
 }
+
+// maxHeld is how much the bodies that a node keeps for slow clients take together: 128 MiB,
+// or a few of the largest that the route stores. A quarter more is kept for small bodies,
+// so that large ones on slow links do not end all caching.
+func (c *capture) maxHeld(size int) int64 {
+	limit := max(128<<20, 4*c.f.q.Route.MaxBody)
+	if size <= smallBody {
+		limit += limit / 4
+	}
+	return limit
+}
+
+const smallBody = 64 << 10
+
+// room takes memory for n more bytes of the copy, which release gives back.
+func (c *capture) room(n int64) bool {
+	if n > 0 && !c.f.cache().flights.Take(n, c.maxHeld(int(c.taken+n))) {
+		return false
+	}
+	c.taken += max(n, 0)
+	return true
+}
+
+// release is called when the client has been served.
+func (c *capture) release() {
+	c.f.cache().flights.Give(c.taken)
+	c.taken = 0
+}

@@ -37,29 +37,8 @@ func (f *fetch) invalidate(status int, header http.Header) {
 	if status < 200 || status >= 400 {
 		return
 	}
-	rules := q.invalidations
-	if status >= 300 {
-		if !q.isUnsafe() {
-			rules = nil // a redirect tells of no change
-		}
-		if len(rules) > 0 {
-			q.Route.Redirected(q.HTTP, q.Upstream, header)
-		}
-	}
-	p := journal.Purge{By: ByRequest, Request: true}
-	for _, i := range rules {
-		if q.Route.Invalidations[i].Private {
-			p.By = ByPrivateRequest
-		}
-		p.Selectors = append(p.Selectors, q.Upstream.Selectors(i)...)
-	}
-	if q.isUnsafe() {
-		if q.Route.UnsafeInvalidates {
-			p.Selectors = append(p.Selectors, q.targets(status, header)...)
-		}
-		p.Selectors = append(p.Selectors, q.groups(header)...)
-	}
-	if p.Selectors = ValidSelectors(p.Selectors, q.Route.Key.Prefix); len(p.Selectors) == 0 {
+	p := q.purgeOf(status, header)
+	if len(p.Selectors) == 0 {
 		return
 	}
 	if q.AnswersGet && q.answersGet(status, header) {
@@ -70,6 +49,32 @@ func (f *fetch) invalidate(status int, header http.Header) {
 	if err := q.Route.Cache.Journal.AppendAsync(p); err != nil {
 		q.Route.Log.Error("a request could not invalidate", "error", err)
 	}
+}
+
+// purgeOf is what a successful answer to the request purges.
+func (q *Request) purgeOf(status int, header http.Header) journal.Purge {
+	unsafe, rules := q.isUnsafe(), q.invalidations
+	switch redirect := status >= 300; {
+	case redirect && !unsafe:
+		rules = nil // it tells of no change
+	case redirect && len(rules) > 0:
+		q.Route.Redirected(q.HTTP, q.Upstream, header)
+	}
+	p := journal.Purge{By: ByRequest, Request: true}
+	for _, i := range rules {
+		if q.Route.Invalidations[i].Private {
+			p.By = ByPrivateRequest
+		}
+		p.Selectors = append(p.Selectors, q.Upstream.Selectors(i)...)
+	}
+	if unsafe && q.Route.UnsafeInvalidates {
+		p.Selectors = append(p.Selectors, q.targets(status, header)...)
+	}
+	if unsafe {
+		p.Selectors = append(p.Selectors, q.groups(header)...)
+	}
+	p.Selectors = ValidSelectors(p.Selectors, q.Route.Key.Prefix)
+	return p
 }
 
 // ValidSelectors drops what selects nothing, such as a URL that a client made up: it must
