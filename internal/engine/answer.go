@@ -321,7 +321,7 @@ func Seconds(d time.Duration) string { return strconv.FormatInt(int64(d/time.Sec
 func (a *Answer) bypass() error {
 	q := &a.Request
 	if a.Plan.Reason != reason.Method || q.Method != http.MethodPost {
-		f := &fetch{a: a, q: q, r: q.HTTP, found: a.Found}
+		f := &fetch{a: a, q: q, borrowed: borrowed{r: q.HTTP}, found: a.Found}
 		f.w = newPasser(f)
 		return f.finish(f.ask(f.r))
 	}
@@ -333,7 +333,7 @@ func (a *Answer) bypass() error {
 	f.w = newPasser(f)
 	if get.Key.Full != "" {
 		f.w = newCapture(f, nil)
-		defer f.w.release()
+		defer f.w.body.release()
 	}
 	return f.finish(f.ask(f.r))
 }

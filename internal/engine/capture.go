@@ -72,8 +72,7 @@ type capture struct {
 	place    place         // of it
 	declared int64         // Content-Length; -1 when not stated
 	spoils   bool          // its body must not tell of errors
-	body     coalesce.Buffer
-	taken    int64 // of what all bodies may take, for body
+	body     captured
 }
 
 // newPasser returns a writer that only sets the cache's fields.
@@ -85,6 +84,7 @@ func newPasser(f *fetch) *capture {
 // that may be answered instead, or nil.
 func newCapture(f *fetch, validator http.Header) *capture {
 	c := newPasser(f)
+	c.body.cache, c.body.route = f.cache(), f.q.Route
 	before := f.a.w.Header()
 	c.own = before.Clone()
 	c.judge = &judge{q: f.q, came: f.came, ttl: f.ttl, base: f.found.Base, key: f.found.Key, before: before, began: time.Now()}
@@ -101,11 +101,15 @@ func (c *capture) Header() http.Header {
 	return c.ResponseWriter.Header()
 }
 
+// failureLimit is how long the rest of a failure may take that a stored response stands in
+// for. The client waits for it: handlers cannot be told to return.
+const failureLimit = time.Second
+
 // WriteHeader decides about the response. Of several final headers only the first counts.
 func (c *capture) WriteHeader(status int) {
 	if status >= 100 && status < 200 && status != http.StatusSwitchingProtocols {
 		if c.status == 0 { // later ones are nobody's any more
-			c.passInterim(status)
+			c.passInterim(status, c.own)
 		}
 		return
 	}
@@ -177,7 +181,7 @@ func (c *capture) pass() {
 		return
 	}
 	c.judge.before = maps.Clone(c.judge.before)
-	c.passHeader()
+	c.clientWriter.pass(c.own)
 	c.f.invalidate(c.status, c.own)
 	if stored := c.f.found.stored(); c.validator != nil && stored.Status == http.StatusOK &&
 		c.f.q.Method == http.MethodHead && c.status == http.StatusOK {
@@ -212,8 +216,8 @@ func (c *capture) decide() {
 		c.ResponseWriter.Header()["Date"] = c.own["Date"]
 	}
 	c.spoils = v.Spoils
-	if c.flight == nil && c.room(c.declared) {
-		c.body.Reserve(c.declared)
+	if c.flight == nil {
+		c.body.reserve(c.declared)
 	}
 	freshness := c.rec.Freshness // not of the record, which need not live as long as a slow client reads
 	out.Stored, out.Freshness, out.Unstated = true, &freshness, v.Unstated
@@ -286,8 +290,14 @@ func (c *capture) Write(p []byte) (int, error) {
 		return c.fly(p)
 	}
 	n, err := c.ResponseWriter.Write(p)
-	if c.rec != nil {
-		c.copy(p[:n], err)
+	switch {
+	case c.rec == nil:
+	case err != nil:
+		c.drop(reason.Incomplete)
+	default:
+		if why := c.body.keep(p[:n]); why != reason.None {
+			c.drop(why)
+		}
 	}
 	return n, err
 }
@@ -352,26 +362,12 @@ func (c *capture) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return conn, rw, err
 }
 
-// copy keeps a piece of the body that the client has been sent.
-func (c *capture) copy(p []byte, err error) {
-	switch {
-	case err != nil:
-		c.drop(reason.Incomplete)
-	case int64(c.body.Len()+len(p)) > c.f.q.Route.MaxBody:
-		c.drop(reason.TooLarge)
-	case !c.room(int64(c.body.Len()+len(p)) - c.taken):
-		c.drop(reason.Overload)
-	default:
-		_, _ = c.body.Write(p) // it never fails
-	}
-}
-
 // drop gives the capture up; the response goes on.
 func (c *capture) drop(why reason.Reason) {
 	if c.rec == nil {
 		return
 	}
-	c.rec, c.body = nil, coalesce.Buffer{}
+	c.rec, c.body.Buffer = nil, coalesce.Buffer{}
 	if why.Is(reason.NotShared) {
 		c.f.noteUnshared(c.status, why)
 	}
@@ -394,7 +390,7 @@ func (c *capture) lookFirst(piece []byte) {
 // spoil is drop for a response that tells of errors. The next one may do without, so that
 // nothing is remembered of this one.
 func (c *capture) spoil() {
-	c.rec, c.body = nil, coalesce.Buffer{}
+	c.rec, c.body.Buffer = nil, coalesce.Buffer{}
 	c.f.refuse(Verdict{Reason: reason.GraphQL, Detail: "errors"})
 }
 

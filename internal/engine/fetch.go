@@ -19,13 +19,11 @@ import (
 type fetch struct {
 	a   *Answer  // whose client gets the response; it has none in the background
 	q   *Request // what is asked for: that of the answer, or a POST as the GET that it answers
-	r   *http.Request
 	w   *capture
 	ttl *TTL
 	url string
 
-	// The request as it came in, for handlers behind may change r.
-	came *http.Request
+	borrowed // the request that the handlers behind get
 
 	found      Found // the latest look; see moveTo
 	id         coalesce.ID
@@ -33,16 +31,11 @@ type fetch struct {
 	background bool // there is no client
 	overtaken  bool // its own purge covers its response, too
 	lease      *coalesce.Lease
-
-	// What has been changed about r while the upstream is asked, and is put back.
-	conditional bool            // the conditions are the cache's
-	outer       context.Context // before it could be ended; or nil
-	detached    detached
 }
 
 // newFetch prepares to ask for q, of which found is stored.
 func newFetch(a *Answer, q *Request, found *Found) *fetch {
-	f := &fetch{a: a, q: q, r: q.HTTP, found: *found}
+	f := &fetch{a: a, q: q, borrowed: borrowed{r: q.HTTP}, found: *found}
 	f.came = f.r.Clone(f.r.Context())
 	f.url = q.Target.URL(&q.Route.Key)
 	f.ttl = q.Route.lifetime(f.r, q.hasParams())
@@ -82,11 +75,16 @@ func (f *fetch) run(flight *flight) (err error) {
 	returned := false
 	defer func() { f.end(!returned || err != nil) }()
 	f.w = newCapture(f, f.validator())
-	if f.w.flight = flight; flight != nil {
-		f.detach(flight)
+	if f.w.flight = flight; flight != nil && !f.background {
+		f.detach(f.watch(flight))
 	}
-	f.addConditions()
-	f.allowAbort()
+	if f.q.Method != http.MethodHead && f.found.validates() {
+		f.setConditions(f.w.validator)
+		f.w.judge.revalidates = true
+	}
+	if f.found.stored() != nil {
+		f.w.abort = f.allowAbort()
+	}
 	err = f.ask(f.r)
 	if f.w.phase != phaseFlying {
 		f.restore()
@@ -114,7 +112,7 @@ func (f *fetch) end(failed bool) {
 	if failed || f.a.out.Reason == reason.Incomplete {
 		f.noteIncomplete()
 	}
-	f.w.release()
+	f.w.body.release()
 }
 
 // ask lets the handlers behind the cache answer a request. They must not be asked twice with
@@ -189,7 +187,7 @@ func (f *fetch) leaveToServer(err error) {
 		if err == nil { // the server answers 200
 			f.invalidate(http.StatusOK, f.w.Header())
 		}
-		f.w.passHeader()
+		f.w.clientWriter.pass(f.w.own)
 	}
 	f.refuse(refuse(reason.Error))
 	f.a.annotate()
@@ -246,7 +244,9 @@ func (f *fetch) close(err error) error {
 	}
 	f.releaseLease(nil)
 	f.w.land(how)
-	f.w.passTrailers()
+	if f.w.status != 0 && f.w.phase != phaseWithheld && f.w.phase != phasePending {
+		f.w.passTrailers(f.w.own)
+	}
 	if sent && err != nil {
 		// The header is out: an error route would write a second one.
 		f.q.Route.Log.Debug("the upstream broke off", "error", err)
@@ -293,54 +293,6 @@ func (f *fetch) validator() http.Header {
 func (f *Found) validates() bool {
 	stored := f.stored()
 	return stored != nil && rfc9111.CanValidate(stored.Status, stored.Header())
-}
-
-// addConditions asks the upstream whether the stored response is still good, RFC 9111
-// section 4.3.1. The request is changed in place, because its placeholders are bound to it.
-func (f *fetch) addConditions() {
-	if f.q.Method == http.MethodHead || !f.found.validates() {
-		return
-	}
-	f.conditional, f.w.judge.revalidates = true, true
-	rfc9111.SetConditions(f.r.Header, f.w.validator)
-	// The stored response will answer it, once it is known to be good.
-	delete(f.r.Header, "Range")
-}
-
-// failureLimit is how long the rest of a failure may take that a stored response stands in
-// for. The client waits for it: handlers cannot be told to return.
-const failureLimit = time.Second
-
-// allowAbort lets such a failure be ended.
-func (f *fetch) allowAbort() {
-	if f.found.stored() == nil {
-		return
-	}
-	f.outer = f.r.Context()
-	ctx, cancel := context.WithCancel(f.outer)
-	*f.r = *f.r.WithContext(ctx)
-	f.w.abort = cancel
-}
-
-// restore puts back what addConditions and allowAbort have changed.
-func (f *fetch) restore() {
-	if f.outer != nil {
-		f.w.abort()
-		f.w.abort = nil
-		*f.r = *f.r.WithContext(f.outer)
-		f.outer = nil
-	}
-	if !f.conditional {
-		return
-	}
-	f.conditional = false
-	for _, name := range conditionFields {
-		if values, ok := f.came.Header[name]; ok {
-			f.r.Header[name] = values
-		} else {
-			delete(f.r.Header, name)
-		}
-	}
 }
 
 // serveRevalidated answers from the stored response, which the upstream has confirmed, RFC

@@ -48,7 +48,7 @@ func (c *capture) takeOff() {
 	rec.Fields = slices.Clip(rec.Fields)
 	c.f.name(&rec, c.place)
 	size := c.declared
-	if size > 0 && !c.flight.Room(int(size), c.maxHeld(int(size))) {
+	if size > 0 && !c.flight.Room(int(size), c.f.q.Route.maxHeld(int(size))) {
 		size = 0
 	}
 	c.flight.Share(&share{rec: &rec, names: c.place.names, length: c.declared, result: Miss}, size)
@@ -62,7 +62,7 @@ func (c *capture) fly(p []byte) (int, error) {
 	switch {
 	case int64(c.flight.Len()+len(p)) > c.f.q.Route.MaxBody:
 		c.drop(reason.TooLarge)
-	case !c.flight.Room(len(p), c.maxHeld(c.flight.Len()+len(p))):
+	case !c.flight.Room(len(p), c.f.q.Route.maxHeld(c.flight.Len()+len(p))):
 		c.drop(reason.Overload)
 	default:
 		c.flight.Write(p)
@@ -87,7 +87,7 @@ func (c *capture) leave() error {
 // ground ties the fetch to its client again.
 func (c *capture) ground() {
 	c.flight = nil
-	c.f.detached.attach()
+	c.f.attach()
 }
 
 // stayGrounded lets a response go to its client only. In the air already, it leaves the
@@ -132,32 +132,4 @@ func (c *capture) endFlight(how coalesce.Ending) *pump {
 	c.phase, c.pump = phasePassed, nil
 	c.flight.End(how)
 	return pump
-}
-
-// maxHeld is how much the bodies that a node keeps for slow clients take together: 128 MiB,
-// or a few of the largest that the route stores. A quarter more is kept for small bodies,
-// so that large ones on slow links do not end all caching.
-func (c *capture) maxHeld(size int) int64 {
-	limit := max(128<<20, 4*c.f.q.Route.MaxBody)
-	if size <= smallBody {
-		limit += limit / 4
-	}
-	return limit
-}
-
-const smallBody = 64 << 10
-
-// room takes memory for n more bytes of the copy, which release gives back.
-func (c *capture) room(n int64) bool {
-	if n > 0 && !c.f.cache().flights.Take(n, c.maxHeld(int(c.taken+n))) {
-		return false
-	}
-	c.taken += max(n, 0)
-	return true
-}
-
-// release is called when the client has been served.
-func (c *capture) release() {
-	c.f.cache().flights.Give(c.taken)
-	c.taken = 0
 }

@@ -27,8 +27,16 @@ const (
 	stepAlone             // by a fetch for itself alone
 )
 
-// follow answers from a flight that another request leads.
-func (f *fetch) follow(flight *flight) (step, error) {
+// follower is a fetch that waits for another one, which leads a flight.
+type follower struct {
+	*fetch
+
+	flight *flight
+}
+
+// follow answers from the flight.
+func (f follower) follow() (step, error) {
+	flight := f.flight
 	defer flight.Leave()
 	f.a.out.Waited = true
 	s, how, err := flight.Header(f.r.Context(), followLimit)
@@ -47,15 +55,15 @@ func (f *fetch) follow(flight *flight) (step, error) {
 	case s == nil:
 		return stepAlone, nil
 	}
-	if next := f.accept(flight, s); next != stepDone {
+	if next := f.accept(s); next != stepDone {
 		return next, nil
 	}
-	return stepDone, f.serveShared(flight, s)
+	return stepDone, f.serve(s)
 }
 
 // standIn answers with what is stored where the leader has got nothing, and the upstream
 // has failed lately.
-func (f *fetch) standIn(otherwise step) (step, error) {
+func (f follower) standIn(otherwise step) (step, error) {
 	if f.found.Why != reason.Expired || !f.mayServeOnError() || !f.cache().failures.Recent(f.found.id(), f.now()) {
 		return otherwise, nil
 	}
@@ -63,7 +71,7 @@ func (f *fetch) standIn(otherwise step) (step, error) {
 }
 
 // accept reports whether the response of a flight is good for this request.
-func (f *fetch) accept(flight *flight, s *share) step {
+func (f follower) accept(s *share) step {
 	rec, key := s.rec, f.q.Key.Key
 	if len(s.names) > 0 {
 		key, _ = cachekey.Variant(f.q.Key.Key, s.names, f.came.Header)
@@ -78,19 +86,19 @@ func (f *fetch) accept(flight *flight, s *share) step {
 		return stepAlone
 	}
 	if !suits(f.q, f.came.Header, rec, s.names) {
-		flight.Retire() // one with an Origin can begin
+		f.flight.Retire() // one with an Origin can begin
 		return stepAgain
 	}
 	if f.cache().Check(rec) != journal.Valid || !rec.Freshness.Fresh(f.now()) {
-		flight.Retire() // a newer one can begin
+		f.flight.Retire() // a newer one can begin
 		return stepAgain
 	}
 	f.moveTo(&found)
 	return stepDone
 }
 
-// serveShared answers a follower.
-func (f *fetch) serveShared(flight *flight, s *share) error {
+// serve answers with the response of the flight.
+func (f follower) serve(s *share) error {
 	a, out := f.a, &f.a.out
 	out.Collapsed, out.Status = true, s.rec.Status
 	if s.whole {
@@ -109,15 +117,15 @@ func (f *fetch) serveShared(flight *flight, s *share) error {
 		return a.serveNotModified(s.rec.Status)
 	}
 	a.writeHeader(s.rec.Status, s.rec.Status)
-	size, how, err := copyBody(f.r.Context(), a.w, flight.Reader(), followLimit)
+	size, how, err := copyBody(f.r.Context(), a.w, f.flight.Reader(), followLimit)
 	switch {
 	case errors.Is(err, coalesce.ErrTooSlow):
-		flight.Retire() // nobody else need wait as long
-		return f.resume(s.rec, flight.Reader(), size)
+		f.flight.Retire() // nobody else need wait as long
+		return f.resume(s.rec, f.flight.Reader(), size)
 	case err != nil:
 		return nil // the client has left
 	case how == coalesce.TooLarge:
-		return f.resume(s.rec, flight.Reader(), size)
+		return f.resume(s.rec, f.flight.Reader(), size)
 	case how != coalesce.Complete:
 		panic(http.ErrAbortHandler)
 	}
@@ -216,7 +224,7 @@ func (w *resumeWriter) FlushError() error {
 
 // resume fetches for a follower whose flight ended because the body was too large to be
 // kept, or goes on without bringing any of it. The client has a part of this size.
-func (f *fetch) resume(first *store.Record, part *coalesce.Reader[share], size int) error {
+func (f follower) resume(first *store.Record, part *coalesce.Reader[share], size int) error {
 	w := &resumeWriter{
 		clientWriter: clientWriter{f.a.w}, header: make(http.Header), first: first, part: part, size: size,
 	}

@@ -55,12 +55,12 @@ func (a *Answer) fetch() error {
 		}
 		flight, leads := f.cache().flights.Join(f.id, f.mayLead())
 		if leads {
-			return f.lead(flight)
+			return leader{f, flight}.lead()
 		}
 		if flight == nil {
 			break
 		}
-		next, err := f.follow(flight)
+		next, err := follower{f, flight}.follow()
 		if next == stepDone {
 			return err
 		}
@@ -99,8 +99,16 @@ func (f *fetch) mayLead() bool {
 	return f.found.validates() || !isConditional(f.came.Header) // or the conditions will be the cache's
 }
 
-// lead fetches for a flight.
-func (f *fetch) lead(flight *flight) error {
+// leader is a fetch that others may follow.
+type leader struct {
+	*fetch
+
+	flight *flight
+}
+
+// lead fetches for the flight.
+func (f leader) lead() error {
+	flight := f.flight
 	defer func() {
 		flight.End(coalesce.Again)
 		flight.Land()
@@ -108,15 +116,15 @@ func (f *fetch) lead(flight *flight) error {
 	}()
 	c := f.cache()
 	if (c.flights.Ended() != f.q.ended || f.found.staleInMemory(c)) && f.lookAgain(false) {
-		return f.serveFound(flight, Hit)
+		return f.serveFound(Hit)
 	}
 	if c.Leases != nil && c.Journal.HasPeers() && c.Store.Answers() {
 		switch f.acquire() {
 		case coalesce.Found:
-			return f.serveFound(flight, Hit)
+			return f.serveFound(Hit)
 		case coalesce.Followed:
 			f.a.out.Collapsed, f.a.out.Status = true, f.found.Record.Status
-			return f.serveFound(flight, Miss)
+			return f.serveFound(Miss)
 		case coalesce.Unshared:
 			flight.End(coalesce.Alone)
 			return f.run(nil)
@@ -132,7 +140,7 @@ func (f *fetch) lead(flight *flight) error {
 
 // acquire asks for the lease of what will be fetched: where another node has found out
 // meanwhile that the URL has variants, that of this request's variant.
-func (f *fetch) acquire() (verdict coalesce.Verdict) {
+func (f leader) acquire() (verdict coalesce.Verdict) {
 	looked := 0
 	for range maxJoins {
 		f.lease, verdict = f.cache().Leases.Acquire(f.r.Context(), coalesce.Query{
@@ -150,7 +158,7 @@ func (f *fetch) acquire() (verdict coalesce.Verdict) {
 }
 
 // noteMiss is holds, and remembers what another node has found out.
-func (f *fetch) noteMiss(m coalesce.Miss) bool {
+func (f leader) noteMiss(m coalesce.Miss) bool {
 	if !f.q.holds(m, &f.found, f.url) {
 		return false
 	}
@@ -159,12 +167,12 @@ func (f *fetch) noteMiss(m coalesce.Miss) bool {
 }
 
 // serveFound ends a flight with what the second look has found.
-func (f *fetch) serveFound(flight *flight, result Result) error {
+func (f leader) serveFound(result Result) error {
 	var names []string
 	if f.found.Base != nil {
 		names = f.found.Base.Vary
 	}
-	f.shareWhole(flight, f.found.Record, names, Miss)
+	f.shareWhole(f.flight, f.found.Record, names, Miss)
 	why := reason.None
 	if result != Hit {
 		why = f.found.Why
@@ -179,25 +187,11 @@ func (f *fetch) shareWhole(flight *flight, rec *store.Record, names []string, re
 	flight.End(coalesce.Complete)
 }
 
-// detached is a request that may outlive its client.
-type detached struct {
-	client  context.Context // nil while the request is its client's
-	cancel  context.CancelFunc
-	unwatch func() bool
-	grounds func() bool // undoes attach
-}
-
-// detach lets the fetch of a flight go on without the client that triggered it. The request
-// is changed in place, because its placeholders are bound to it.
-func (f *fetch) detach(flight *flight) {
-	if f.background {
-		return // it has no client
-	}
-	client := f.r.Context()
-	ctx, cancel := context.WithCancel(context.WithoutCancel(client))
-	*f.r = *f.r.WithContext(ctx)
+// watch watches the client of a flight, which may leave before the response is there. ctx is
+// of the fetch, which cancel ends.
+func (f *fetch) watch(flight *flight) func(ctx context.Context, cancel context.CancelFunc) {
 	misses, id, miss := f.cache().misses, f.id, f.miss(reason.Incomplete)
-	unwatch := context.AfterFunc(client, func() {
+	return func(ctx context.Context, cancel context.CancelFunc) {
 		if flight.Followers() == 0 {
 			misses.Add(id, miss, time.Now())
 			defer func() {
@@ -219,28 +213,5 @@ func (f *fetch) detach(flight *flight) {
 				}
 			}
 		}
-	})
-	f.detached = detached{client: client, cancel: cancel, unwatch: unwatch}
-}
-
-// attach ties the fetch to its client again, for nobody else gets the response.
-func (d *detached) attach() {
-	if d.client != nil && d.grounds == nil {
-		d.grounds = context.AfterFunc(d.client, d.cancel)
 	}
-}
-
-// reattach gives the request back to its client.
-func (f *fetch) reattach() {
-	d := f.detached
-	if d.client == nil {
-		return
-	}
-	*f.r = *f.r.WithContext(d.client)
-	f.detached = detached{}
-	d.unwatch()
-	if d.grounds != nil {
-		d.grounds()
-	}
-	d.cancel()
 }

@@ -139,7 +139,7 @@ func (f *fetch) renew() error {
 	}
 	flight, leads := f.cache().flights.Join(f.id, true)
 	if leads {
-		return f.lead(flight)
+		return leader{f, flight}.lead()
 	}
 	if flight != nil {
 		flight.Leave()
