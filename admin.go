@@ -9,8 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
@@ -19,7 +17,6 @@ import (
 	"github.com/gplus-recycling/caddy-redis-cache/internal/cachekey"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/doctor"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/lint"
-	"github.com/gplus-recycling/caddy-redis-cache/internal/stats"
 )
 
 func init() {
@@ -51,9 +48,9 @@ func (adminAPI) Routes() []caddy.AdminRoute {
 			http.MethodPost: {does((*admin.API).Warm), nil},
 			http.MethodGet:  {does((*admin.API).WarmProgress), []string{"id"}},
 		})},
-		{Pattern: "/redis_cache/stats", Handler: route(methods{http.MethodGet: {handleStats, []string{"window"}}})},
-		{Pattern: "/redis_cache/tail", Handler: route(methods{http.MethodGet: {handleTail, []string{"namespace", "outcome"}}})},
-		{Pattern: "/redis_cache/explain", Handler: route(methods{http.MethodGet: {handleExplain, []string{"url", "method", "header"}}})},
+		{Pattern: "/redis_cache/stats", Handler: route(methods{http.MethodGet: {does((*admin.API).Stats), []string{"window"}}})},
+		{Pattern: "/redis_cache/tail", Handler: route(methods{http.MethodGet: {does((*admin.API).Tail), []string{"namespace", "outcome"}}})},
+		{Pattern: "/redis_cache/explain", Handler: route(methods{http.MethodGet: {does((*admin.API).Explain), []string{"url", "method", "header"}}})},
 		{Pattern: "/redis_cache/entries", Handler: route(methods{
 			http.MethodGet: {does((*admin.API).Entries), []string{"namespace", "pattern", "limit", "cursor"}},
 		})},
@@ -160,6 +157,13 @@ func directiveOf(handler any, server *caddyhttp.Server) *lint.Directive {
 	return d
 }
 
+// caches reports whether a route caches responses to a method.
+func (a *App) caches(method string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.ContainsFunc(a.policies, func(p *Policy) bool { return slices.Contains(p.methods(), method) })
+}
+
 // warmJobs are those of this process.
 var warmJobs admin.Jobs
 
@@ -168,26 +172,26 @@ func (a *App) admin() *admin.API {
 	n := a.node
 	return &admin.API{
 		Subject: doctor.Subject{
-			Prefix: n.prefix, Client: n.log, Lookups: n.client, Replicated: n.replicated, Store: n.Store, Redis: n.redis, Journal: n.Journal,
+			Prefix: n.Prefix, Client: n.Slow, Lookups: n.Client, Replicated: n.Replicated, Store: n.Store, Redis: n.Redis, Journal: n.Journal,
 			IsNamespace: namespaceFormat.MatchString,
 		},
-		Memory: n.memory, Walk: n.walk, Matched: n.matchedMemory, Disabled: n.switches.list,
-		Errors: func() (map[string]uint64, map[string]stats.Error) { return n.errorCounts(), n.errors.all() },
+		Node: n.Node,
 
 		Context: a.ctx, Off: !a.enabled, Named: a.Redis.named(), Config: a.lintConfig, Expand: a.expand,
 		HashUser: func(identity string) string { return cachekey.UserHash(a.secret, identity) },
 
 		Jobs:   &warmJobs,
-		Thrown: func(recovered any) { logPanic(n.logger(), "a handler that warms", recovered) },
+		Thrown: func(what string, recovered any) { logPanic(a.logger, what, recovered) },
+		Caches: a.caches,
 		Warmed: func(end *api.WarmProgress) {
-			n.logger().Info("cache_warmed", zap.String("id", end.ID), zap.Int("total", end.Total), zap.Int("failed", end.Failed))
-			n.emit("warm_finished", map[string]any{"id": end.ID, "total": end.Total, "failed": end.Failed})
+			n.Log().Info("cache_warmed", "id", end.ID, "total", end.Total, "failed", end.Failed)
+			n.Emit("warm_finished", map[string]any{"id": end.ID, "total": end.Total, "failed": end.Failed})
 		},
-		Confirmed: func(took time.Duration) { n.metrics.confirm.Observe(took.Seconds()) },
+		Confirmed: func(took time.Duration) { n.confirm.Observe(took.Seconds()) },
 		Waits: func(err error) {
 			waiting, since := n.Journal.Waiting()
-			n.logger().Warn("a purge waits to be recorded: it covers what this node has stored, and other nodes do not know of it",
-				zap.Int("waiting", waiting), zap.Time("since", since), zap.Error(err))
+			n.Log().Warn("a purge waits to be recorded: it covers what this node has stored, and other nodes do not know of it",
+				"waiting", waiting, "since", since, "error", err)
 		},
 	}
 }

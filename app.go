@@ -73,7 +73,7 @@ type App struct {
 
 	enabled bool
 	secret  []byte
-	node    *node
+	node    *process
 	poolKey string
 	logger  *zap.Logger
 	ctx     caddy.Context
@@ -133,13 +133,13 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := a.subscribe(ctx); err != nil {
 		return err
 	}
-	shared, _, err := nodes.LoadOrNew(key, func() (caddy.Destructor, error) {
-		return newNode(opts, a), nil
+	shared, _, err := processes.LoadOrNew(key, func() (caddy.Destructor, error) {
+		return newProcess(opts, a), nil
 	})
 	if err != nil {
 		return err
 	}
-	a.node = shared.(*node)
+	a.node = shared.(*process)
 	a.poolKey = key
 	return nil
 }
@@ -314,7 +314,7 @@ func (a *App) Start() error {
 		a.logger.Warn("a full memory tier would exceed GOMEMLIMIT, and the collector would not rest: lower memory or raise the limit",
 			zap.Int64("memory", a.Memory), zap.Int64("limit", limit))
 	}
-	a.node.start(a)
+	a.node.Start(a.settings())
 	return nil
 }
 
@@ -326,7 +326,7 @@ func tooMuchMemory(memory, limit int64) bool { return memory != memoryOff && mem
 // one. What requests still need is released in Cleanup.
 func (a *App) Stop() error {
 	if active := started.remove(a); active != nil && active.node == a.node {
-		a.node.start(active)
+		a.node.Start(active.settings())
 	}
 	return nil
 }
@@ -336,13 +336,10 @@ func (a *App) Cleanup() error {
 	if a.poolKey == "" {
 		return nil
 	}
-	_, err := nodes.Delete(a.poolKey)
+	_, err := processes.Delete(a.poolKey)
 	a.poolKey = ""
 	return err
 }
-
-// nodes are the nodes of this process, by poolKey.
-var nodes = caddy.NewUsagePool()
 
 // started are the apps that run, oldest first. During a reload there are two;
 // the last is active. It is a stack because Caddy stops the newer one when
@@ -371,7 +368,7 @@ func (s *appStack) remove(a *App) *App {
 // memory is how much the memory tier of a node may hold: the most that an app which
 // runs gives it. So a smaller one displaces nothing before the older app has
 // stopped, when the reload can no longer fail.
-func (s *appStack) memory(n *node) (most int64) {
+func (s *appStack) memory(n *process) (most int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, a := range s.apps {

@@ -212,7 +212,7 @@ func TestReloadToLessMemory(t *testing.T) {
 	}
 	want := func(app *App, memory int64) {
 		t.Helper()
-		if got := app.node.memory.Max(); got != memory {
+		if got := app.node.Memory.Max(); got != memory {
 			t.Errorf("%d bytes, want %d", got, memory)
 		}
 	}

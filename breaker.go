@@ -5,12 +5,8 @@ import (
 	"fmt"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-
-	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
 
 // CircuitBreaker says when requests leave Redis out because it does not answer.
@@ -79,22 +75,4 @@ func (b *CircuitBreaker) parse(d *caddyfile.Dispenser) (err error) {
 		}
 	}
 	return err
-}
-
-// onRefused reports that responses cannot be stored in Redis.
-func (n *node) onRefused(err error) {
-	n.errors.tell(string(store.ErrorRedis), time.Now())
-	n.logger().Warn("redis refuses to store responses", zap.Error(err))
-}
-
-// onHealth reports that the breaker has opened or closed. It begins open.
-func (n *node) onHealth(up bool, err error) {
-	if up {
-		n.logger().Info("redis answers")
-		n.emit("breaker_closed", nil)
-		return
-	}
-	n.refuse.Do(func() { close(n.refused) })
-	n.logger().Warn("redis is left out until it answers again", zap.Error(err))
-	n.emit("breaker_opened", map[string]any{"error": err.Error()})
 }

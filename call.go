@@ -57,7 +57,9 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 		subrequest.Trust(r)
 	}
 	if e != nil {
-		c.prepareExplain()
+		caddyhttp.SetVar(ctx, caddyhttp.LogSkipVar, true) // it is no request of a client
+		// What is cancelled is only what the request might have met before.
+		c.r = r.WithContext(context.WithoutCancel(ctx))
 	}
 	c.repl.Map(c.placeholder)
 	target := targetOf(c.r)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/node"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -71,8 +72,8 @@ func TestAlertsKnowEveryError(t *testing.T) {
 		watched = append(watched, strings.Split(match[1], "|")...)
 	}
 	var kinds []string
-	for _, kind := range errorKinds {
-		kinds = append(kinds, kind.name)
+	for _, kind := range node.ErrorKinds {
+		kinds = append(kinds, kind.Name)
 	}
 	slices.Sort(watched)
 	slices.Sort(kinds)

@@ -8,18 +8,19 @@ import (
 	"testing"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/explain"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/reason"
-	"go.uber.org/zap"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/subrequest"
 )
 
 // explained asks what would be done.
-func (s *site) explained(method, uri string, fields ...string) *explanation {
-	e := new(explanation)
+func (s *site) explained(method, uri string, fields ...string) *explain.Explanation {
+	e := new(explain.Explanation)
 	r := httptest.NewRequest(method, "http://example.com"+uri, http.NoBody)
 	for i := 0; i < len(fields); i += 2 {
 		r.Header.Add(fields[i], fields[i+1])
 	}
-	e.send(context.Background(), zap.NewNop(), s, r)
+	subrequest.Explain(context.Background(), s, r, e, func(any) {})
 	return e
 }
 
@@ -39,7 +40,7 @@ func TestExplain(t *testing.T) {
 		!slices.Equal(e.KeyParts.Query, []string{"page=1"}) || !slices.Equal(e.KeyParts.DroppedQuery, []string{"utm"}) {
 		t.Errorf("absent: %+v", e)
 	}
-	if s.fetches.Load() != 0 || s.handler.node.memory.Len() != 0 {
+	if s.fetches.Load() != 0 || s.handler.node.Memory.Len() != 0 {
 		t.Error("the origin was asked, or something stored")
 	}
 	s.get("/a?page=1")
@@ -82,7 +83,7 @@ func TestExplain(t *testing.T) {
 	if s.fetches.Load() != 4 {
 		t.Errorf("%d fetches", s.fetches.Load())
 	}
-	if got := s.handler.node.stats.Snapshot()[defaultNamespace]; got.Of(uint8(engine.Hit)) != 0 || got.Of(uint8(engine.Bypass)) != 0 {
+	if got := s.handler.node.Counters.Snapshot()[defaultNamespace]; got.Of(uint8(engine.Hit)) != 0 || got.Of(uint8(engine.Bypass)) != 0 {
 		t.Error("explained requests are counted")
 	}
 }

@@ -168,8 +168,8 @@ func TestCoalescing(t *testing.T) {
 				collapsed++
 			}
 		}
-		if n := fetches.Load(); n != 1 || collapsed != 50 || s.handler.node.coalesced.Load() != 50 {
-			t.Errorf("%d fetches, %d followers, %d counted", n, collapsed, s.handler.node.coalesced.Load())
+		if n := fetches.Load(); n != 1 || collapsed != 50 || s.handler.node.Coalesced.Load() != 50 {
+			t.Errorf("%d fetches, %d followers, %d counted", n, collapsed, s.handler.node.Coalesced.Load())
 		}
 		expect(t, s.get("/a"), engine.Hit, "hit")
 		if n := s.handler.node.Flights(); n != 0 {
@@ -262,7 +262,7 @@ func TestCoalescing(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		alone.want(t, engine.Miss, "2: one two", "stored", 2*time.Second)
-		s.handler.node.memory.Clear()
+		s.handler.node.Memory.Clear()
 		a, b := s.visit("/a"), s.visit("/a")
 		time.Sleep(2 * time.Second)
 		a.want(t, engine.Miss, "3: one two", "", 2*time.Second)
@@ -639,7 +639,7 @@ func TestCoalescingRevalidation(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		leader := s.visit("/a")
 		synctest.Wait()
-		s.handler.node.memory.Clear()
+		s.handler.node.Memory.Clear()
 		follower := s.visit("/a")
 		time.Sleep(time.Second)
 		leader.want(t, engine.Revalidated, "x", "fwd=stale", time.Second)

@@ -9,6 +9,8 @@ import (
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/cachekey"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/explain"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/subrequest"
 )
 
 // ServeHTTP answers from the store or from the handlers behind.
@@ -18,11 +20,20 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return next.ServeHTTP(w, r)
 	}
 	if e := explanationOf(r); e != nil {
-		c.explain(e)
+		e.Explain(&explain.Site{
+			Node: h.node.Node, Off: !h.app.enabled, Options: &h.policy,
+			Identities: func(r *http.Request) []string { return h.inFront(r).Identities(r) },
+		}, c.answer.Examine())
 		return nil
 	}
 	defer c.observe()
 	return handlerError(c.answer.Serve())
+}
+
+// explanationOf is what is to be said of an explained request, or nil.
+func explanationOf(r *http.Request) *explain.Explanation {
+	e, _ := subrequest.Explaining(r).(*explain.Explanation)
+	return e
 }
 
 // handlerError is an error as Caddy's error routes know it.

@@ -146,24 +146,8 @@ func hashUser(s journal.Selector, secret []byte) journal.Selector {
 	return s
 }
 
-// urlForms are the forms in which records hold a URL with a query: what each
-// vary_query rule in use keeps of it.
-func (n *node) urlForms(rawURL string) []string {
-	base, query, hasQuery := strings.Cut(rawURL, "?")
-	if !hasQuery {
-		return []string{rawURL}
-	}
-	forms := []string{(*VaryQuery)(nil).URL(base, query)}
-	for _, rule := range n.app.Load().queryRules() {
-		if form := rule.URL(base, query); !slices.Contains(forms, form) {
-			forms = append(forms, form)
-		}
-	}
-	return forms
-}
-
-// purgeRules stand for what decides, besides the journal, what is purged: urlForms
-// and expandEvent.
+// purgeRules stand for what decides, besides the journal, what is purged, without showing
+// it: the secret is one of them.
 func (a *App) purgeRules() string {
 	rules := a.queryRules()
 	queries := make([]string, len(rules))
@@ -173,13 +157,7 @@ func (a *App) purgeRules() string {
 	}
 	slices.Sort(queries)
 	on, _ := json.Marshal(a.On)
-	return fmt.Sprintf("%q %s %q", slices.Compact(queries), on, a.secret)
-}
-
-// purgeRules names the rules in use without showing them: the secret is one of them.
-func (n *node) purgeRules() string {
-	app := n.app.Load()
-	return cachekey.UserHash(app.secret, "rules of purges: "+app.purgeRules())
+	return cachekey.UserHash(a.secret, fmt.Sprintf("rules of purges: %q %s %q", slices.Compact(queries), on, a.secret))
 }
 
 // eventPurges expands the rules for an event, hard and soft ones apart. What the
@@ -273,24 +251,6 @@ func eventData(raw json.RawMessage) (map[string]any, error) {
 	return data, nil
 }
 
-// expandEvent expands an event that the journal brings under the rules of this
-// node.
-func (n *node) expandEvent(event string, raw json.RawMessage) []journal.Purge {
-	data, err := eventData(raw)
-	if err != nil {
-		return nil // reportEvent tells
-	}
-	purges, _ := n.app.Load().eventPurges(event, data)
-	return purges
-}
-
-// warnLacking tells that an event did not purge all that its rules say.
-func (n *node) warnLacking(event string, missing []string) {
-	if len(missing) > 0 {
-		n.logger().Warn("an event lacks data that its rules read", zap.String("event", event), zap.Strings("missing", missing))
-	}
-}
-
 // eventHandler purges on the Caddy events for which there are rules. It is a type
 // of its own because Caddy logs the exported fields of a handler.
 type eventHandler struct{ app *App }
@@ -298,7 +258,7 @@ type eventHandler struct{ app *App }
 // Handle purges.
 func (h eventHandler) Handle(_ context.Context, event caddy.Event) error {
 	purges, missing := h.app.eventPurges(event.Name(), event.Data)
-	h.app.node.warnLacking(event.Name(), missing)
+	h.app.node.WarnLacking(event.Name(), missing)
 	for _, p := range purges {
 		p.By = "event " + event.Name()
 		if err := h.app.node.Journal.AppendAsync(p); err != nil {
@@ -306,68 +266,6 @@ func (h eventHandler) Handle(_ context.Context, event caddy.Event) error {
 		}
 	}
 	return nil
-}
-
-// onEntry reports a purge that has been applied, and turns switches. What is
-// replayed has been reported before.
-func (n *node) onEntry(e journal.Entry) {
-	n.sweeper.note(&e)
-	turned := e.Op == journal.OpEnable || e.Op == journal.OpDisable
-	if turned {
-		n.switches.apply(&e)
-	}
-	if e.Replayed {
-		return
-	}
-	n.metrics.countPurge(&e)
-	switch {
-	case turned:
-		n.logger().Info("cache_"+string(e.Op), zap.String("id", e.ID.String()), zap.Stringer("what", e.Selectors[0]),
-			zap.String("by", e.By), zap.String("reason", e.Reason))
-		return
-	case e.Op == journal.OpEvent:
-		n.logger().Info("cache_event", zap.String("id", e.ID.String()), zap.String("event", e.Event), zap.String("by", e.By))
-		n.reportEvent(e)
-		return
-	case e.Op != journal.OpPurge && e.Op != journal.OpSoftPurge:
-		return
-	}
-	n.countPurge(e.ID)
-	n.reportPurge(&e)
-}
-
-// reportEvent reports what an event purges on this node.
-func (n *node) reportEvent(e journal.Entry) {
-	data, err := eventData(e.Data)
-	if err != nil {
-		n.logger().Warn("an event in the journal is skipped", zap.String("event", e.Event), zap.Error(err))
-		return
-	}
-	purges, missing := n.app.Load().eventPurges(e.Event, data)
-	n.warnLacking(e.Event, missing)
-	if len(purges) > 0 {
-		n.countPurge(e.ID)
-	}
-	e.By = "event " + e.Event
-	for _, p := range purges {
-		e.Op, e.Selectors = journal.OpPurge, p.Selectors
-		if p.Soft {
-			e.Op = journal.OpSoftPurge
-		}
-		n.reportPurge(&e)
-	}
-}
-
-// reportPurge tells log and events of a purge.
-func (n *node) reportPurge(e *journal.Entry) {
-	selectors := n.app.Load().shown(e)
-	level := zap.InfoLevel
-	if e.Request {
-		level = zap.DebugLevel // anybody may make any number of them
-	}
-	n.logger().Log(level, "cache_invalidate", zap.String("id", e.ID.String()), zap.Strings("selectors", selectors),
-		zap.Bool("soft", e.Soft()), zap.String("by", e.By), zap.String("reason", e.Reason))
-	n.emit("purged", map[string]any{"id": e.ID.String(), "selectors": selectors, "soft": e.Soft(), "by": e.By})
 }
 
 // Interface guards

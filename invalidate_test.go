@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -281,14 +280,6 @@ func TestPurgeRoute(t *testing.T) {
 		if w := callAdmin(t, s.handler.app, does((*admin.API).Purge), http.MethodPost, body); w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), want) {
 			t.Errorf("%s: %d %s, want %q", body, w.Code, w.Body, want)
 		}
-	}
-}
-
-func TestURLForms(t *testing.T) {
-	s := newSite(t, `{"vary_query":{"mode":"only","names":["a"]}}`, nil)
-	got := s.handler.node.urlForms("http://example.com/x?b=1&a=2")
-	if want := []string{"http://example.com/x?a=2&b=1", "http://example.com/x?a=2"}; !slices.Equal(got, want) {
-		t.Errorf("forms are %q, want %q", got, want)
 	}
 }
 

@@ -2,7 +2,7 @@ package rediscache
 
 import "time"
 
-// The limits of the engine that tests here wait for.
+// The limits of the engine and the node that tests here wait for.
 const (
 	strayLimit     = time.Minute
 	strayWait      = 10 * time.Second
@@ -11,4 +11,8 @@ const (
 	refreshTimeout = time.Minute
 	maxRefreshes   = 64
 	maxVariants    = 64
+
+	maxTails     = 16
+	tailBuffer   = 256
+	inventoryAge = 3 * time.Second
 )

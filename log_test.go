@@ -19,6 +19,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/admin"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/subrequest"
 )
@@ -66,8 +68,8 @@ func TestNothingSecretIsShown(t *testing.T) {
 	core, logged := observer.New(zap.DebugLevel)
 	logger := zap.New(core)
 	s.handler.logger, s.handler.app.logger = logger, logger
-	one := &tail{lines: make(chan []byte, 100)}
-	s.handler.node.tails.join(one)
+	s.handler.node.Start(s.handler.app.settings())
+	one := s.handler.node.Tails.Join("", "")
 	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPost, http.MethodPut} {
 		r := httptest.NewRequest(method, "/a?token=secret-query", strings.NewReader("secret-body"))
 		if method == http.MethodGet {
@@ -87,11 +89,11 @@ func TestNothingSecretIsShown(t *testing.T) {
 			eventually++
 		}
 	}
-	if eventually != 1 || len(one.lines) != 4 {
-		t.Errorf("%d purges are logged and %d requests streamed:\n%s", eventually, len(one.lines), &text)
+	if eventually != 1 || len(one.Lines) != 4 {
+		t.Errorf("%d purges are logged and %d requests streamed:\n%s", eventually, len(one.Lines), &text)
 	}
-	for len(one.lines) > 0 {
-		text.Write(<-one.lines)
+	for len(one.Lines) > 0 {
+		text.Write(<-one.Lines)
 	}
 	if strings.Contains(text.String(), "secret") {
 		t.Errorf("a secret is shown:\n%s", &text)
@@ -130,6 +132,7 @@ func TestPurgesAreShown(t *testing.T) {
 		s := newSite(t, `{"key":{"template":"`+c.template+`"}}`, answer("body"))
 		core, logged := observer.New(zap.InfoLevel)
 		s.handler.app.logger = zap.New(core)
+		s.handler.node.Start(s.handler.app.settings())
 		c.selector.Value = strings.Replace(c.selector.Value, "PREFIX", s.handler.app.Prefix, 1)
 		s.purge(journal.Purge{Selectors: []journal.Selector{c.selector}, By: "ops"})
 		lines := logged.FilterMessage("cache_invalidate").All()
@@ -162,7 +165,7 @@ func TestTail(t *testing.T) {
 	ctx, unload := caddy.NewContext(caddy.Context{Context: t.Context()})
 	app.ctx = ctx
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := handleTail(app, w, r); err != nil {
+		if err := does((*admin.API).Tail)(app, w, r); err != nil {
 			w.WriteHeader(err.(caddy.APIError).HTTPStatus)
 		}
 	}))
@@ -189,14 +192,14 @@ func TestTail(t *testing.T) {
 	s.get("/a?token=1")
 	s.get("/a?token=1", "If-None-Match", "*")
 	for i, scanner := range []*bufio.Scanner{all, all, hits} {
-		var line tailLine
+		var line api.TailLine
 		if !scanner.Scan() {
 			t.Fatal(scanner.Err())
 		}
 		if err := json.Unmarshal(scanner.Bytes(), &line); err != nil {
 			t.Fatal(err)
 		}
-		want := tailLine{Namespace: "general", Outcome: "HIT", Tier: "memory", Method: "GET", Path: "/a", Status: 304}
+		want := api.TailLine{Namespace: "general", Outcome: "HIT", Tier: "memory", Method: "GET", Path: "/a", Status: 304}
 		if i == 0 {
 			want.Outcome, want.Tier, want.Reason, want.Status = "MISS", "", "absent", 200
 		}
@@ -216,35 +219,6 @@ func TestTail(t *testing.T) {
 	}
 }
 
-// TestTailDoesNotLock tells the tails about a request while the list of them
-// changes.
-func TestTailDoesNotLock(t *testing.T) {
-	s := newSite(t, `{}`, answer("body"))
-	tails := &s.handler.node.tails
-	one := &tail{lines: make(chan []byte, 1)}
-	tails.join(one)
-	tails.mu.Lock()
-	done := make(chan struct{})
-	go func() {
-		s.get("/a")
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-time.After(10 * time.Second):
-		t.Error("a request waits for the lock")
-	}
-	tails.mu.Unlock()
-	<-done
-	if line := <-one.lines; !strings.Contains(string(line), `"path":"/a"`) {
-		t.Errorf("the line is %s", line)
-	}
-	tails.leave(one)
-	if s.get("/a"); len(one.lines) > 0 || tails.listening() != 0 {
-		t.Error("a tail that left is told")
-	}
-}
-
 // TestTailDrops fills the buffer of a tail that nobody reads, then reads it.
 func TestTailDrops(t *testing.T) {
 	s := newSite(t, `{}`, answer("body"))
@@ -253,13 +227,13 @@ func TestTailDrops(t *testing.T) {
 	ended := make(chan error)
 	go func() {
 		stuck := &pipeWriter{subrequest.NewDiscard(make(http.Header)), w}
-		ended <- handleTail(s.handler.app, stuck, httptest.NewRequest(http.MethodGet, "/", http.NoBody))
+		ended <- does((*admin.API).Tail)(s.handler.app, stuck, httptest.NewRequest(http.MethodGet, "/", http.NoBody))
 	}()
-	for n.tails.listening() == 0 {
+	for n.Tails.Listening() == 0 {
 		runtime.Gosched()
 	}
 	for range tailBuffer + 10 {
-		n.tails.publish(&tailLine{Outcome: "HIT"})
+		n.Tails.Publish(&api.TailLine{Outcome: "HIT"})
 	}
 	lines := bufio.NewScanner(read)
 	got, dropped := 0, 0
@@ -277,8 +251,8 @@ func TestTailDrops(t *testing.T) {
 		t.Errorf("%d lines, %d dropped", got, dropped)
 	}
 	read.Close()
-	n.tails.publish(&tailLine{})
-	if err := <-ended; err != nil || n.tails.listening() != 0 {
+	n.Tails.Publish(&api.TailLine{})
+	if err := <-ended; err != nil || n.Tails.Listening() != 0 {
 		t.Errorf("a client that left ends the tail with %v", err)
 	}
 }
@@ -319,29 +293,5 @@ func TestTrace(t *testing.T) {
 				t.Errorf("%s is %q, want %q", name, got[name], value)
 			}
 		}
-	}
-}
-
-// What an event purges is logged like every purge.
-func TestPurgesOfEventsAreLogged(t *testing.T) {
-	s := newSite(t, `{}`, answer("body"))
-	core, logged := observer.New(zap.InfoLevel)
-	app := s.handler.app
-	app.logger = zap.New(core)
-	app.On = map[string][]*EventRule{"changed": {
-		{Selectors: Selectors{"key", []string{"general:{event.user}"}}},
-		{Selectors: Selectors{"tag", []string{"t"}}, Soft: true},
-	}}
-	s.handler.node.onEntry(journal.Entry{ID: journal.ID{Ms: 1}, Op: journal.OpEvent, Event: "changed", Data: json.RawMessage(`{"user":7}`)})
-	if n := logged.FilterMessage("cache_event").Len(); n != 1 {
-		t.Errorf("%d events are logged", n)
-	}
-	var got []string
-	for _, line := range logged.FilterMessage("cache_invalidate").All() {
-		fields := line.ContextMap()
-		got = append(got, fmt.Sprintf("%v %v %v", fields["selectors"], fields["soft"], fields["by"]))
-	}
-	if want := "[key general:7] false event changed, [tag t] true event changed"; strings.Join(got, ", ") != want {
-		t.Errorf("%q, want %s", got, want)
 	}
 }

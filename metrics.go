@@ -2,9 +2,7 @@ package rediscache
 
 import (
 	"errors"
-	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,7 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
-	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/node"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/stats"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
@@ -68,105 +66,25 @@ var (
 	}
 )
 
-// errorKinds are what went wrong, by kind, for the metric and the statistics.
-var errorKinds = []struct {
-	name, help string
-	count      func(*store.Stats, *journal.Stats) uint64
-}{
-	{string(store.ErrorRedis), "operations of Redis that failed", func(s *store.Stats, _ *journal.Stats) uint64 { return s.RedisErrors }},
-	{string(store.ErrorDroppedWrite), "responses not written to Redis", func(s *store.Stats, _ *journal.Stats) uint64 { return s.DroppedWrites }},
-	{string(store.ErrorCorrupt), "values in Redis that are no responses", func(s *store.Stats, _ *journal.Stats) uint64 { return s.Corrupt }},
-	{string(store.ErrorOtherVersion), "responses stored by another version", func(s *store.Stats, _ *journal.Stats) uint64 { return s.OtherVersion }},
-	{string(store.ErrorDictionaryMiss), "responses whose dictionary was not there", func(s *store.Stats, _ *journal.Stats) uint64 { return s.DictionaryMisses }},
-	{errorMalformed, "entries of the journal that were skipped", func(_ *store.Stats, j *journal.Stats) uint64 { return j.Malformed }},
-	{errorGap, "times at which purges may have been missed", func(_ *store.Stats, j *journal.Stats) uint64 { return j.Gaps }},
-}
-
 func helpErrors() string {
-	kinds := make([]string, 0, len(errorKinds))
-	for _, kind := range errorKinds {
-		kinds = append(kinds, kind.name+" ("+kind.help+")")
+	kinds := make([]string, 0, len(node.ErrorKinds))
+	for _, kind := range node.ErrorKinds {
+		kinds = append(kinds, kind.Name+" ("+kind.Help+")")
 	}
 	return "What went wrong behind the answers: " + strings.Join(kinds, ", ") + "."
 }
 
-// errorCounts are the counts since the start, by kind.
-func (n *node) errorCounts() map[string]uint64 {
-	s, j := n.Store.Stats(), n.Journal.Stats()
-	counts := make(map[string]uint64, len(errorKinds))
-	for _, kind := range errorKinds {
-		counts[kind.name] = kind.count(&s, &j)
-	}
-	return counts
-}
-
-// nodeMetrics are the counters that nobody else keeps.
-type nodeMetrics struct {
-	purges  [numPurgeKinds]atomic.Uint64
-	confirm prometheus.Histogram
-	redis   *redisHook
-}
-
-func newNodeMetrics() nodeMetrics {
-	return nodeMetrics{
-		confirm: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: metricPrefix + "purge_confirm_seconds", Help: helpConfirm, Buckets: prometheus.ExponentialBuckets(0.001, 2, 15),
-		}),
-		redis: newRedisHook(),
-	}
-}
-
-// The values of the label kind beside those of journal.Kind.
-const (
-	purgeUnion     = journal.KindAll + 1 + iota // selectors of several kinds
-	purgeEvent                                  // an event, which each node expands by its rules
-	purgeByRequest                              // by a client's request, whatever its selectors
-	numPurgeKinds
-)
-
-func purgeKind(kind journal.Kind) string {
-	switch kind { //nolint:exhaustive // the others are selectors
-	case purgeUnion:
-		return "union"
-	case purgeEvent:
-		return "event"
-	case purgeByRequest:
-		return "request"
-	}
-	return kind.String()
-}
-
-// countPurge counts an entry that was applied.
-func (m *nodeMetrics) countPurge(e *journal.Entry) {
-	if e.Op == journal.OpEvent {
-		m.purges[purgeEvent].Add(1)
-		return
-	}
-	if (e.Op != journal.OpPurge && e.Op != journal.OpSoftPurge) || len(e.Selectors) == 0 {
-		return
-	}
-	if e.Request {
-		m.purges[purgeByRequest].Add(1)
-		return
-	}
-	kind := e.Selectors[0].Kind
-	if slices.ContainsFunc(e.Selectors, func(s journal.Selector) bool { return s.Kind != kind }) {
-		kind = purgeUnion
-	}
-	m.purges[kind].Add(1)
+// newConfirm makes the histogram of how long purges took to be confirmed.
+func newConfirm() prometheus.Histogram {
+	return prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: metricPrefix + "purge_confirm_seconds", Help: helpConfirm, Buckets: prometheus.ExponentialBuckets(0.001, 2, 15),
+	})
 }
 
 // collector exports the counters of the node that is active when it is asked.
 // A failed reload leaves the admin endpoint with the registry of the
 // configuration that failed, so that no node may be tied to a registry.
-type collector struct{ node func() *node }
-
-func activeNode() *node {
-	if app := started.active(); app != nil {
-		return app.node
-	}
-	return nil
-}
+type collector struct{ app func() *App }
 
 // registerMetrics puts the collector into the registry of a configuration.
 func registerMetrics(ctx caddy.Context) error {
@@ -175,7 +93,7 @@ func registerMetrics(ctx caddy.Context) error {
 		return nil
 	}
 	var already prometheus.AlreadyRegisteredError
-	if err := registry.Register(collector{activeNode}); err != nil && !errors.As(err, &already) {
+	if err := registry.Register(collector{started.active}); err != nil && !errors.As(err, &already) {
 		return err
 	}
 	return nil
@@ -190,38 +108,37 @@ func (collector) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c collector) Collect(ch chan<- prometheus.Metric) {
-	n := c.node()
-	if n == nil {
+	app := c.app()
+	if app == nil {
 		return
 	}
+	n := app.node
 	m := metrics{ch}
-	for namespace, counts := range n.stats.Snapshot() {
+	for namespace, counts := range n.Counters.Snapshot() {
 		m.requests(namespace, counts)
 	}
-	if n.memory != nil {
-		m.gauge(descEntries, float64(n.memory.Len()))
-		m.gauge(descMemory, float64(n.memory.Bytes()))
+	if n.Memory != nil {
+		m.gauge(descEntries, float64(n.Memory.Len()))
+		m.gauge(descMemory, float64(n.Memory.Bytes()))
 	}
 	s, j := n.Store.Stats(), n.Journal.Stats()
-	for kind := range n.metrics.purges {
-		m.count(descPurges, n.metrics.purges[kind].Load(), purgeKind(journal.Kind(kind)))
-	}
+	n.Purges.Each(func(kind string, count uint64) { m.count(descPurges, count, kind) })
 	m.gauge(descMarks, float64(j.RequestMarks))
 	m.count(descForgotten, j.Forgotten)
-	n.metrics.confirm.Collect(ch)
-	m.count(descCoalesced, n.coalesced.Load())
+	n.confirm.Collect(ch)
+	m.count(descCoalesced, n.Coalesced.Load())
 	m.count(descEvictions, s.Evictions)
 	ok, failed := warmJobs.Counts()
 	m.count(descWarm, ok, "ok")
 	m.count(descWarm, failed, "failed")
-	for _, kind := range errorKinds {
-		m.count(descErrors, kind.count(&s, &j), kind.name)
+	for _, kind := range node.ErrorKinds {
+		m.count(descErrors, kind.Count(&s, &j), kind.Name)
 	}
-	m.gauge(descDisabled, number(!n.app.Load().enabled || n.switches.off(everything)))
-	if n.client == nil {
+	m.gauge(descDisabled, number(!app.enabled || n.IsOff(node.Everything)))
+	if n.Client == nil {
 		return
 	}
-	n.metrics.redis.collect(m)
+	n.redis.collect(m)
 	m.count(descStored, s.RawBytes, "raw")
 	m.count(descStored, s.EncodedBytes, "encoded")
 	m.gauge(descBreaker, number(!n.Store.Up()))

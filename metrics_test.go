@@ -14,19 +14,21 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/stats"
 )
 
 // gather collects through a registry that checks what it is given.
-func gather(t *testing.T, n *node) []*dto.MetricFamily {
+func gather(t *testing.T, app *App) []*dto.MetricFamily {
 	t.Helper()
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(collector{func() *node { return n }})
+	registry.MustRegister(collector{func() *App { return app }})
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -36,10 +38,15 @@ func gather(t *testing.T, n *node) []*dto.MetricFamily {
 
 // samples are the values by name and label values, those of histograms their
 // counts.
-func samples(t *testing.T, n *node) map[string]float64 {
+func samples(t *testing.T, n *process) map[string]float64 {
+	t.Helper()
+	return samplesOf(t, &App{node: n, enabled: true})
+}
+
+func samplesOf(t *testing.T, app *App) map[string]float64 {
 	t.Helper()
 	values := make(map[string]float64)
-	for _, family := range gather(t, n) {
+	for _, family := range gather(t, app) {
 		for _, m := range family.GetMetric() {
 			name := strings.TrimPrefix(family.GetName(), metricPrefix)
 			for _, label := range m.GetLabel() {
@@ -58,10 +65,10 @@ func TestMetrics(t *testing.T) {
 	}
 	s.get("/b")
 	s.do(http.MethodDelete, "/a")
-	s.handler.node.countForTest(journal.OpPurge, journal.KindTag, journal.KindTag)
-	s.handler.node.countForTest(journal.OpSoftPurge, journal.KindTag, journal.KindHost)
-	s.handler.node.countForTest(journal.OpEvent)
-	s.handler.node.countForTest(journal.OpEnable, journal.KindAll)
+	countPurge(s.handler.node, journal.OpPurge, journal.KindTag, journal.KindTag)
+	countPurge(s.handler.node, journal.OpSoftPurge, journal.KindTag, journal.KindHost)
+	countPurge(s.handler.node, journal.OpEvent)
+	countPurge(s.handler.node, journal.OpEnable, journal.KindAll)
 	got := samples(t, s.handler.node)
 	for name, want := range map[string]float64{
 		"requests_total general HIT memory": 2, "requests_total general MISS none": 2, "requests_total general BYPASS none": 1,
@@ -94,7 +101,7 @@ func TestErrorKinds(t *testing.T) {
 		}
 	}
 	slices.Sort(exported)
-	counted := slices.Sorted(maps.Keys(n.statistics(t.Context(), stats.Hour).Errors))
+	counted := slices.Sorted(maps.Keys(n.Statistics(t.Context(), api.Hour).Errors))
 	if !slices.Equal(exported, counted) || !slices.Contains(counted, "journal_gap") {
 		t.Errorf("the metric has %q, statistics have %q", exported, counted)
 	}
@@ -107,7 +114,7 @@ func TestDisabledMetric(t *testing.T) {
 	n := s.handler.node
 	want := func(when string, value float64) {
 		t.Helper()
-		if got, exported := samples(t, n)["disabled"]; got != value || !exported {
+		if got, exported := samplesOf(t, s.handler.app)["disabled"]; got != value || !exported {
 			t.Errorf("%s: disabled is %v (%t), want %v", when, got, exported, value)
 		}
 	}
@@ -128,22 +135,22 @@ func TestDisabledMetric(t *testing.T) {
 	want("off by configuration", 1)
 }
 
-func (n *node) countForTest(op journal.Op, kinds ...journal.Kind) {
+func countPurge(n *process, op journal.Op, kinds ...journal.Kind) {
 	e := journal.Entry{}
 	e.Op = op
 	for _, kind := range kinds {
 		e.Selectors = append(e.Selectors, journal.Selector{Kind: kind, Value: "x"})
 	}
-	n.metrics.countPurge(&e)
+	n.Purges.Count(&e)
 }
 
 // TestMetricNames holds every metric to Prometheus's rules, with everything that
 // a node can have.
 func TestMetricNames(t *testing.T) {
 	n := redisNode(t)
-	n.stats.Namespace("general").Add(uint8(engine.Hit), 1, false, time.Millisecond)
-	n.stats.Namespace("general").Add(uint8(engine.Hit), 1, false, time.Millisecond)
-	families := gather(t, n)
+	n.Counters.Namespace("general").Add(uint8(engine.Hit), 1, false, time.Millisecond)
+	n.Counters.Namespace("general").Add(uint8(engine.Hit), 1, false, time.Millisecond)
+	families := gather(t, &App{node: n, enabled: true})
 	problems, err := promlint.NewWithMetricFamilies(families).Lint()
 	if err != nil || len(problems) > 0 {
 		t.Errorf("%v %v", problems, err)
@@ -162,18 +169,18 @@ func TestMetricNames(t *testing.T) {
 }
 
 // redisNode is a node that is not started, on a Redis that is not there.
-func redisNode(t *testing.T) *node {
+func redisNode(t *testing.T) *process {
 	t.Helper()
-	app := &App{Prefix: "cache", Memory: defaultMemory}
+	app := &App{Prefix: "cache", Memory: defaultMemory, logger: zap.NewNop()}
 	conn, err := (&RedisConfig{URL: "redis://127.0.0.1:1"}).options()
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := newNode(conn, app)
+	n := newProcess(conn, app)
 	t.Cleanup(func() {
-		n.memory.Close()
-		n.client.Close()
-		n.log.Close()
+		n.Memory.Close()
+		n.Client.Close()
+		n.Slow.Close()
 	})
 	return n
 }
@@ -186,7 +193,7 @@ func TestMetricsOfAnyConfiguration(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := (collector{func() *node { return nil }}); true {
+	if n := (collector{func() *App { return nil }}); true {
 		registry := prometheus.NewPedanticRegistry()
 		registry.MustRegister(n)
 		if families, err := registry.Gather(); err != nil || len(families) > 0 {
@@ -216,17 +223,17 @@ func TestRedisHook(t *testing.T) {
 	n := redisNode(t)
 	ctx := t.Context()
 	replies := map[string]error{"get": redis.Nil, "set": nil, "ping": refusedError("ERR no"), "xadd": fmt.Errorf("no reply")}
-	process := n.metrics.redis.ProcessHook(func(_ context.Context, cmd redis.Cmder) error { return replies[cmd.Name()] })
+	process := n.redis.ProcessHook(func(_ context.Context, cmd redis.Cmder) error { return replies[cmd.Name()] })
 	for name := range replies {
 		_ = process(ctx, redis.NewCmd(ctx, name))
 	}
 	_ = process(ctx, redis.NewCmd(ctx, "xread"))
 	replies["evalsha"] = refusedError("NOSCRIPT No matching script")
 	_ = process(ctx, redis.NewCmd(ctx, "evalsha"))
-	pipeline := n.metrics.redis.ProcessPipelineHook(func(context.Context, []redis.Cmder) error { return nil })
+	pipeline := n.redis.ProcessPipelineHook(func(context.Context, []redis.Cmder) error { return nil })
 	_ = pipeline(ctx, []redis.Cmder{redis.NewCmd(ctx, "set"), redis.NewCmd(ctx, "set")})
 	_ = pipeline(ctx, []redis.Cmder{redis.NewCmd(ctx, "set"), redis.NewCmd(ctx, "get"), redis.NewCmd(ctx, "set")})
-	lost := n.metrics.redis.ProcessPipelineHook(func(_ context.Context, cmds []redis.Cmder) error {
+	lost := n.redis.ProcessPipelineHook(func(_ context.Context, cmds []redis.Cmder) error {
 		for _, cmd := range cmds {
 			cmd.SetErr(redis.TxFailedErr)
 		}

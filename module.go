@@ -9,8 +9,10 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/cli"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/routes"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/stats"
@@ -18,6 +20,7 @@ import (
 
 func init() {
 	caddy.RegisterModule(new(Handler))
+	caddycmd.RegisterCommand(cli.Command())
 }
 
 // Handler caches the responses of the handlers behind it in Redis, with a memory
@@ -49,7 +52,7 @@ type Handler struct {
 	Policy
 
 	app          *App
-	node         *node
+	node         *process
 	policy       Policy        // of namespace and handler, merged
 	route        *engine.Route // the same, compiled
 	counter      *stats.Counter
@@ -86,7 +89,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("redis_cache: %w", err)
 	}
 	h.route = h.compile()
-	h.counter = h.node.stats.Namespace(h.Namespace)
+	h.counter = h.node.Counters.Namespace(h.Namespace)
 	h.credentialed = new(credentialed)
 	h.strangers = new(strangers)
 	return nil

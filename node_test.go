@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -35,6 +36,28 @@ func (h slowJournal) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.P
 	}
 }
 
+// refusal tells of the first command that fails.
+type refusal struct {
+	redis.Hook
+	told func()
+}
+
+func (h refusal) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if err != nil {
+			h.told()
+		}
+		return err
+	}
+}
+
+func (refusal) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (refusal) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
 // Without Redis, the first request already may be answered from memory.
 func TestStartWithoutRedis(t *testing.T) {
 	ctx, err := caddy.ProvisionContext(&caddy.Config{Admin: &caddy.AdminConfig{Disabled: true}})
@@ -48,7 +71,9 @@ func TestStartWithoutRedis(t *testing.T) {
 	if err := app.Provision(ctx); err != nil {
 		t.Fatal(err)
 	}
-	app.node.log.AddHook(slowJournal{refused: app.node.refused})
+	refused := make(chan struct{})
+	app.node.Client.AddHook(refusal{told: sync.OnceFunc(func() { close(refused) })})
+	app.node.Slow.AddHook(slowJournal{refused: refused})
 	if err := app.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -63,13 +88,13 @@ func TestStartWithoutRedis(t *testing.T) {
 // A client that does not close keeps no other one open.
 func TestDestructClosesBothClients(t *testing.T) {
 	n := redisNode(t)
-	if err := n.log.Close(); err != nil {
+	if err := n.Slow.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if err := n.Destruct(); err == nil {
 		t.Error("a client that was closed already is no error")
 	}
-	if err := n.client.Close(); err == nil {
+	if err := n.Client.Close(); err == nil {
 		t.Error("the other client was left open")
 	}
 }

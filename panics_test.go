@@ -35,7 +35,9 @@ func TestPanicsAreLogged(t *testing.T) {
 				return nil
 			},
 			"explaining": func(_ *site, logger *zap.Logger) any {
-				new(explanation).send(t.Context(), logger, thrower, httptest.NewRequest(http.MethodGet, "/", nil))
+				subrequest.Explain(t.Context(), thrower, httptest.NewRequest(http.MethodGet, "/", nil), nil, func(recovered any) {
+					logPanic(logger, "a handler that an explained request has met", recovered)
+				})
 				return nil
 			},
 			"writing to the client": func(s *site, logger *zap.Logger) (caught any) {

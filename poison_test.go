@@ -206,7 +206,7 @@ func TestLongestLifetime(t *testing.T) {
 	if ttl := w.Header().Get("X-Cache-Ttl-Remaining"); ttl != "2592000" {
 		t.Errorf("%s seconds remain", ttl)
 	}
-	rec, _ := s.handler.node.memory.Lookup(w.Header().Get("X-Cache-Key"), time.Now())
+	rec, _ := s.handler.node.Memory.Lookup(w.Header().Get("X-Cache-Key"), time.Now())
 	if rec == nil {
 		t.Fatal("it is not in memory")
 	}

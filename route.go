@@ -19,7 +19,7 @@ func (h *Handler) compile() *engine.Route {
 	p, app, n := &h.policy, h.app, h.node
 	rt := engine.NewRoute(n.Cache, p.keySpec(app.Prefix, h.Namespace))
 	rt.Log, rt.Secret, rt.Strict = slogger(h.logger), app.secret, app.Consistency == consistencyStrict
-	rt.Disabled = func() bool { return !app.enabled || n.switches.off(h.Namespace) }
+	rt.Disabled = func() bool { return !app.enabled || n.IsOff(h.Namespace) }
 	p.compile(rt)
 	l := h.lifetimeRules()
 	rt.Lifetime, rt.StatusLifetime = l.ofRequest, l.ofStatus

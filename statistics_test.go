@@ -11,9 +11,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/stats"
-	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/subrequest"
 )
 
@@ -36,9 +36,9 @@ func TestStatistics(t *testing.T) {
 		s.get("/a?cc=max-age=30")
 		s.get("/b?cc=max-age=100000")
 		s.get("/c?cc=max-age=100")
-		got := node.statistics(t.Context(), stats.Hour)
+		got := node.Statistics(t.Context(), api.Hour)
 		if got.Requests["total"] != 16 || got.Requests["HIT"] != 9 || got.Requests["MISS"] != 7 ||
-			got.Namespaces["general"].Requests["HIT"] != 9 || got.Window != stats.Hour {
+			got.Namespaces["general"].Requests["HIT"] != 9 || got.Window != api.Hour {
 			t.Errorf("requests: %v %v", got.Requests, got.Namespaces["general"])
 		}
 		if rate := got.HitRate; rate["1h"] != 9.0/16 || rate["24h"] != 9.0/16 {
@@ -54,10 +54,10 @@ func TestStatistics(t *testing.T) {
 		if !maps.Equal(got.TTL, want) || got.Keys != 4 || got.Namespaces["general"].Share != 1 {
 			t.Errorf("%d keys, lifetimes %v, want %v", got.Keys, got.TTL, want)
 		}
-		if len(got.Top) != 1 || got.Top[0] != (endpointStatistics{"/users/{id}", 0.9, 10, 100}) {
+		if len(got.Top) != 1 || got.Top[0] != (api.EndpointStatistics{Endpoint: "/users/{id}", HitRate: 0.9, Requests: 10, OriginMS: 100}) {
 			t.Errorf("top: %v", got.Top)
 		}
-		if len(got.Costly) != 5 || got.Costly[0] != (endpointStatistics{"/private/{id}", 0, 3, 300}) {
+		if len(got.Costly) != 5 || got.Costly[0] != (api.EndpointStatistics{Endpoint: "/private/{id}", Requests: 3, OriginMS: 300}) {
 			t.Errorf("costly: %v", got.Costly)
 		}
 		if !slices.Equal(got.Bottom, got.Top) {
@@ -69,61 +69,28 @@ func TestStatistics(t *testing.T) {
 		}
 
 		time.Sleep(5 * time.Minute)
-		if got := node.statistics(t.Context(), stats.Hour); got.TTL["stale"] != 2 || got.TTL["<1m"] != 0 {
+		if got := node.Statistics(t.Context(), api.Hour); got.TTL["stale"] != 2 || got.TTL["<1m"] != 0 {
 			t.Errorf("five minutes later: %v", got.TTL)
 		}
 		time.Sleep(25 * time.Minute)
 		s.get("/users/1?cc=max-age=7200")
-		if got := node.statistics(t.Context(), stats.Hour); got.Requests["HIT"] != 10 || got.Requests["total"] != 17 {
+		if got := node.Statistics(t.Context(), api.Hour); got.Requests["HIT"] != 10 || got.Requests["total"] != 17 {
 			t.Errorf("half an hour later: %v", got.Requests)
 		}
 		time.Sleep(31 * time.Minute)
-		got = node.statistics(t.Context(), stats.Hour)
+		got = node.Statistics(t.Context(), api.Hour)
 		if got.Requests["total"] != 1 || got.HitRate["1h"] != 1 || got.HitRate["24h"] != 10.0/17 || len(got.Top) != 0 {
 			t.Errorf("an hour later: %v %v %v", got.Requests, got.HitRate, got.Top)
 		}
-		got = node.statistics(t.Context(), stats.Day)
+		got = node.Statistics(t.Context(), api.Day)
 		if got.Requests["total"] != 17 || len(got.Top) != 1 || got.Top[0].Requests != 11 || got.DurationMS["miss"].Mean != 100 {
 			t.Errorf("the last day: %v %v", got.Requests, got.Top)
 		}
 		time.Sleep(24 * time.Hour)
-		if got := node.statistics(t.Context(), stats.Day); got.Requests["total"] != 0 || got.HitRate["24h"] != 0 || len(got.Nodes) != 1 {
+		if got := node.Statistics(t.Context(), api.Day); got.Requests["total"] != 0 || got.HitRate["24h"] != 0 || len(got.Nodes) != 1 {
 			t.Errorf("a day later: %v %v", got.Requests, got.HitRate)
 		}
 	})
-}
-
-// TestListedEndpoints sorts them three ways.
-func TestListedEndpoints(t *testing.T) {
-	endpoints := map[string]stats.Endpoint{
-		"/rare": {Requests: 9, Origin: time.Hour}, "/never": {Requests: 10}, "/never/either": {Requests: 20, Origin: time.Second},
-		"/half": {Requests: 10, Hits: 5, Origin: time.Minute}, "/always": {Requests: 1000, Hits: 1000},
-	}
-	top, bottom, costly := listEndpoints(endpoints)
-	for name, list := range map[string]struct {
-		got  []endpointStatistics
-		want []string
-	}{
-		"top": {top, []string{"/always", "/half"}}, "bottom": {bottom, []string{"/never/either", "/never", "/half", "/always"}},
-		"costly": {costly, []string{"/rare", "/half", "/never/either"}},
-	} {
-		var names []string
-		for _, line := range list.got {
-			names = append(names, line.Endpoint)
-		}
-		if !slices.Equal(names, list.want) {
-			t.Errorf("%s: %q, want %q", name, names, list.want)
-		}
-	}
-	for i := range 100 {
-		endpoints[fmt.Sprint("/", i)] = stats.Endpoint{Requests: 10, Hits: 1, Origin: time.Second}
-	}
-	top, bottom, costly = listEndpoints(endpoints)
-	for _, list := range [][]endpointStatistics{top, bottom, costly} {
-		if len(list) != maxListedEndpoints {
-			t.Errorf("%d are listed", len(list))
-		}
-	}
 }
 
 // TestEndpointsThatCannotBeCached leaves out what no configuration could cache, and
@@ -135,21 +102,8 @@ func TestEndpointsThatCannotBeCached(t *testing.T) {
 	s.get("/excluded")
 	s.get("/c")
 	s.get("/c", "Authorization", "Bearer x")
-	if got := s.handler.node.endpoints.Drain(); len(got) != 1 || got["/c"].Requests != 2 {
+	if got := s.handler.node.Endpoints.Drain(); len(got) != 1 || got["/c"].Requests != 2 {
 		t.Errorf("endpoints: %v", got)
-	}
-}
-
-// TestListedNodes lists those first that are there.
-func TestListedNodes(t *testing.T) {
-	counted := map[string]*stats.Bucket{"idle": {}, "gone": {}}
-	recent := map[string]*stats.Bucket{"idle": {State: &stats.State{}}}
-	for i := range 150 {
-		counted[fmt.Sprintf("old%03d", i)] = &stats.Bucket{Requests: map[string]*stats.Outcomes{"a": {uint64(i + 1)}}}
-	}
-	lines := listNodes(counted, recent, "idle")
-	if len(lines) != maxListedNodes || lines[0].ID != "idle" || !lines[0].Live || lines[1].ID != "old051" {
-		t.Errorf("%d lines, %v", len(lines), lines[:2])
 	}
 }
 
@@ -181,7 +135,7 @@ func TestWhatIsTimed(t *testing.T) {
 			for name, h := range map[string]struct {
 				now, before *stats.Histogram
 				want        []time.Duration
-			}{"hits": {&node.totals().Hit, &before.Hit, hits}, "misses": {&node.totals().Miss, &before.Miss, misses}} {
+			}{"hits": {&node.Totals().Hit, &before.Hit, hits}, "misses": {&node.Totals().Miss, &before.Miss, misses}} {
 				var sum time.Duration
 				for _, took := range h.want {
 					sum += took
@@ -191,12 +145,12 @@ func TestWhatIsTimed(t *testing.T) {
 				}
 			}
 			cost[path] += origin.Seconds() * 1000
-			for _, line := range node.statistics(t.Context(), stats.Day).Costly {
+			for _, line := range node.Statistics(t.Context(), api.Day).Costly {
 				if line.OriginMS != cost[line.Endpoint] {
 					t.Errorf("%s: %s cost the origin %v ms, want %v", what, line.Endpoint, line.OriginMS, cost[line.Endpoint])
 				}
 			}
-			before = *node.totals()
+			before = *node.Totals()
 		}
 		none, second := []time.Duration(nil), []time.Duration{time.Second}
 
@@ -235,7 +189,7 @@ func TestWarmIsNoTraffic(t *testing.T) {
 	if got := s.get("http://example.com/a").Header().Get("X-Cache"); got != "HIT" {
 		t.Errorf("a client gets %s", got)
 	}
-	got := s.handler.node.statistics(t.Context(), stats.Hour)
+	got := s.handler.node.Statistics(t.Context(), api.Hour)
 	if got.Requests["HIT"] != 1 || got.Requests["total"] != 1 || len(got.Costly) != 0 {
 		t.Errorf("requests %v, endpoints %v", got.Requests, got.Costly)
 	}
@@ -257,7 +211,7 @@ func TestHoldings(t *testing.T) {
 		expectKeys := func(what string, want map[string]int) {
 			t.Helper()
 			time.Sleep(inventoryAge)
-			got := s.handler.node.statistics(t.Context(), stats.Hour)
+			got := s.handler.node.Statistics(t.Context(), api.Hour)
 			sum := 0
 			for lifetime, n := range got.TTL {
 				if sum += n; n != want[lifetime] {
@@ -286,68 +240,8 @@ func TestHoldings(t *testing.T) {
 		expectKeys("after every use", map[string]int{"stale": 2})
 		s.purge(hard(journal.KindAll, ""))
 		time.Sleep(inventoryAge)
-		if got := s.handler.node.statistics(t.Context(), stats.Hour); got.Keys != 0 || got.Namespaces["general"].Keys != 0 {
+		if got := s.handler.node.Statistics(t.Context(), api.Hour); got.Keys != 0 || got.Namespaces["general"].Keys != 0 {
 			t.Errorf("%d keys are left", got.Keys)
-		}
-	})
-}
-
-// TestHeld counts records that a tier has yet to drop.
-func TestHeld(t *testing.T) {
-	s := newSite(t, `{}`, answer("x", "Cache-Control", "max-age=60"))
-	s.get("/a")
-	n, now := s.handler.node, time.Now()
-	var rec *store.Record
-	n.memory.Walk(func(r *store.Record) bool { rec = r; return false })
-	held := func(rec *store.Record) int {
-		h := &holdings{namespaces: make(map[string]*holding), ttl: make(map[string]int)}
-		n.hold(h, rec, 1, now)
-		return h.keys
-	}
-	base, expired := *rec, *rec
-	base.Vary, base.Status = []string{"X"}, 0
-	expired.Expires = now
-	if held(rec) != 1 || held(&expired) != 0 || held(nil) != 0 || held(&base) != 0 {
-		t.Errorf("%d of one of use, %d expired, %d of no record, %d base", held(rec), held(&expired), held(nil), held(&base))
-	}
-	s.purge(hard(journal.KindAll, ""))
-	if held(rec) != 0 {
-		t.Error("what a purge covers is counted")
-	}
-}
-
-// TestInventory begins walks that take a while and may not see everything.
-func TestInventory(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var i inventory
-		walks := 0
-		// look returns what is known after some time.
-		look := func(after, takes time.Duration, found holdings) *holdings {
-			time.Sleep(after)
-			return i.get(func() *holdings {
-				walks++
-				time.Sleep(takes)
-				return &found
-			})
-		}
-		for number, step := range []struct {
-			after, takes time.Duration
-			found, want  holdings
-			walks        int
-		}{
-			{0, 4 * time.Second, holdings{keys: 1, partial: true}, holdings{keys: 1, partial: true}, 1},
-			{40*time.Second - 1, 0, holdings{keys: 2}, holdings{keys: 1, partial: true}, 1},
-			{1, 0, holdings{keys: 2}, holdings{keys: 2}, 2},
-			{inventoryAge - 1, 0, holdings{keys: 3}, holdings{keys: 2}, 2},
-			{1, 0, holdings{keys: 3, partial: true}, holdings{keys: 2}, 3},
-			{inventoryAge, 0, holdings{keys: 4, alone: true}, holdings{keys: 2}, 4},
-			{inventoryKept, 0, holdings{keys: 5, alone: true}, holdings{keys: 5, alone: true}, 5},
-			{inventoryAge, 0, holdings{keys: 6}, holdings{keys: 6}, 6},
-		} {
-			got := look(step.after, step.takes, step.found)
-			if got.keys != step.want.keys || got.partial != step.want.partial || got.alone != step.want.alone || walks != step.walks {
-				t.Errorf("step %d: %+v after %d walks, want %+v, %d", number, got, walks, step.want, step.walks)
-			}
 		}
 	})
 }
@@ -355,7 +249,7 @@ func TestInventory(t *testing.T) {
 // TestAlone says that Redis, which is not there, is missing.
 func TestAlone(t *testing.T) {
 	n := redisNode(t)
-	if got := n.statistics(t.Context(), stats.Hour); !got.Alone {
+	if got := n.Statistics(t.Context(), api.Hour); !got.Alone {
 		t.Errorf("what one node counted is shown as that of all: %+v", got)
 	}
 }

@@ -13,8 +13,7 @@ import (
 	"github.com/gplus-recycling/caddy-redis-cache/internal/doctor"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/lint"
-	"github.com/gplus-recycling/caddy-redis-cache/internal/stats"
-	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/node"
 )
 
 // API answers the admin routes for the configuration that runs when a request comes.
@@ -22,15 +21,7 @@ import (
 type API struct {
 	// The cache of this process.
 	doctor.Subject
-	Memory *store.Memory // nil with `memory off`
-	// Walk calls f with the key, the metadata and the size of every stored response.
-	Walk func(ctx context.Context, f func(name string, rec *store.Record, size int64) bool) error
-	// Matched counts what purges are about to cover in memory.
-	Matched func([]journal.Selector) Matched
-	// Disabled names what is switched off.
-	Disabled func() []string
-	// Errors are those since the start, by kind, and the latest of each.
-	Errors func() (counts map[string]uint64, latest map[string]stats.Error)
+	Node *node.Node
 
 	// The configuration.
 	Context caddy.Context
@@ -45,8 +36,10 @@ type API struct {
 
 	// Jobs are the warm jobs of the process.
 	Jobs *Jobs
-	// Thrown is told, on its stack, of a panic of a handler that warms.
-	Thrown func(recovered any)
+	// Thrown is told, on its stack, of a panic, and of what has panicked.
+	Thrown func(what string, recovered any)
+	// Caches reports whether a route caches responses to a method.
+	Caches func(method string) bool
 	// Warmed is told of the end of a job.
 	Warmed func(end *api.WarmProgress)
 	// Confirmed is told how long it took until every node had applied a purge.
@@ -60,8 +53,7 @@ func (a *API) Doctor(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), doctor.Timeout)
 	defer cancel()
 	checks := a.Examine(ctx)
-	counts, latest := a.Errors()
-	checks = append(checks, doctor.Errors(counts, latest, time.Now())...)
+	checks = append(checks, doctor.Errors(a.Node.ErrorCounts(), a.Node.LatestErrors(), time.Now())...)
 	checks = append(checks, a.Config().Lint()...)
 	ok := !slices.ContainsFunc(checks, func(c api.Check) bool { return c.Status == api.Fail })
 	return WriteJSON(w, http.StatusOK, map[string]any{"ok": ok, "checks": checks})

@@ -97,13 +97,13 @@ func (a *API) page(ctx context.Context, cursor string, limit int, f func(*store.
 	if a.Redis != nil {
 		return a.Redis.Page(ctx, cursor, limit, f)
 	}
-	return a.Memory.Page(cursor, limit, f)
+	return a.Node.Memory.Page(cursor, limit, f)
 }
 
 // setTiers says where a response that was found in Redis, or in memory where
 // there is no Redis, lies.
 func (a *API) setTiers(l *api.Entry) {
-	if a.Memory != nil && a.Memory.Has(l.Key) {
+	if a.Node.Memory != nil && a.Node.Memory.Has(l.Key) {
 		l.Tiers = append(l.Tiers, store.TierMemory.String())
 	}
 	if a.Redis != nil {

@@ -2,42 +2,15 @@ package admin
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"time"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
-	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/node"
 )
 
 // readTimeout bounds a call of the journal.
 const readTimeout = time.Second
-
-// Entry is one line of GET /redis_cache/journal.
-type Entry struct {
-	ID        string             `json:"id"`
-	Time      time.Time          `json:"time"`
-	Op        journal.Op         `json:"op"`
-	Selectors []journal.Selector `json:"selectors,omitempty"`
-	Event     string             `json:"event,omitempty"`
-	Data      json.RawMessage    `json:"data,omitempty"`
-	By        string             `json:"by,omitempty"`
-	Reason    string             `json:"reason,omitempty"`
-	Removed   *int64             `json:"removed,omitempty"` // stored responses, once it is known
-	Error     string             `json:"error,omitempty"`   // why it was skipped: it is malformed
-}
-
-// EntryOf is the line of an entry.
-func EntryOf(e *journal.Entry) Entry {
-	line := Entry{
-		ID: e.ID.String(), Time: time.UnixMilli(int64(e.ID.Ms)).UTC(), Op: e.Op, Selectors: e.Selectors,
-		Event: e.Event, Data: e.Data, By: e.By, Reason: e.Reason, Removed: e.Removed,
-	}
-	if e.Malformed != nil {
-		line.Error = e.Malformed.Error()
-	}
-	return line
-}
 
 // maxEntries bounds a listing of the journal.
 const maxEntries = 10_000
@@ -54,9 +27,9 @@ func (a *API) Listing(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return Error(http.StatusServiceUnavailable, err)
 	}
-	lines := make([]Entry, 0, len(entries))
+	lines := make([]node.Entry, 0, len(entries))
 	for _, e := range entries {
-		lines = append(lines, EntryOf(&e))
+		lines = append(lines, node.EntryOf(&e))
 	}
 	return WriteJSON(w, http.StatusOK, map[string]any{"entries": lines})
 }
@@ -81,18 +54,9 @@ func (a *API) Nodes(w http.ResponseWriter, r *http.Request) error {
 	for _, n := range nodes {
 		lines = append(lines, line{n.ID, n.Self, n.State, n.Version, n.Position.ID.String(), n.Lag.Seconds()})
 	}
-	answer := map[string]any{"nodes": lines, "disabled": a.Disabled()}
-	if waiting := WaitingOf(a.Journal); waiting != nil {
+	answer := map[string]any{"nodes": lines, "disabled": a.Node.Off()}
+	if waiting := a.Node.Waiting(); waiting != nil {
 		answer["waiting"] = waiting
 	}
 	return WriteJSON(w, http.StatusOK, answer)
-}
-
-// WaitingOf returns nil if nothing waits.
-func WaitingOf(j *journal.Journal) *api.Waiting {
-	count, since := j.Waiting()
-	if count == 0 {
-		return nil
-	}
-	return &api.Waiting{Purges: count, Since: since.UTC()}
 }

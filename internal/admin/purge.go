@@ -96,16 +96,6 @@ func (a *API) Purge(w http.ResponseWriter, r *http.Request) error {
 	return a.appendPurges(w, r, []journal.Purge{p}, how)
 }
 
-// Matched is what this node's memory held of what a purge covers. Memory that is off
-// is not counted.
-type Matched struct {
-	// Stored responses that the purge covers and no earlier one did. Absent if purges
-	// come so fast that they are not counted.
-	Memory *int `json:"matched_memory,omitempty"`
-	// Whether counting ended early, so that there may be more.
-	Partial bool `json:"matched_memory_partial,omitempty"`
-}
-
 // purgeResult is the answer to a purge.
 type purgeResult struct {
 	ID         string             `json:"id"` // "" while it waits
@@ -118,7 +108,7 @@ type purgeResult struct {
 	Lapsed     []string           `json:"lapsed"`               // nodes that may not answer before they have
 	Replicated *bool              `json:"replicated,omitempty"`
 	DurationMS int64              `json:"duration_ms"`
-	Matched
+	api.Matched
 }
 
 // appendPurges answers 200 when the purges are final, 202 when they are recorded
@@ -137,7 +127,7 @@ func (a *API) appendPurges(w http.ResponseWriter, r *http.Request, purges []jour
 	for _, p := range purges {
 		selectors = append(selectors, p.Selectors...)
 	}
-	found := a.Matched(selectors)
+	found := a.Node.MatchedMemory(selectors)
 	last := len(purges) - 1
 	for i, p := range purges {
 		wait := how.wait
@@ -156,7 +146,7 @@ func (a *API) appendPurges(w http.ResponseWriter, r *http.Request, purges []jour
 	return nil // there is a last one
 }
 
-func (a *API) answerPurge(w http.ResponseWriter, result *journal.Result, selectors []journal.Selector, found Matched, err error) error {
+func (a *API) answerPurge(w http.ResponseWriter, result *journal.Result, selectors []journal.Selector, found api.Matched, err error) error {
 	switch {
 	case errors.Is(err, journal.ErrInvalid):
 		return Error(http.StatusBadRequest, err)
@@ -221,7 +211,7 @@ func (a *API) dryRun(w http.ResponseWriter, r *http.Request, p journal.Purge, wa
 	}{Selectors: p.Selectors}
 	ctx, cancel := context.WithTimeout(r.Context(), wait)
 	defer cancel()
-	err = a.Walk(ctx, func(_ string, rec *store.Record, _ int64) bool {
+	err = a.Node.Walk(ctx, func(_ string, rec *store.Record, _ int64) bool {
 		if rec == nil || rec.IsBase() {
 			return true
 		}

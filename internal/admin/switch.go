@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 )
 
@@ -50,5 +51,5 @@ func (a *API) turnSwitch(w http.ResponseWriter, r *http.Request, enable bool) er
 		return Error(http.StatusBadRequest, errors.New("the configuration switches this node off, by the global option enabled or REDIS_CACHE_ENABLED"))
 	}
 	result, err := a.Journal.Switch(r.Context(), enable, target.Value, request.By, request.Reason, wait)
-	return a.answerPurge(w, &result, []journal.Selector{target}, Matched{}, err)
+	return a.answerPurge(w, &result, []journal.Selector{target}, api.Matched{}, err)
 }

@@ -65,7 +65,9 @@ func (a *API) Warm(w http.ResponseWriter, r *http.Request) error {
 	if !a.Jobs.add(one) {
 		return Error(http.StatusServiceUnavailable, fmt.Errorf("%d warm jobs are running already", maxJobs))
 	}
-	run := func(ctx context.Context) { a.Warmed(one.run(ctx, request.Concurrency, a.Thrown)) }
+	run := func(ctx context.Context) {
+		a.Warmed(one.run(ctx, request.Concurrency, func(recovered any) { a.Thrown("a handler that warms", recovered) }))
+	}
 	if request.Wait {
 		run(r.Context())
 		return WriteJSON(w, http.StatusOK, one.snapshot(true))

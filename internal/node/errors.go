@@ -1,4 +1,4 @@
-package rediscache
+package node
 
 import (
 	"maps"
@@ -7,8 +7,7 @@ import (
 	"time"
 	"unicode"
 
-	"go.uber.org/zap"
-
+	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/stats"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
@@ -18,6 +17,33 @@ const (
 	errorMalformed = "malformed_entry"
 	errorGap       = "journal_gap"
 )
+
+// ErrorKinds are what goes wrong behind the answers, by kind, for metrics and statistics.
+var ErrorKinds = []struct {
+	Name, Help string
+	Count      func(*store.Stats, *journal.Stats) uint64
+}{
+	{string(store.ErrorRedis), "operations of Redis that failed", func(s *store.Stats, _ *journal.Stats) uint64 { return s.RedisErrors }},
+	{string(store.ErrorDroppedWrite), "responses not written to Redis", func(s *store.Stats, _ *journal.Stats) uint64 { return s.DroppedWrites }},
+	{string(store.ErrorCorrupt), "values in Redis that are no responses", func(s *store.Stats, _ *journal.Stats) uint64 { return s.Corrupt }},
+	{string(store.ErrorOtherVersion), "responses stored by another version", func(s *store.Stats, _ *journal.Stats) uint64 { return s.OtherVersion }},
+	{string(store.ErrorDictionaryMiss), "responses whose dictionary was not there", func(s *store.Stats, _ *journal.Stats) uint64 { return s.DictionaryMisses }},
+	{errorMalformed, "entries of the journal that were skipped", func(_ *store.Stats, j *journal.Stats) uint64 { return j.Malformed }},
+	{errorGap, "times at which purges may have been missed", func(_ *store.Stats, j *journal.Stats) uint64 { return j.Gaps }},
+}
+
+// ErrorCounts are the counts since the start, by kind.
+func (n *Node) ErrorCounts() map[string]uint64 {
+	s, j := n.Store.Stats(), n.Journal.Stats()
+	counts := make(map[string]uint64, len(ErrorKinds))
+	for _, kind := range ErrorKinds {
+		counts[kind.Name] = kind.Count(&s, &j)
+	}
+	return counts
+}
+
+// LatestErrors are the latest errors, by kind.
+func (n *Node) LatestErrors() map[string]stats.Error { return n.errors.all() }
 
 const (
 	// maxErrorText bounds the text of an error in bytes.
@@ -94,9 +120,9 @@ func (l *latestErrors) clean(text string) string {
 }
 
 // onError keeps an error of the store, and tells of its kind once a minute.
-func (n *node) onError(kind store.ErrorKind, err error) {
+func (n *Node) onError(kind store.ErrorKind, err error) {
 	e := n.errors.note(string(kind), err.Error())
 	if untold, now := n.errors.tell(string(kind), e.At); now {
-		n.logger().Warn("errors of the kind "+string(kind), zap.String("error", e.Text), zap.Uint64("untold", untold))
+		n.Log().Warn("errors of the kind "+string(kind), "error", e.Text, "untold", untold)
 	}
 }

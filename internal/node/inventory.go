@@ -1,10 +1,11 @@
-package rediscache
+package node
 
 import (
 	"context"
 	"sync"
 	"time"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
@@ -46,21 +47,18 @@ type holding struct {
 	bytes int64
 }
 
-// lifetimes are the classes of remaining freshness lifetimes; each holds what is
-// below its bound and in no class before it.
+// lifetimes are the classes of remaining freshness lifetimes; each holds what is below its
+// bound and in no class before it.
 var lifetimes = []struct {
 	name  string
 	below time.Duration
-}{{"<1m", time.Minute}, {"<5m", 5 * time.Minute}, {"<1h", time.Hour}, {"<24h", 24 * time.Hour}}
-
-const (
-	lifetimeLongest = ">=24h"
-	lifetimeStale   = "stale"
-)
+}{
+	{api.LifetimeMinute, time.Minute}, {api.LifetimeFiveMinutes, 5 * time.Minute}, {api.LifetimeHour, time.Hour}, {api.LifetimeDay, 24 * time.Hour},
+}
 
 func lifetimeOf(rec *store.Record, now time.Time) string {
 	if !rec.Freshness.Fresh(now) {
-		return lifetimeStale
+		return api.LifetimeStale
 	}
 	remaining := rec.Freshness.Remaining(now)
 	for _, class := range lifetimes {
@@ -68,11 +66,11 @@ func lifetimeOf(rec *store.Record, now time.Time) string {
 			return class.name
 		}
 	}
-	return lifetimeLongest
+	return api.LifetimeLongest
 }
 
 // holdings counts the stored responses, unless that was done a moment ago.
-func (n *node) holdings(ctx context.Context) *holdings {
+func (n *Node) holdings(ctx context.Context) *holdings {
 	return n.inventory.get(func() *holdings {
 		// Others wait for the walk, too, so that it does not end with the first who asked.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), walkTimeout)
@@ -104,16 +102,16 @@ func (i *inventory) get(walk func() *holdings) *holdings {
 // takeInventory counts what may be of use: not what a purge covers, which the sweep
 // has yet to remove, no base records, whose variants count, and nothing that others
 // keep under the prefix.
-func (n *node) takeInventory(ctx context.Context) *holdings {
+func (n *Node) takeInventory(ctx context.Context) *holdings {
 	h := &holdings{
-		alone: n.redis != nil && !n.Store.Up(), namespaces: make(map[string]*holding),
-		ttl: map[string]int{lifetimeLongest: 0, lifetimeStale: 0},
+		alone: n.Redis != nil && !n.Store.Up(), namespaces: make(map[string]*holding),
+		ttl: map[string]int{api.LifetimeLongest: 0, api.LifetimeStale: 0},
 	}
 	for _, class := range lifetimes {
 		h.ttl[class.name] = 0
 	}
 	now := time.Now()
-	h.partial = n.walk(ctx, func(_ string, rec *store.Record, size int64) bool {
+	h.partial = n.Walk(ctx, func(_ string, rec *store.Record, size int64) bool {
 		n.hold(h, rec, size, now)
 		return true
 	}) != nil
@@ -121,7 +119,7 @@ func (n *node) takeInventory(ctx context.Context) *holdings {
 }
 
 // hold counts a record, nil for what is none, if it may be of use.
-func (n *node) hold(h *holdings, rec *store.Record, size int64, now time.Time) {
+func (n *Node) hold(h *holdings, rec *store.Record, size int64, now time.Time) {
 	if rec == nil || rec.IsBase() || !now.Before(rec.Expires) {
 		return
 	}
@@ -129,7 +127,7 @@ func (n *node) hold(h *holdings, rec *store.Record, size int64, now time.Time) {
 	if verdict >= journal.Covered {
 		return
 	}
-	lifetime := lifetimeStale
+	lifetime := api.LifetimeStale
 	if verdict != journal.SoftCovered {
 		lifetime = lifetimeOf(rec, now)
 	}
@@ -145,14 +143,14 @@ func (n *node) hold(h *holdings, rec *store.Record, size int64, now time.Time) {
 	h.ttl[lifetime]++
 }
 
-// walk calls f with the key, the metadata and the size of every stored response:
+// Walk calls f with the key, the metadata and the size of every stored response:
 // those in Redis, which every node shares, or without Redis those in memory.
-func (n *node) walk(ctx context.Context, f func(name string, rec *store.Record, size int64) bool) error {
-	if n.redis != nil && n.Store.Up() {
-		return n.redis.Walk(ctx, f)
+func (n *Node) Walk(ctx context.Context, f func(name string, rec *store.Record, size int64) bool) error {
+	if n.Redis != nil && n.Store.Up() {
+		return n.Redis.Walk(ctx, f)
 	}
-	if n.memory != nil {
-		n.memory.Walk(func(rec *store.Record) bool { return f(rec.Key.Full, rec, rec.Weight()) })
+	if n.Memory != nil {
+		n.Memory.Walk(func(rec *store.Record) bool { return f(rec.Key.Full, rec, rec.Weight()) })
 	}
 	return nil
 }

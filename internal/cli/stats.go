@@ -1,4 +1,4 @@
-package rediscache
+package cli
 
 import (
 	"bytes"
@@ -14,10 +14,8 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
 	"github.com/spf13/cobra"
-
-	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
-	"github.com/gplus-recycling/caddy-redis-cache/internal/stats"
 )
 
 // maxPrintedEndpoints is how many endpoints of a list are printed.
@@ -45,15 +43,15 @@ func windowFlag(cmd *cobra.Command) {
 }
 
 // windowNames are how people call the windows.
-var windowNames = map[stats.Window]string{stats.Hour: "Last Hour", stats.Day: "Last 24h"}
+var windowNames = map[api.Window]string{api.Hour: "Last Hour", api.Day: "Last 24h"}
 
 // statistics asks for statistics of the window of the command, and returns the
 // answer as it came, too.
-func (c *console) statistics(cmd *cobra.Command) ([]byte, *statistics, error) {
+func (c *console) statistics(cmd *cobra.Command) ([]byte, *api.Statistics, error) {
 	query := make(url.Values)
 	if window, _ := cmd.Flags().GetString("window"); window != "" {
-		if windowNames[stats.Window(window)] == "" {
-			return nil, nil, fmt.Errorf("--window %q is neither %s nor %s", window, stats.Hour, stats.Day)
+		if windowNames[api.Window(window)] == "" {
+			return nil, nil, fmt.Errorf("--window %q is neither %s nor %s", window, api.Hour, api.Day)
 		}
 		query.Set("window", window)
 	}
@@ -61,7 +59,7 @@ func (c *console) statistics(cmd *cobra.Command) ([]byte, *statistics, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	s := new(statistics)
+	s := new(api.Statistics)
 	if err := json.Unmarshal(text, s); err != nil {
 		return nil, nil, fmt.Errorf("reading the statistics: %w", err)
 	}
@@ -76,7 +74,7 @@ func (c *console) item(format string, args ...any) {
 }
 
 // printReport prints what is stored and how well it serves, then the details.
-func (c *console) printReport(s *statistics) {
+func (c *console) printReport(s *api.Statistics) {
 	fmt.Fprintln(c.out, c.paint(bold, "===== REDIS CACHE STATISTICS ====="))
 	counted := ""
 	if s.Partial {
@@ -85,11 +83,11 @@ func (c *console) printReport(s *statistics) {
 	c.item("Total Keys: %s%s", comma(s.Keys), counted)
 	c.item("Total Cache Size: %s%s", humanize.Bytes(uint64(s.Bytes)), counted)
 	fmt.Fprintln(c.out)
-	c.item("Hit Rate (%s): %s", windowNames[stats.Hour], percent(s.HitRate[string(stats.Hour)]))
-	c.item("Hit Rate (%s): %s", windowNames[stats.Day], percent(s.HitRate[string(stats.Day)]))
+	c.item("Hit Rate (%s): %s", windowNames[api.Hour], percent(s.HitRate[string(api.Hour)]))
+	c.item("Hit Rate (%s): %s", windowNames[api.Day], percent(s.HitRate[string(api.Day)]))
 	if len(s.Namespaces) > 0 {
 		c.heading("Namespace Distribution:")
-		for _, name := range s.namespaceNames(func(ns *namespaceStatistics) int { return ns.Keys }) {
+		for _, name := range namespaceNames(s, func(ns *api.NamespaceStatistics) int { return ns.Keys }) {
 			ns := s.Namespaces[name]
 			c.item("- %s: %s keys (%s)", clean(name), comma(ns.Keys), percent(ns.Share))
 		}
@@ -99,8 +97,8 @@ func (c *console) printReport(s *statistics) {
 	c.printDetails(s)
 }
 
-func (c *console) printDetails(s *statistics) {
-	total := s.Requests["total"]
+func (c *console) printDetails(s *api.Statistics) {
+	total := s.Requests[api.Total]
 	if s.Alone {
 		c.item("%s", c.paint(yellow, "Redis gives no answer: the figures may be of this node alone."))
 	}
@@ -109,7 +107,7 @@ func (c *console) printDetails(s *statistics) {
 	}
 	c.heading(fmt.Sprintf("Requests (%s): %s", cmp.Or(windowNames[s.Window], clean(string(s.Window))), comma(total)))
 	for _, outcome := range outcomesShown {
-		n := s.Requests[outcome.String()]
+		n := s.Requests[outcome]
 		c.item("- %s: %s (%s)", outcome, comma(n), percentOf(n, total))
 	}
 	c.item("Answered by the fetch of another request: %s", comma(s.Coalesced))
@@ -147,21 +145,17 @@ func (c *console) printDetails(s *statistics) {
 }
 
 // outcomesShown are the outcomes, from the best for the origin to the worst.
-var outcomesShown = []engine.Result{engine.Hit, engine.Stale, engine.Revalidated, engine.Miss, engine.Bypass}
+var outcomesShown = []string{api.Hit, api.Stale, api.Revalidated, api.Miss, api.Bypass}
 
-func (c *console) printLifetimes(s *statistics) {
+func (c *console) printLifetimes(s *api.Statistics) {
 	c.heading("TTL Distribution:")
-	classes := make([]string, 0, len(lifetimes)+2)
-	for _, class := range lifetimes {
-		classes = append(classes, class.name)
-	}
-	for _, class := range append(classes, lifetimeLongest, lifetimeStale) {
+	for _, class := range api.Lifetimes {
 		n := s.TTL[class]
 		c.item("- %s: %s keys (%s)", class, comma(n), percentOf(n, s.Keys))
 	}
 }
 
-func (c *console) printNodes(nodes []nodeStatistics) {
+func (c *console) printNodes(nodes []api.NodeStatistics) {
 	if len(nodes) == 0 {
 		return
 	}
@@ -184,20 +178,20 @@ func (c *console) printNodes(nodes []nodeStatistics) {
 			keys, evictions = comma(m.Keys), comma(m.Evictions)
 		}
 		t.rows = append(t.rows, []string{
-			clean(n.ID), state, comma(n.Requests["total"]), percent(n.HitRate), clean(n.Breaker), memory, keys, evictions,
+			clean(n.ID), state, comma(n.Requests[api.Total]), percent(n.HitRate), clean(n.Breaker), memory, keys, evictions,
 		})
 	}
 	c.printTable(t)
 }
 
 // namespaceNames are the names, those with the most first.
-func (s *statistics) namespaceNames(size func(*namespaceStatistics) int) []string {
+func namespaceNames(s *api.Statistics, size func(*api.NamespaceStatistics) int) []string {
 	return slices.SortedFunc(maps.Keys(s.Namespaces), func(a, b string) int {
 		return cmp.Or(cmp.Compare(size(s.Namespaces[b]), size(s.Namespaces[a])), cmp.Compare(a, b))
 	})
 }
 
-func (c *console) printHitRates(heading string, endpoints []endpointStatistics) {
+func (c *console) printHitRates(heading string, endpoints []api.EndpointStatistics) {
 	if len(endpoints) == 0 {
 		return
 	}
@@ -230,7 +224,7 @@ func runTop(c *console, cmd *cobra.Command, _ []string) error {
 	defer stop()
 	ticks := time.NewTicker(interval)
 	defer ticks.Stop()
-	var last *statistics
+	var last *api.Statistics
 	var at time.Time
 	for frame := 1; ; frame++ {
 		text, s, err := c.statistics(cmd)
@@ -259,7 +253,7 @@ func runTop(c *console, cmd *cobra.Command, _ []string) error {
 
 // printFrame shows one frame of top; on a terminal in place of the one before, as
 // far as it fits, and at once, so that it does not flicker.
-func (c *console) printFrame(s, last *statistics, since time.Duration) {
+func (c *console) printFrame(s, last *api.Statistics, since time.Duration) {
 	if c.terminal == nil {
 		c.printTop(s, last, since)
 		return
@@ -278,24 +272,24 @@ func (c *console) printFrame(s, last *statistics, since time.Duration) {
 
 // printTop prints what top shows. A total that shrinks has lost what is older than
 // the window.
-func (c *console) printTop(s, last *statistics, since time.Duration) {
+func (c *console) printTop(s, last *api.Statistics, since time.Duration) {
 	rate := "-"
-	if last != nil && since > 0 && s.Requests["total"] >= last.Requests["total"] {
-		rate = fmt.Sprintf("%.1f", float64(s.Requests["total"]-last.Requests["total"])/since.Seconds())
+	if last != nil && since > 0 && s.Requests[api.Total] >= last.Requests[api.Total] {
+		rate = fmt.Sprintf("%.1f", float64(s.Requests[api.Total]-last.Requests[api.Total])/since.Seconds())
 	}
 	c.item("Requests/s: %s   Hit Rate: %s   Keys: %s   Size: %s",
 		rate, percent(s.HitRate[string(s.Window)]), comma(s.Keys), humanize.Bytes(uint64(s.Bytes)))
 	outcomes := make([]string, 0, len(outcomesShown))
 	for _, outcome := range outcomesShown {
-		outcomes = append(outcomes, fmt.Sprintf("%s %d", outcome, s.Requests[outcome.String()]))
+		outcomes = append(outcomes, fmt.Sprintf("%s %d", outcome, s.Requests[outcome]))
 	}
-	c.item("Requests: total %d, %s", s.Requests["total"], strings.Join(outcomes, ", "))
+	c.item("Requests: total %d, %s", s.Requests[api.Total], strings.Join(outcomes, ", "))
 	fmt.Fprintln(c.out)
 	t := table{rows: [][]string{{"NAMESPACE", "REQUESTS", "HIT RATE", "KEYS"}}, right: []bool{false, true, true, true}}
-	for _, name := range s.namespaceNames(func(ns *namespaceStatistics) int { return int(ns.Requests["total"]) }) {
+	for _, name := range namespaceNames(s, func(ns *api.NamespaceStatistics) int { return int(ns.Requests[api.Total]) }) {
 		ns := s.Namespaces[name]
 		t.rows = append(t.rows, []string{
-			clean(name), comma(ns.Requests["total"]), percent(ns.HitRate), comma(ns.Keys),
+			clean(name), comma(ns.Requests[api.Total]), percent(ns.HitRate), comma(ns.Keys),
 		})
 	}
 	c.printTable(t)

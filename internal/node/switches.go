@@ -1,4 +1,4 @@
-package rediscache
+package node
 
 import (
 	"context"
@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"go.uber.org/zap"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 )
@@ -33,8 +32,8 @@ const (
 	switchesTTL = 365 * 24 * time.Hour
 	// mergeEvery is how often the state is merged when nothing has happened.
 	mergeEvery = time.Minute
-	// everything is the switch of all namespaces; no namespace has this name.
-	everything = "*"
+	// Everything is the switch of all namespaces; no namespace has this name.
+	Everything = "*"
 	// reset stands for the last time that everything was enabled, which is
 	// remembered while everything is disabled again.
 	reset = "!"
@@ -81,7 +80,7 @@ func newSwitches() switches {
 // off reports whether a namespace is switched off.
 func (s *switches) off(namespace string) bool {
 	state := s.state.Load()
-	return state != nil && ((*state)[everything].off || (*state)[namespace].off)
+	return state != nil && ((*state)[Everything].off || (*state)[namespace].off)
 }
 
 // list returns the names of what is switched off.
@@ -109,7 +108,7 @@ func (s *switches) snapshot() map[string]turn {
 // apply applies an entry. One that arrives now is the newest whatever its ID says:
 // the clock of a Redis that took over may be behind.
 func (s *switches) apply(e *journal.Entry) {
-	name := everything
+	name := Everything
 	if e.Selectors[0].Kind == journal.KindNamespace {
 		name = e.Selectors[0].Value
 	}
@@ -141,7 +140,7 @@ func after(id, last journal.ID) journal.ID {
 // join lets the newer turn of a switch win, and everything being enabled win over
 // all that is older.
 func join(state map[string]turn, name string, t turn) {
-	if name == everything && !t.off {
+	if name == Everything && !t.off {
 		join(state, reset, t)
 	}
 	if t.id.Before(state[reset].id) {
@@ -185,7 +184,7 @@ func (s *switches) again() {
 }
 
 // keepSwitches merges the state with that in Redis until the node ends.
-func (n *node) keepSwitches() {
+func (n *Node) keepSwitches() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -202,21 +201,21 @@ func (n *node) keepSwitches() {
 		case errors.Is(err, redis.TxFailedErr):
 			n.switches.again() // another node has written at the same time
 		case n.ctx.Err() == nil:
-			n.logger().Debug("the state of the switches could not be merged", zap.Error(err))
-			timer.Reset(journalTimeout)
+			n.Log().Debug("the state of the switches could not be merged", "error", err)
+			timer.Reset(JournalTimeout)
 		}
 	}
 }
 
-func (n *node) switchesKey() string { return n.prefix + "::switches" }
+func (n *Node) switchesKey() string { return n.Prefix + "::switches" }
 
 // mergeSwitches merges the state with that in Redis. Nothing is written while
 // nobody has ever used a switch.
-func (n *node) mergeSwitches() error {
-	ctx, cancel := context.WithTimeout(n.ctx, journalTimeout)
+func (n *Node) mergeSwitches() error {
+	ctx, cancel := context.WithTimeout(n.ctx, JournalTimeout)
 	defer cancel()
 	key := n.switchesKey()
-	return n.log.Watch(ctx, func(tx *redis.Tx) error {
+	return n.Slow.Watch(ctx, func(tx *redis.Tx) error {
 		fields, err := tx.HGetAll(ctx, key).Result()
 		if err != nil {
 			return err

@@ -1,4 +1,4 @@
-package rediscache
+package cli
 
 import (
 	"bufio"
@@ -57,7 +57,7 @@ func runTail(c *console, cmd *cobra.Command, _ []string) error {
 	lines.Buffer(nil, 1<<20)
 	for shown := 0; lines.Scan(); {
 		var line struct {
-			tailLine
+			api.TailLine
 			Dropped uint64 `json:"dropped"`
 		}
 		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
@@ -73,7 +73,7 @@ func runTail(c *console, cmd *cobra.Command, _ []string) error {
 			fmt.Fprintf(c.out, "… %d requests came too fast to be shown\n", line.Dropped)
 			continue
 		default:
-			c.printLine(&line.tailLine)
+			c.printLine(&line.TailLine)
 		}
 		if shown++; shown == count {
 			return nil
@@ -88,7 +88,7 @@ func runTail(c *console, cmd *cobra.Command, _ []string) error {
 	return errors.New("the admin API has ended the stream")
 }
 
-func (c *console) printLine(line *tailLine) {
+func (c *console) printLine(line *api.TailLine) {
 	text := c.cut(fmt.Sprintf("%s %-11s %-6s %9.2fms %3d %s %s %s %s", line.Time.Local().Format("15:04:05.000"), clean(line.Outcome), clean(line.Tier), line.DurationMS,
 		line.Status, clean(line.Method), clean(line.Path), clean(line.Namespace), clean(line.Reason)))
 	text = strings.TrimRight(text, " ")

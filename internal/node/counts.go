@@ -1,10 +1,8 @@
-package rediscache
+package node
 
 import (
 	"context"
 	"time"
-
-	"go.uber.org/zap"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
@@ -15,13 +13,13 @@ import (
 // node keeps of the others for a second, statistics are less than 5 s behind.
 const statisticsInterval = 3 * time.Second
 
-// totals are what the node has counted since it started. Durations are of hits,
+// Totals are what the node has counted since it started. Durations are of hits,
 // answered from the store without waiting for any fetch, and of misses, which
 // waited for one, be it another request's: HIT and STALE can be both. A 504 to
 // only-if-cached is neither.
-func (n *node) totals() *stats.Bucket {
-	b := &stats.Bucket{Requests: make(map[string]*stats.Outcomes), Coalesced: n.coalesced.Load(), Errors: n.errorCounts(), Latest: n.errors.all()}
-	for name, counts := range n.stats.Snapshot() {
+func (n *Node) Totals() *stats.Bucket {
+	b := &stats.Bucket{Requests: make(map[string]*stats.Outcomes), Coalesced: n.Coalesced.Load(), Errors: n.ErrorCounts(), Latest: n.errors.all()}
+	for name, counts := range n.Counters.Snapshot() {
 		requests := new(stats.Outcomes)
 		for outcome := range engine.NumResults {
 			requests[outcome] = counts.Of(uint8(outcome))
@@ -34,19 +32,19 @@ func (n *node) totals() *stats.Bucket {
 			b.Miss.Add(&counts.Waited[outcome])
 		}
 	}
-	b.State = &stats.State{Breaker: n.breakerState()}
-	if n.memory != nil {
+	b.State = &stats.State{Breaker: n.Breaker()}
+	if n.Memory != nil {
 		b.State.Memory = &stats.Memory{
-			Keys: n.memory.Len(), Bytes: n.memory.Bytes(), Max: n.memory.Max(), Evictions: n.memory.Evictions(),
+			Keys: n.Memory.Len(), Bytes: n.Memory.Bytes(), Max: n.Memory.Max(), Evictions: n.Memory.Evictions(),
 		}
 	}
 	return b
 }
 
-// breakerState is closed, open, or off without Redis.
-func (n *node) breakerState() string {
+// Breaker is closed, open, or off without Redis.
+func (n *Node) Breaker() string {
 	switch {
-	case n.client == nil:
+	case n.Client == nil:
 		return "off"
 	case n.Store.Up():
 		return "closed"
@@ -54,26 +52,26 @@ func (n *node) breakerState() string {
 	return "open"
 }
 
-// countEndpoint counts a request for its endpoint. Only a fetch of its own costs the
+// CountEndpoint counts a request for its endpoint. Only a fetch of its own costs the
 // origin anything, for as long as the header takes: how long the rest takes depends on the
 // client, too.
-func (n *node) countEndpoint(path string, out *engine.Outcome) {
+func (n *Node) CountEndpoint(path string, out *engine.Outcome) {
 	hit := out.Result == engine.Hit || out.Result == engine.Stale || out.Result == engine.Revalidated
 	var origin time.Duration
 	if !out.Asked.IsZero() {
 		origin = out.Headed.Sub(out.Asked)
 	}
-	n.endpoints.Add(path, hit, origin)
+	n.Endpoints.Add(path, hit, origin)
 }
 
 // countPurge counts an entry of the journal that purges something, at the time of
 // the entry, which is the same on every node.
-func (n *node) countPurge(id journal.ID) {
+func (n *Node) countPurge(id journal.ID) {
 	n.history.Purged(time.UnixMilli(int64(id.Ms)), time.Now())
 }
 
 // keepStatistics collects and shares what was counted until the node ends.
-func (n *node) keepStatistics() {
+func (n *Node) keepStatistics() {
 	for n.ctx.Err() == nil {
 		pauseFor(n.ctx, statisticsInterval)
 		n.shareStatistics(n.ctx)
@@ -81,14 +79,14 @@ func (n *node) keepStatistics() {
 }
 
 // shareStatistics writes what was counted to Redis, or leaves it for the next time.
-func (n *node) shareStatistics(ctx context.Context) {
+func (n *Node) shareStatistics(ctx context.Context) {
 	n.history.Collect(time.Now())
-	if n.breakerState() != "closed" {
+	if n.Breaker() != "closed" {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, journalTimeout)
+	ctx, cancel := context.WithTimeout(ctx, JournalTimeout)
 	defer cancel()
 	if err := n.fleet.Flush(ctx); err != nil && ctx.Err() == nil {
-		n.logger().Debug("statistics could not be written", zap.Error(err))
+		n.Log().Debug("statistics could not be written", "error", err)
 	}
 }

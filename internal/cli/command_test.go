@@ -1,4 +1,4 @@
-package rediscache
+package cli
 
 import (
 	"bytes"
@@ -224,6 +224,26 @@ func TestParseHeader(t *testing.T) {
 	for _, line := range []string{"", "x", ": y"} {
 		if got, err := parseHeader([]string{line}); err == nil {
 			t.Errorf("%q is taken for %q", line, got)
+		}
+	}
+}
+
+func TestDoctorCommand(t *testing.T) {
+	const warning = `{"ok":true,"checks":[{"name":"redis","status":"ok","detail":"d"},{"name":"memory","status":"warn","detail":"e","advice":"do"}]}`
+	const failing = `{"ok":false,"checks":[{"name":"redis","status":"fail","detail":"d"}]}`
+	for _, tt := range []struct{ args, answer, out, says string }{
+		{"doctor", warning, "ok    redis          d\nwarn  memory         e\n                     do\n", ""},
+		{"doctor --strict --json", warning, warning, "warnings: 1"},
+		{"doctor", failing, "fail  redis          d\n", "failed checks: 1"},
+		{"doctor", `{}`, "", "no checks"},
+	} {
+		asked, out, err := runCommand(t, http.StatusOK, tt.answer, strings.Fields(tt.args)...)
+		said := ""
+		if err != nil {
+			said = err.Error()
+		}
+		if asked != "GET /redis_cache/doctor" || out != tt.out || !strings.Contains(said, tt.says) || (said == "") != (tt.says == "") {
+			t.Errorf("%s: asked %q\nprinted %q\nerror %v", tt.args, asked, out, err)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package rediscache
+package node
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 // storm, and now and then without any.
 func TestSweepIsDue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := &node{sweeper: newSweeper()}
+		n := &Node{sweeper: newSweeper()}
 		n.ctx, n.cancel = context.WithCancel(t.Context())
 		purge := func() {
 			n.sweeper.note(&journal.Entry{Op: journal.OpPurge, ID: journal.ID{Ms: uint64(time.Now().UnixMilli())}})

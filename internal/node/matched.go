@@ -1,10 +1,10 @@
-package rediscache
+package node
 
 import (
 	"sync"
 	"time"
 
-	"github.com/gplus-recycling/caddy-redis-cache/internal/admin"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
@@ -45,10 +45,10 @@ func (m *matching) end(took time.Duration) {
 	m.mu.Unlock()
 }
 
-// matchedMemory counts what purges are about to cover. It is called before they are
+// MatchedMemory counts what purges are about to cover. It is called before they are
 // appended, and off the path of requests.
-func (n *node) matchedMemory(selectors []journal.Selector) (answer admin.Matched) {
-	if n.memory == nil {
+func (n *Node) MatchedMemory(selectors []journal.Selector) (answer api.Matched) {
+	if n.Memory == nil {
 		return answer
 	}
 	matches, err := n.Journal.Matcher(journal.Purge{Selectors: selectors})
@@ -62,7 +62,7 @@ func (n *node) matchedMemory(selectors []journal.Selector) (answer admin.Matched
 		return answer // appending them tells
 	}
 	count := 0
-	n.memory.Walk(func(rec *store.Record) bool {
+	n.Memory.Walk(func(rec *store.Record) bool {
 		subject := rec.Subject()
 		if !rec.IsBase() && began.Before(rec.Expires) && matches(&subject) {
 			if verdict, _ := n.Journal.Check(&subject, journal.Checked{}); verdict < journal.Covered {

@@ -1,4 +1,4 @@
-package rediscache
+package explain
 
 import (
 	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
@@ -21,9 +21,9 @@ func (x *explainer) advice() string {
 		}
 	}
 	switch {
-	case because == reason.Disabled && !x.h.app.enabled:
+	case because == reason.Disabled && x.site.Off:
 		return "Leave out what switches the cache off in the configuration: the global option enabled, or REDIS_CACHE_ENABLED."
-	case because == reason.Unproven && x.h.route.Strict:
+	case because == reason.Unproven && x.rt.Strict:
 		return because.Advice() + " With consistency available it answers from memory meanwhile."
 	case because == reason.Expired && x.was.Found.Soft:
 		return "Nothing: a soft purge made it stale, and the next answer makes it fresh."

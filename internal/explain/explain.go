@@ -1,34 +1,26 @@
-package rediscache
+package explain
 
 import (
 	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
 
-	"go.uber.org/zap"
-
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-
-	"github.com/gplus-recycling/caddy-redis-cache/internal/admin"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/cachekey"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/node"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/reason"
-	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
-	"github.com/gplus-recycling/caddy-redis-cache/internal/subrequest"
 )
 
 // An explained request goes through the handlers of the site. The cache decides
 // about it as about any other, and then says what it would do instead of doing it.
 
-// explanation is the answer of GET /redis_cache/explain.
-type explanation struct {
+// Explanation is the answer of GET /redis_cache/explain.
+type Explanation struct {
 	URL       string   `json:"url"`
 	Method    string   `json:"method"`
 	Namespace string   `json:"namespace,omitempty"`
@@ -47,13 +39,13 @@ type explanation struct {
 	Tiers       map[string]tierState  `json:"tiers,omitempty"`
 	Variants    []explainedVariant    `json:"variants,omitempty"`
 	Freshness   *explainedFreshness   `json:"freshness,omitempty"`
-	Purges      []admin.Entry         `json:"purges,omitempty"` // that cover what is stored, as far as the journal still tells
+	Purges      []node.Entry          `json:"purges,omitempty"` // that cover what is stored, as far as the journal still tells
 	Breaker     string                `json:"breaker,omitempty"`
 	Journal     *explainedJournal     `json:"journal,omitempty"`
 	HitForMiss  *explainedMiss        `json:"hit_for_miss,omitempty"`
 	Failing     bool                  `json:"failing_origin,omitempty"` // it is left alone for a while
 
-	reached bool
+	Reached bool `json:"-"` // a cache was
 }
 
 // explainedKey holds no values of fields or cookies.
@@ -75,7 +67,7 @@ type explainedPolicy struct {
 	Jitter  float64       `json:"jitter"`        // percent
 	SWR     float64       `json:"stale_while_revalidate"`
 	SIE     float64       `json:"stale_if_error"`
-	Options *Policy       `json:"options"` // of namespace and directive, merged
+	Options any           `json:"options"` // of namespace and directive, merged
 }
 
 type explainedTTL struct {
@@ -125,89 +117,33 @@ type explainedMiss struct {
 	Reason       string `json:"reason"`       // "" if another node found it out
 }
 
-// explanationOf is what is to be said of an explained request, or nil.
-func explanationOf(r *http.Request) *explanation {
-	e, _ := subrequest.Explaining(r).(*explanation)
-	return e
+// Site is what surrounds a cache that has taken an explained request.
+type Site struct {
+	Node    *node.Node
+	Off     bool // the configuration switches the cache off
+	Options any  // the policy of namespace and directive, merged, as JSON shows it
+	// Identities names everything in a request that tells who asks, beside Authorization
+	// and cookies.
+	Identities func(r *http.Request) []string
 }
 
-func handleExplain(app *App, w http.ResponseWriter, r *http.Request) error {
-	query := r.URL.Query()
-	server, u, err := subrequest.ServerOf(app.ctx, query.Get("url"))
-	if err != nil {
-		return admin.Error(http.StatusBadRequest, err)
-	}
-	request := subrequest.New(u, nil)
-	if method := query.Get("method"); method != "" {
-		if !rfc9111.IsToken(method) {
-			return admin.Error(http.StatusBadRequest, errors.New("method is not a token"))
-		}
-		if !rfc9111.SafeMethod(method) && !app.caches(method) {
-			return admin.Error(http.StatusBadRequest, fmt.Errorf("method: no response to %s is ever stored or answered from the cache,"+
-				" and the request might change something on its way", method))
-		}
-		request.Method = method
-	}
-	for _, line := range query["header"] {
-		if err := subrequest.AddField(request, line); err != nil {
-			return admin.Error(http.StatusBadRequest, err)
-		}
-	}
-	if engine.IsBodyMethod(request.Method) && request.ContentLength != 0 {
-		return admin.Error(http.StatusBadRequest, errors.New("header: an explained request has no body"))
-	}
-	e := &explanation{URL: query.Get("url"), Method: request.Method}
-	status := e.send(r.Context(), app.logger, server, request)
-	if !e.reached {
-		e.Reason = "no redis_cache was reached: another handler took the request, or none did"
-		if status != 0 && status != engine.StatusClientGone { // which a handler answers that would have asked another server
-			e.Reason = fmt.Sprintf("no redis_cache was reached: another handler or route answered with status %d", status)
-		}
-		e.Advice = "Route the request through a redis_cache directive, and mind the order of directives."
-	}
-	return admin.WriteJSON(w, http.StatusOK, e)
-}
-
-// caches reports whether a route caches responses to a method.
-func (a *App) caches(method string) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return slices.ContainsFunc(a.policies, func(p *Policy) bool { return slices.Contains(p.methods(), method) })
-}
-
-// send runs the request until a cache takes it, and returns the status if another
-// handler did.
-func (e *explanation) send(ctx context.Context, logger *zap.Logger, server http.Handler, r *http.Request) (status int) {
-	return subrequest.Explain(ctx, server, r, e, func(recovered any) {
-		logPanic(logger, "a handler that an explained request has met", recovered)
-	})
-}
-
-// prepareExplain makes the request one that is looked at only.
-func (c *call) prepareExplain() {
-	caddyhttp.SetVar(c.r.Context(), caddyhttp.LogSkipVar, true) // it is no request of a client
-	// What is cancelled is only what the request might have met before.
-	c.r = c.r.WithContext(context.WithoutCancel(c.r.Context()))
-}
-
-// explain says what would be done with the request.
-func (c *call) explain(e *explanation) {
-	e.reached = true
-	e.Namespace = c.h.Namespace
-	x := explainer{e: e, h: c.h, n: c.h.node, was: c.answer.Examine()}
+// Explain says what would be done with the request that was examined.
+func (e *Explanation) Explain(site *Site, was *engine.Examination) {
+	e.Reached = true
+	e.Namespace = was.Request.Route.Key.Namespace
+	x := explainer{e: e, n: site.Node, site: site, rt: was.Request.Route, was: was}
 	x.setState()
 	x.setPolicy()
-	if x.was.Request.Key.Full != "" {
+	if was.Request.Key.Full != "" {
 		x.setKey()
 		x.setStored()
 	}
-	plan := &x.was.Plan
-	e.Outcome, e.Reason, e.Detail = plan.Result.String(), plan.Reason.String(), x.was.Detail
-	if plan.Act == engine.ActBypass || plan.Act == engine.ActFetch {
-		e.Forward = x.was.Forward.String()
+	e.Outcome, e.Reason, e.Detail = was.Plan.Result.String(), was.Plan.Reason.String(), was.Detail
+	if was.Plan.Act == engine.ActBypass || was.Plan.Act == engine.ActFetch {
+		e.Forward = was.Forward.String()
 	}
-	if plan.Act == engine.ActFetch {
-		for _, result := range x.was.Possible() {
+	if was.Plan.Act == engine.ActFetch {
+		for _, result := range was.Possible() {
 			e.Possible = append(e.Possible, result.String())
 		}
 	}
@@ -216,17 +152,18 @@ func (c *call) explain(e *explanation) {
 
 // explainer fills in an explanation.
 type explainer struct {
-	e   *explanation
-	h   *Handler
-	n   *node
-	was *engine.Examination
+	e    *Explanation
+	n    *node.Node
+	site *Site
+	rt   *engine.Route
+	was  *engine.Examination
 
 	earlier reason.Reason // of an earlier answer, that the key cannot be shared
 }
 
 func (x *explainer) setState() {
 	e, n := x.e, x.n
-	e.Breaker = n.breakerState()
+	e.Breaker = n.Breaker()
 	stats := n.Journal.Stats()
 	e.Journal = &explainedJournal{Position: stats.Position.ID.String()}
 	switch stats.Standing {
@@ -240,9 +177,9 @@ func (x *explainer) setState() {
 }
 
 func (x *explainer) setPolicy() {
-	rt := x.h.route
+	rt := x.rt
 	x.e.Policy = &explainedPolicy{
-		Jitter: rt.Jitter, SWR: rt.StaleWhileRevalidate.Seconds(), SIE: rt.StaleIfError.Seconds(), Options: &x.h.policy,
+		Jitter: rt.Jitter, SWR: rt.StaleWhileRevalidate.Seconds(), SIE: rt.StaleIfError.Seconds(), Options: x.site.Options,
 	}
 	if ttl := rt.StatusLifetime(http.StatusOK, x.was.Request.Lifetime()); ttl != nil {
 		x.e.Policy.TTL = &explainedTTL{Seconds: ttl.Duration.Seconds(), Override: ttl.Override, From: ttl.From}
@@ -250,16 +187,16 @@ func (x *explainer) setPolicy() {
 }
 
 func (x *explainer) setKey() {
-	e, p, q := x.e, &x.h.policy, x.was.Request
+	e, spec, q := x.e, &x.rt.Key, x.was.Request
 	t := &q.Target
 	e.Key, e.Identifier = x.was.Found.Key.Full, q.Key.Identifier
-	kept := p.VaryQuery.Kept(t.Query)
+	kept := spec.Query.Kept(t.Query)
 	parts := &explainedKey{
 		Scheme: t.Scheme, Host: t.Host, Path: t.Path, RewrittenPath: t.RewrittenPath,
 		Query: append([]string{}, kept...), DroppedQuery: []string{}, Headers: map[string]bool{}, Cookies: map[string]bool{},
 		User: q.User, Body: engine.IsBodyMethod(q.Method),
 	}
-	if p.Key != nil && p.Key.Exact {
+	if spec.Exact {
 		parts.Query, kept = []string{}, nil
 	}
 	counts := make(map[string]bool, len(kept))
@@ -271,10 +208,10 @@ func (x *explainer) setKey() {
 			parts.DroppedQuery = append(parts.DroppedQuery, cachekey.ParamName(pair))
 		}
 	}
-	for _, name := range p.VaryHeader {
+	for _, name := range spec.Headers {
 		parts.Headers[name] = len(q.HTTP.Header[name]) > 0
 	}
-	for _, name := range p.VaryCookie {
+	for _, name := range spec.Cookies {
 		parts.Cookies[name] = false
 		for range cachekey.CookieValues(q.HTTP.Header, name) {
 			parts.Cookies[name] = true
@@ -285,7 +222,7 @@ func (x *explainer) setKey() {
 }
 
 func (x *explainer) credentials() *explainedCredentials {
-	p, q := &x.h.policy, x.was.Request
+	q := x.was.Request
 	r := q.HTTP
 	c := &explainedCredentials{Found: []string{}}
 	if len(r.Header["Authorization"]) > 0 {
@@ -294,16 +231,16 @@ func (x *explainer) credentials() *explainedCredentials {
 	if q.UserID != "" {
 		c.Found = append(c.Found, "http.auth.user.id")
 	}
-	c.Found = append(c.Found, x.h.inFront(r).Identities(r)...)
+	c.Found = append(c.Found, x.site.Identities(r)...)
 	for name := range cachekey.Cookies(r.Header) {
-		if !p.ignoresCookie(name) {
+		if !x.rt.IgnoresCookie(name) {
 			c.Found = append(c.Found, engine.CookieName(r.Header, name))
 		}
 	}
 	switch {
-	case p.ByUser != "":
+	case x.rt.ByUser:
 		c.Rule = "by_user: one response for each user"
-	case p.Shared:
+	case x.rt.Shared:
 		c.Rule = "shared: credentials do not matter"
 	case !q.Credentials.Any() && len(c.Found) > 0:
 		c.Rule = "the key covers the credentials"
@@ -322,8 +259,8 @@ func (x *explainer) setStored() {
 	e, n, q, found := x.e, x.n, x.was.Request, &x.was.Found
 	memory, inRedis, err := n.Store.Inspect(q.HTTP.Context(), found.Key, found.At)
 	e.Tiers = map[string]tierState{
-		"memory": {n.stateOf(memory, found.At, n.memory == nil, nil)},
-		"redis":  {n.stateOf(inRedis, found.At, n.redis == nil, err)},
+		"memory": {x.stateOf(memory, found.At, n.Memory == nil, nil)},
+		"redis":  {x.stateOf(inRedis, found.At, n.Redis == nil, err)},
 	}
 	if rec := cmp.Or(found.Record, memory, inRedis); rec != nil && !rec.IsBase() {
 		e.Freshness = x.freshness(rec)
@@ -332,7 +269,7 @@ func (x *explainer) setStored() {
 	}
 	for _, rec := range []*store.Record{memory, inRedis} {
 		if rec != nil && len(e.Purges) == 0 {
-			e.Purges = n.coveringPurges(q.HTTP.Context(), rec)
+			e.Purges = x.coveringPurges(q.HTTP.Context(), rec)
 		}
 	}
 	if base := found.Base; base != nil {
@@ -353,11 +290,11 @@ func (x *explainer) variant(hash string) explainedVariant {
 	memory, inRedis, err := n.Store.Inspect(x.was.Request.HTTP.Context(), key, found.At)
 	return explainedVariant{
 		Key: key.Full, Fields: found.Base.Vary, Answers: key.Full == found.Key.Full,
-		Memory: n.stateOf(memory, found.At, n.memory == nil, nil), Redis: n.stateOf(inRedis, found.At, n.redis == nil, err),
+		Memory: x.stateOf(memory, found.At, n.Memory == nil, nil), Redis: x.stateOf(inRedis, found.At, n.Redis == nil, err),
 	}
 }
 
-func (n *node) stateOf(rec *store.Record, now time.Time, off bool, err error) string {
+func (x *explainer) stateOf(rec *store.Record, now time.Time, off bool, err error) string {
 	switch {
 	case off:
 		return "off"
@@ -366,7 +303,7 @@ func (n *node) stateOf(rec *store.Record, now time.Time, off bool, err error) st
 	case rec == nil:
 		return "absent"
 	}
-	switch verdict := n.Check(rec); {
+	switch verdict := x.n.Check(rec); {
 	case verdict >= journal.Covered:
 		return "covered"
 	case rec.IsBase():
@@ -404,31 +341,24 @@ func (x *explainer) freshness(rec *store.Record) *explainedFreshness {
 const explainedEntries = 1000
 
 // coveringPurges are the purges since a response was fetched that concern it.
-func (n *node) coveringPurges(ctx context.Context, rec *store.Record) (covering []admin.Entry) {
+func (x *explainer) coveringPurges(ctx context.Context, rec *store.Record) (covering []node.Entry) {
+	n := x.n
 	subject := rec.Subject()
 	if verdict, _ := n.Journal.Check(&subject, journal.Checked{}); verdict == journal.Valid {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, journalTimeout)
+	ctx, cancel := context.WithTimeout(ctx, node.JournalTimeout)
 	defer cancel()
 	entries, _ := n.Journal.Entries(ctx, explainedEntries)
 	for _, e := range entries {
 		if !rec.Position.ID.Before(e.ID) {
 			break
 		}
-		purges := []journal.Purge{{Selectors: e.Selectors}}
-		switch e.Op {
-		case journal.OpPurge, journal.OpSoftPurge:
-		case journal.OpEvent:
-			purges = n.expandEvent(e.Event, e.Data)
-		case journal.OpEnable, journal.OpDisable, journal.OpEpoch:
-			continue
-		}
-		if slices.ContainsFunc(purges, func(p journal.Purge) bool {
+		if slices.ContainsFunc(n.PurgesOf(&e), func(p journal.Purge) bool {
 			matches, err := n.Journal.Matcher(p)
 			return err == nil && matches(&subject)
 		}) {
-			covering = append(covering, admin.EntryOf(&e))
+			covering = append(covering, node.EntryOf(&e))
 		}
 	}
 	return covering

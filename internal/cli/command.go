@@ -1,4 +1,7 @@
-package rediscache
+// Package cli is the command caddy redis-cache: it asks the admin API of a running Caddy,
+// and prints what that answers. It knows the API by its JSON alone, and nothing of how a
+// cache works. Begin with Command.
+package cli
 
 import (
 	"bytes"
@@ -23,8 +26,9 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 )
 
-func init() {
-	caddycmd.RegisterCommand(caddycmd.Command{
+// Command is caddy redis-cache.
+func Command() caddycmd.Command {
+	return caddycmd.Command{
 		Name:  "redis-cache",
 		Usage: "<command>",
 		Short: "Looks into and controls the cache of a running Caddy",
@@ -33,7 +37,7 @@ Asks the admin API of the running Caddy. Where that listens is found as other
 commands find it: --address, else the admin endpoint of --config, else the
 default. The exit status is 0, or 1 after an error.`,
 		CobraFunc: addCommands,
-	})
+	}
 }
 
 // addCommands registers the subcommands.

@@ -1,4 +1,4 @@
-package rediscache
+package node
 
 // The sweep removes what purges cover, for economy only: every answer is the
 // same without it, and with two at a time. On the way it learns how many stored
@@ -14,8 +14,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"go.uber.org/zap"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
@@ -110,7 +108,7 @@ func (s *sweeper) giveBack(counts map[journal.ID]int64) {
 }
 
 // sweep sweeps soon after purges, and now and then.
-func (n *node) sweep() {
+func (n *Node) sweep() {
 	for n.awaitSweep() {
 		begun := time.Now()
 		if n.Journal.Trust(n.ctx) != journal.Leased {
@@ -123,7 +121,7 @@ func (n *node) sweep() {
 }
 
 // awaitSweep waits until a sweep is due. It reports false when the node ends.
-func (n *node) awaitSweep() bool {
+func (n *Node) awaitSweep() bool {
 	if !n.purgedWithin(sweepInterval) {
 		return n.ctx.Err() == nil
 	}
@@ -132,7 +130,7 @@ func (n *node) awaitSweep() bool {
 	return n.ctx.Err() == nil
 }
 
-func (n *node) purgedWithin(d time.Duration) bool {
+func (n *Node) purgedWithin(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -154,7 +152,7 @@ func pauseFor(ctx context.Context, d time.Duration) {
 }
 
 // sweepsRedis reports whether this node is the one that sweeps.
-func (n *node) sweepsRedis() bool {
+func (n *Node) sweepsRedis() bool {
 	list, err := n.Journal.Nodes(n.ctx)
 	if err != nil {
 		return false
@@ -167,33 +165,33 @@ func (n *node) sweepsRedis() bool {
 	return false
 }
 
-func (n *node) sweepOnce() {
+func (n *Node) sweepOnce() {
 	ctx, cancel := context.WithTimeout(n.ctx, sweepTimeout)
 	defer cancel()
 	swept := n.sweeper.due()
 	if err := n.sweepStore(ctx); err == nil {
 		n.sweeper.settle(swept)
 	} else if n.ctx.Err() == nil {
-		n.logger().Debug("a sweep ended early", zap.Error(err))
+		n.Log().Debug("a sweep ended early", "error", err)
 		n.sweeper.again()
 	}
 	counts := n.sweeper.take()
 	if err := n.Journal.AddRemoved(ctx, counts); err != nil {
-		n.logger().Debug("what purges removed could not be recorded", zap.Error(err))
+		n.Log().Debug("what purges removed could not be recorded", "error", err)
 		n.sweeper.giveBack(counts)
 		n.sweeper.again()
 		return
 	}
 	for _, id := range slices.SortedFunc(maps.Keys(counts), journal.ID.Compare) {
 		if counts[id] > 0 {
-			n.logger().Info("cache_invalidate_swept", zap.String("id", id.String()), zap.Int64("removed", counts[id]))
+			n.Log().Info("cache_invalidate_swept", "id", id.String(), "removed", counts[id])
 		}
 	}
 }
 
-func (n *node) sweepStore(ctx context.Context) error {
-	if n.redis == nil {
-		n.memory.Sweep(time.Now(), n.onSwept)
+func (n *Node) sweepStore(ctx context.Context) error {
+	if n.Redis == nil {
+		n.Memory.Sweep(time.Now(), n.onSwept)
 		return nil
 	}
 	covered := func(r *store.Record) bool {
@@ -201,11 +199,11 @@ func (n *node) sweepStore(ctx context.Context) error {
 		verdict, _ := n.Journal.CoveredBy(&s)
 		return verdict >= journal.Covered
 	}
-	return n.redis.Sweep(ctx, covered, n.onSwept)
+	return n.Redis.Sweep(ctx, covered, n.onSwept)
 }
 
 // onSwept counts a response that was removed for the purge that covers it.
-func (n *node) onSwept(r *store.Record) {
+func (n *Node) onSwept(r *store.Record) {
 	s := r.Subject()
 	_, by := n.Journal.CoveredBy(&s)
 	if by.IsZero() || r.IsBase() {
