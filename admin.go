@@ -15,6 +15,7 @@ import (
 	"github.com/gplus-recycling/caddy-redis-cache/internal/admin"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/cachekey"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/config"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/doctor"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/lint"
 )
@@ -116,7 +117,7 @@ func route(m methods) caddy.AdminHandler {
 
 // lintConfig is the configuration that runs, as far as it is examined.
 func (a *App) lintConfig() *lint.Config {
-	c := &lint.Config{Disabled: !a.enabled, Directive: directiveOf}
+	c := &lint.Config{Disabled: !a.IsEnabled(), Directive: directiveOf}
 	if running, err := a.ctx.AppIfConfigured("http"); err == nil {
 		c.Servers = running.(*caddyhttp.App).Servers
 	}
@@ -136,19 +137,16 @@ func directiveOf(handler any, server *caddyhttp.Server) *lint.Directive {
 	if !ours {
 		return nil
 	}
-	p := &h.policy
+	p := h.policy
 	d := &lint.Directive{
 		Namespace: h.Namespace, TTL: p.TTL != nil || len(p.TTLRules) > 0, Override: p.TTL != nil && p.TTL.Override,
-		Shared: p.Shared, ByUser: p.ByUser, SetCookie: p.setCookie(), IgnoreCookies: p.IgnoreCookies,
-		VaryCookie: p.VaryCookie, VaryHeader: p.VaryHeader, Targets: p.targets(),
+		Shared: p.Shared, ByUser: p.ByUser, SetCookie: p.SetCookieMode(), IgnoreCookies: p.IgnoreCookies,
+		VaryCookie: p.VaryCookie, VaryHeader: p.VaryHeader, Targets: p.TargetFields(), Bypass: p.Matchers(),
 		Redirected: h.strangers.latest(), Unstored: h.unstored.lint(h), Front: h.front.Load(),
-		PublicSecret: string(h.app.secret) == h.app.publicSecret(),
+		PublicSecret: string(h.app.secret) == h.app.PublicSecret(),
 	}
 	if p.Key != nil {
 		d.KeyTemplate = p.Key.Template
-	}
-	for _, rule := range p.Bypass {
-		d.Bypass = append(d.Bypass, rule.matchers)
 	}
 	if d.Front == nil {
 		d.Front = h.readFront(server)
@@ -161,7 +159,7 @@ func directiveOf(handler any, server *caddyhttp.Server) *lint.Directive {
 func (a *App) caches(method string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return slices.ContainsFunc(a.policies, func(p *Policy) bool { return slices.Contains(p.methods(), method) })
+	return slices.ContainsFunc(a.policies, func(p *Policy) bool { return slices.Contains(p.CachedMethods(), method) })
 }
 
 // warmJobs are those of this process.
@@ -173,11 +171,11 @@ func (a *App) admin() *admin.API {
 	return &admin.API{
 		Subject: doctor.Subject{
 			Prefix: n.Prefix, Client: n.Slow, Lookups: n.Client, Replicated: n.Replicated, Store: n.Store, Redis: n.Redis, Journal: n.Journal,
-			IsNamespace: namespaceFormat.MatchString,
+			IsNamespace: config.IsNamespace,
 		},
 		Node: n.Node,
 
-		Context: a.ctx, Off: !a.enabled, Named: a.Redis.named(), Config: a.lintConfig, Expand: a.expand,
+		Context: a.ctx, Off: !a.IsEnabled(), Named: a.Redis.Named(), Config: a.lintConfig, Expand: a.expand,
 		HashUser: func(identity string) string { return cachekey.UserHash(a.secret, identity) },
 
 		Jobs:   &warmJobs,

@@ -1,22 +1,16 @@
 package rediscache
 
 import (
-	"cmp"
-	"errors"
 	"fmt"
-	"net/http"
-	"os"
-	"regexp"
 	"runtime/debug"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 
 	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/config"
 )
 
 func init() {
@@ -29,49 +23,8 @@ func init() {
 // Configurations that name the same Redis, database and prefix share one node,
 // so that a reload keeps the cache.
 type App struct {
-	// Whether anything is cached. Default: the environment variable
-	// REDIS_CACHE_ENABLED, else true.
-	Enabled *bool `json:"enabled,omitempty"`
+	config.Global
 
-	// What every key in Redis begins with: letters, digits, `.`, `_` and `-`.
-	// Default: the environment variable REDIS_CACHE_KEY_PREFIX, else cache.
-	Prefix string `json:"prefix,omitempty"`
-
-	// The connection to Redis.
-	Redis *RedisConfig `json:"redis,omitempty"`
-
-	// The size of the memory tier in bytes; -1 switches it off. Default: 256 MiB.
-	Memory int64 `json:"memory,omitempty"`
-
-	// Whether the garbage collector of the process is told to let the heap grow less, the
-	// more of it is stored responses, so that the process outgrows the memory tier by a half
-	// at most: `on` or `off`. It changes what GOGC sets, for the whole process; where GOGC is
-	// in the environment, nothing is changed. With `off` a full memory tier may cost the
-	// process twice its size. Default: on. Another word is an error.
-	Collector string `json:"collector,omitempty"`
-
-	// The key of the hash by which user identities go into keys. Every node
-	// needs the same. Placeholders are accepted. Default: derived from the
-	// prefix and the password of Redis.
-	Secret string `json:"secret,omitempty"`
-
-	// What a node does that cannot reach Redis, and so cannot know of purges:
-	// `available` answers from its store within the freshness lifetime, `strict`
-	// asks the origin. Default: available.
-	Consistency string `json:"consistency,omitempty"`
-
-	// When requests leave Redis out because it does not answer.
-	CircuitBreaker *CircuitBreaker `json:"circuit_breaker,omitempty"`
-
-	// What is purged on an event, by its name: events come from the admin API,
-	// from the journal and from Caddy.
-	On map[string][]*EventRule `json:"on,omitempty"`
-
-	// The policies of namespaces, by name. The namespace `general` always
-	// exists.
-	Namespaces map[string]*Policy `json:"namespaces,omitempty"`
-
-	enabled bool
 	secret  []byte
 	node    *process
 	poolKey string
@@ -85,23 +38,7 @@ type App struct {
 	private  map[string]bool // namespaces whose keys may hold what is not to be shown
 }
 
-const (
-	appID            = "redis_cache"
-	defaultNamespace = "general"
-	defaultPrefix    = "cache"
-	defaultMemory    = 256 << 20
-	memoryOff        = -1
-
-	consistencyAvailable = "available"
-	consistencyStrict    = "strict"
-)
-
-var consistencyModes = []string{consistencyAvailable, consistencyStrict}
-
-var (
-	prefixFormat    = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
-	namespaceFormat = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]*$`)
-)
+const appID = "redis_cache"
 
 // CaddyModule returns the Caddy module information.
 func (*App) CaddyModule() caddy.ModuleInfo {
@@ -113,28 +50,35 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 func (a *App) Provision(ctx caddy.Context) error {
 	a.ctx = ctx
 	a.logger = ctx.Logger(new(Handler)) // one logger for all that the cache says
-	if err := a.resolve(); err != nil {
+	if err := a.Resolve(); err != nil {
 		return err
+	}
+	for namespace, policy := range a.Namespaces {
+		a.notePrivate(namespace, policy) // other nodes may use it
 	}
 	if err := registerMetrics(ctx); err != nil {
 		return err
 	}
-	opts, err := a.Redis.options()
+	conn, err := a.Redis.Resolve()
 	if err != nil {
 		return fmt.Errorf("redis: %w", err)
 	}
-	if opts == nil && a.Memory == memoryOff {
+	if conn == nil && a.Memory == config.MemoryOff {
 		return fmt.Errorf("redis off together with memory off leaves no place to store a response")
 	}
-	if err := a.resolveSecret(opts); err != nil {
+	password := ""
+	if conn != nil {
+		password = conn.Password
+	}
+	if a.secret, err = a.HashSecret(password); err != nil {
 		return err
 	}
-	key := poolKey(opts, a.Prefix, a.Memory)
+	key := poolKey(conn, &a.Global)
 	if err := a.subscribe(ctx); err != nil {
 		return err
 	}
 	shared, _, err := processes.LoadOrNew(key, func() (caddy.Destructor, error) {
-		return newProcess(opts, a), nil
+		return newProcess(conn, a), nil
 	})
 	if err != nil {
 		return err
@@ -151,15 +95,10 @@ func (a *App) subscribe(ctx caddy.Context) error {
 		return err
 	}
 	a.events = events.(*caddyevents.App)
-	for name, rules := range a.On {
-		if strings.HasPrefix(name, appID+".") || name == "" {
-			return fmt.Errorf("on %q: events of redis_cache itself cannot purge", name)
-		}
-		for _, rule := range rules {
-			if err := rule.validate(); err != nil {
-				return fmt.Errorf("on %s: %w", name, err)
-			}
-		}
+	if err := a.CheckEvents(); err != nil {
+		return err
+	}
+	for name := range a.On {
 		if err := a.events.On(name, eventHandler{a}); err != nil {
 			return err
 		}
@@ -167,49 +106,8 @@ func (a *App) subscribe(ctx caddy.Context) error {
 	return nil
 }
 
-// resolve applies the environment and the defaults.
-func (a *App) resolve() error {
-	a.Prefix = cmp.Or(a.Prefix, os.Getenv("REDIS_CACHE_KEY_PREFIX"), defaultPrefix)
-	if a.Prefix == defaultNamespace {
-		return fmt.Errorf("prefix %q: a namespace has this name", a.Prefix)
-	}
-	if !prefixFormat.MatchString(a.Prefix) {
-		return fmt.Errorf("prefix %q: only letters, digits, '.', '_' and '-' are allowed", a.Prefix)
-	}
-	a.Memory = cmp.Or(a.Memory, defaultMemory)
-	if a.Memory < memoryOff {
-		return fmt.Errorf("memory %d is negative", a.Memory)
-	}
-	a.enabled = true
-	if a.Enabled != nil {
-		a.enabled = *a.Enabled
-	} else if env := os.Getenv("REDIS_CACHE_ENABLED"); env != "" {
-		enabled, err := strconv.ParseBool(strings.ToLower(env))
-		if err != nil {
-			return fmt.Errorf("environment variable REDIS_CACHE_ENABLED: %q is neither true nor false", env)
-		}
-		a.enabled = enabled
-	}
-	if err := oneOf("consistency", cmp.Or(a.Consistency, consistencyAvailable), consistencyModes); err != nil {
-		return err
-	}
-	if err := oneOf("collector", cmp.Or(a.Collector, optionOn), onOff); err != nil {
-		return err
-	}
-	if err := a.CircuitBreaker.validate(); err != nil {
-		return err
-	}
-	for name, policy := range a.Namespaces {
-		if err := a.checkNamespace(name, policy); err != nil {
-			return fmt.Errorf("namespace %s: %w", name, err)
-		}
-		a.notePrivate(name, policy) // other nodes may use it
-	}
-	return nil
-}
-
 func (a *App) notePrivate(namespace string, policy *Policy) {
-	if !policy.privateKey() {
+	if !policy.PrivateKey() {
 		return
 	}
 	a.mu.Lock()
@@ -220,78 +118,16 @@ func (a *App) notePrivate(namespace string, policy *Policy) {
 	a.private[namespace] = true
 }
 
-func (a *App) checkNamespace(name string, policy *Policy) error {
-	if !namespaceFormat.MatchString(name) {
-		return fmt.Errorf("a name has lower-case letters, digits, '_' and '-' and begins with a letter or digit")
-	}
-	if name == a.Prefix {
-		return fmt.Errorf("the name is the same as the prefix")
-	}
-	if policy == nil {
-		return fmt.Errorf("the policy is null")
-	}
-	if policy.hasMatchers() {
-		return fmt.Errorf("rules with matchers belong into the handler")
-	}
-	policy.canonicalize()
-	return policy.validate()
-}
-
-// canonicalize brings field names into the form that http.Header is keyed by.
-func (p *Policy) canonicalize() {
-	p.VaryHeader = canonical(p.VaryHeader)
-	if p.TagHeader != nil {
-		p.TagHeader = &TagHeader{Names: canonical(p.TagHeader.Names), Keep: p.TagHeader.Keep}
-	}
-}
-
-func canonical(names []string) []string {
-	names = slices.Clone(names)
-	for i, name := range names {
-		names[i] = http.CanonicalHeaderKey(name)
-	}
-	return names
-}
-
-func (a *App) resolveSecret(opts *connection) error {
-	if a.Secret != "" {
-		secret, err := caddy.NewReplacer().ReplaceOrErr(a.Secret, true, true)
-		if err != nil {
-			return fmt.Errorf("secret: %w", err)
-		}
-		a.secret = []byte(secret)
-		return nil
-	}
-	a.secret = []byte(a.publicSecret())
-	if opts != nil {
-		a.secret = append(a.secret, opts.Password...)
-	}
-	return nil
-}
-
-// publicSecret is the secret where there is nothing to derive one from.
-func (a *App) publicSecret() string { return "redis_cache " + a.Prefix }
-
-// policyOf is the merged policy of a handler in a namespace.
-func (a *App) policyOf(namespace string, directive Policy) (Policy, error) {
-	ns, declared := a.Namespaces[namespace]
-	if !declared {
-		if namespace != defaultNamespace {
-			return Policy{}, fmt.Errorf("namespace %q is not declared: the global option redis_cache declares namespaces", namespace)
-		}
-		ns = new(Policy)
-	}
-	merged := directive.merge(*ns)
-	merged.canonicalize()
+// use takes in the policy of a handler.
+func (a *App) use(namespace string, policy *Policy) {
+	a.notePrivate(namespace, policy)
 	a.mu.Lock()
-	a.policies = append(a.policies, &merged)
+	defer a.mu.Unlock()
+	a.policies = append(a.policies, policy)
 	if a.used == nil {
 		a.used = make(map[string]bool)
 	}
 	a.used[namespace] = true
-	a.mu.Unlock()
-	a.notePrivate(namespace, &merged)
-	return merged, errors.Join(merged.validate(), merged.validateMerged())
 }
 
 // queryRules returns the vary_query rules that are in use, for selectors by
@@ -320,7 +156,7 @@ func (a *App) Start() error {
 
 // tooMuchMemory reports whether the process may outgrow a limit: it grows by up
 // to one and a half times what the memory tier holds.
-func tooMuchMemory(memory, limit int64) bool { return memory != memoryOff && memory > limit/3*2 }
+func tooMuchMemory(memory, limit int64) bool { return memory != config.MemoryOff && memory > limit/3*2 }
 
 // Stop takes the limits back when the configuration that runs on is another
 // one. What requests still need is released in Cleanup.

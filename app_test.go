@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/config"
 )
 
 // load provisions an app and lets go of it again, as `caddy validate` does.
@@ -68,105 +69,20 @@ func TestEnvironment(t *testing.T) {
 	for _, name := range []string{"REDIS_URL", "REDIS_HOST", "REDIS_PORT", "REDIS_DB", "REDIS_PASSWORD", "REDIS_CACHE_ENABLED", "REDIS_CACHE_KEY_PREFIX"} {
 		t.Setenv(name, "")
 	}
-	connection := func(config *RedisConfig) string {
-		opts, err := config.options()
-		if err != nil {
-			return err.Error()
-		}
-		return opts.Addr + " " + opts.Username + ":" + opts.Password + " " + string(rune('0'+opts.DB))
-	}
 	set := func(name, value string) { t.Setenv(name, value) }
 
-	if got := connection(nil); got != "localhost:6379 : 0" {
-		t.Errorf("the default is %s", got)
-	}
-	set("REDIS_HOST", "redis.internal")
-	set("REDIS_PORT", "7000")
-	set("REDIS_DB", "3")
-	set("REDIS_PASSWORD", "secret")
-	if got := connection(nil); got != "redis.internal:7000 :secret 3" {
-		t.Errorf("REDIS_HOST and others give %s", got)
-	}
-	set("REDIS_DB", "three")
-	if got := connection(nil); !strings.Contains(got, "REDIS_DB") {
-		t.Errorf("got %s", got)
-	}
-	set("REDIS_PORT", "high")
-	if got := connection(nil); !strings.Contains(got, "REDIS_PORT") {
-		t.Errorf("got %s", got)
-	}
-	set("REDIS_URL", "redis://u:p@other:1/2")
-	if got := connection(nil); got != "other:1 u:p 2" {
-		t.Errorf("REDIS_URL gives %s", got)
-	}
-	set("SOME_PASSWORD", "from env")
-	if got := connection(&RedisConfig{URL: "redis://u:p@third:1/2", Password: "{env.SOME_PASSWORD}"}); got != "third:1 u:from env 2" {
-		t.Errorf("the configuration gives %s", got)
-	}
-	set("REDIS_URL", "redis://u:topsecret@other:1/two")
-	if got := connection(nil); !strings.Contains(got, "REDIS_URL") || strings.Contains(got, "topsecret") {
-		t.Errorf("got %s", got)
-	}
-
-	set("REDIS_URL", "")
-	set("REDIS_HOST", "")
-	set("REDIS_PORT", "")
-	set("REDIS_DB", "")
 	set("REDIS_CACHE_KEY_PREFIX", "shop")
 	set("REDIS_CACHE_ENABLED", "False")
 	app, err := load(t, `{}`)
-	if err != nil || app.Prefix != "shop" || app.enabled {
-		t.Errorf("prefix %s, enabled %v, %v", app.Prefix, app.enabled, err)
+	if err != nil || app.Prefix != "shop" || app.IsEnabled() {
+		t.Errorf("prefix %s, enabled %v, %v", app.Prefix, app.IsEnabled(), err)
 	}
-	if app, err = load(t, `{"prefix":"own","enabled":true}`); err != nil || app.Prefix != "own" || !app.enabled {
-		t.Errorf("prefix %s, enabled %v, %v", app.Prefix, app.enabled, err)
+	if app, err = load(t, `{"prefix":"own","enabled":true}`); err != nil || app.Prefix != "own" || !app.IsEnabled() {
+		t.Errorf("prefix %s, enabled %v, %v", app.Prefix, app.IsEnabled(), err)
 	}
 	set("REDIS_CACHE_ENABLED", "perhaps")
 	if _, err := load(t, `{}`); err == nil || !strings.Contains(err.Error(), "REDIS_CACHE_ENABLED") {
 		t.Errorf("got %v", err)
-	}
-}
-
-// Options that together would let users share a response.
-func TestMergedPolicyErrors(t *testing.T) {
-	for config, want := range map[string]string{
-		`{"key":{"template":"a","exact":true},"by_user":"{http.request.cookie.uid}"}`: "the template is the whole key",
-		`{"key":{"template":"a","exact":true},"vary_cookie":["uid"]}`:                 "the template is the whole key",
-		`{"by_user":"http.auth.user.id"}`:                                             "no placeholder",
-		`{"methods":["GET","POST"]}`:                                                  "need vary_body",
-		`{"vary_body":1}`:                                                             "no method with a body",
-	} {
-		var p Policy
-		if err := json.Unmarshal([]byte(config), &p); err != nil {
-			t.Fatal(err)
-		}
-		if err := errors.Join(p.validate(), p.validateMerged()); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, want %q", config, err, want)
-		}
-	}
-}
-
-func TestPolicyMerge(t *testing.T) {
-	var ns, directive Policy
-	for into, config := range map[*Policy]string{
-		&ns: `{"ttl":{"duration":1},"ttl_status":[{"duration":1,"status":[404]}],"vary_query":{"mode":"none"},
-			"ignore_cookies":["a"],"no_store":[{"status_code":[500]}],"tags":["a"],"max_body":1,"by_user":"x",
-			"encode":{"format":"off"}}`,
-		&directive: `{"ttl":{"duration":2},"vary_header":["accept"],"ignore_cookies":["b"],"no_store":[{"status_code":[501]}],"tags":["b"]}`,
-	} {
-		if err := json.Unmarshal([]byte(config), into); err != nil {
-			t.Fatal(err)
-		}
-	}
-	merged, err := json.Marshal(directive.merge(ns))
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := `{"ttl":{"duration":2},"ttl_status":[{"duration":1,"status":[404]}],"vary_query":{"mode":"none"},` +
-		`"vary_header":["accept"],"by_user":"x","ignore_cookies":["a","b"],"no_store":[{"status_code":[500]},{"status_code":[501]}],` +
-		`"max_body":1,"tags":["a","b"],"encode":{"format":"off"}}`
-	if string(merged) != want {
-		t.Errorf("merged to %s\nwant %s", merged, want)
 	}
 }
 
@@ -178,7 +94,7 @@ func TestTooMuchMemory(t *testing.T) {
 		{256 << 20, math.MaxInt64, false},
 		{256 << 20, 384 << 20, false},
 		{256<<20 + 3, 384 << 20, true},
-		{memoryOff, 1, false},
+		{config.MemoryOff, 1, false},
 		{math.MaxInt64, 1 << 30, true},
 	} {
 		if got := tooMuchMemory(c.memory, c.limit); got != c.want {

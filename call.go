@@ -220,7 +220,7 @@ func (c *call) Tags() []string {
 
 // Selectors expands those of an invalidate rule.
 func (c *call) Selectors(rule int) []journal.Selector {
-	return c.h.policy.Invalidate[rule].expand(c.repl, c.h.app.secret)
+	return c.h.policy.Invalidate[rule].Expand(c.repl, c.h.app.secret)
 }
 
 func shownSeconds(d time.Duration, known bool) string {

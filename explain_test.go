@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/config"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/explain"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/reason"
@@ -83,7 +84,7 @@ func TestExplain(t *testing.T) {
 	if s.fetches.Load() != 4 {
 		t.Errorf("%d fetches", s.fetches.Load())
 	}
-	if got := s.handler.node.Counters.Snapshot()[defaultNamespace]; got.Of(uint8(engine.Hit)) != 0 || got.Of(uint8(engine.Bypass)) != 0 {
+	if got := s.handler.node.Counters.Snapshot()[config.DefaultNamespace]; got.Of(uint8(engine.Hit)) != 0 || got.Of(uint8(engine.Bypass)) != 0 {
 		t.Error("explained requests are counted")
 	}
 }

@@ -21,7 +21,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	if e := explanationOf(r); e != nil {
 		e.Explain(&explain.Site{
-			Node: h.node.Node, Off: !h.app.enabled, Options: &h.policy,
+			Node: h.node.Node, Off: !h.app.IsEnabled(), Options: h.policy,
 			Identities: func(r *http.Request) []string { return h.inFront(r).Identities(r) },
 		}, c.answer.Examine())
 		return nil

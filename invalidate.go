@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 
@@ -16,135 +15,10 @@ import (
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/admin"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/cachekey"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/config"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 )
-
-// Selectors names stored responses by templates.
-type Selectors struct {
-	// `namespace`, `tag`, `key`, `pattern`, `url`, `prefix`, `host`, `user` or
-	// `all`.
-	Selector string `json:"selector"`
-
-	// What it compares; a union. Values of placeholders in `key` and `pattern`
-	// are percent-escaped, as they are in keys. None for `all`.
-	Values []string `json:"values,omitempty"`
-}
-
-// InvalidateRule purges after a successful answer.
-type InvalidateRule struct {
-	Selectors
-
-	// The requests whose answers purge; sets are ORed. They add to the condition that
-	// the method is unsafe, but for a set with a `method` matcher of its own, which then
-	// decides: one inside `not` or `expression` does not count. Where the method is safe,
-	// only a 2xx purges, else also a 3xx. Default: those with an unsafe method.
-	MatcherRule
-}
-
-// matches reports whether the rule purges after the request. A matcher that cannot
-// decide must not keep what is wrong from being purged.
-func (r *InvalidateRule) matches(request *http.Request, unsafe bool) (bool, error) {
-	if len(r.matchers) == 0 {
-		return unsafe, nil
-	}
-	for i, set := range r.matchers {
-		if _, own := r.MatcherSetsRaw[i]["method"]; !own && !unsafe {
-			continue
-		}
-		if ok, err := set.MatchWithError(request); ok || err != nil {
-			return true, err
-		}
-	}
-	return false, nil
-}
-
-// EventRule purges on an event.
-type EventRule struct {
-	Selectors
-
-	// Whether responses become stale instead of absent. Default: false.
-	Soft bool `json:"soft,omitempty"`
-}
-
-// validate also refuses placeholders that no event has a value for.
-func (r *EventRule) validate() error {
-	if err := r.Selectors.validate(); err != nil {
-		return err
-	}
-	known := caddy.NewReplacer()
-	for _, template := range r.Values {
-		_, err := known.ReplaceFunc(template, func(name string, _ any) (any, error) {
-			if field, ok := strings.CutPrefix(name, "event."); ok {
-				if slices.Contains(caddyEventFields, field) {
-					return nil, fmt.Errorf("{%s} is Caddy's own: write {event.data.%s}", name, field)
-				}
-				return "", nil
-			}
-			if _, ok := known.Get(name); !ok {
-				return nil, fmt.Errorf("{%s} has no value here: events have {event.<name>}", name)
-			}
-			return "", nil
-		})
-		if err != nil {
-			return fmt.Errorf("%s: %w", r.Selector, err)
-		}
-	}
-	return nil
-}
-
-// selectorKinds are the selectors by name.
-var selectorKinds = func() map[string]journal.Kind {
-	kinds := make(map[string]journal.Kind)
-	for kind := journal.KindNamespace; kind <= journal.KindAll; kind++ {
-		kinds[kind.String()] = kind
-	}
-	return kinds
-}()
-
-func (s *Selectors) validate() error {
-	kind, known := selectorKinds[s.Selector]
-	switch {
-	case !known:
-		return fmt.Errorf("unknown selector %q", s.Selector)
-	case kind == journal.KindAll && len(s.Values) > 0:
-		return fmt.Errorf("%s takes no value", s.Selector)
-	case kind != journal.KindAll && len(s.Values) == 0:
-		return fmt.Errorf("%s needs a value", s.Selector)
-	case slices.Contains(s.Values, ""):
-		return fmt.Errorf("%s: an empty value", s.Selector)
-	}
-	return nil
-}
-
-// expand replaces the placeholders. Values that are empty then select nothing.
-func (s *Selectors) expand(repl *caddy.Replacer, secret []byte) []journal.Selector {
-	kind := selectorKinds[s.Selector]
-	if kind == journal.KindAll {
-		return []journal.Selector{{Kind: kind}}
-	}
-	selectors := make([]journal.Selector, 0, len(s.Values))
-	for _, template := range s.Values {
-		var value string
-		if kind == journal.KindKey || kind == journal.KindPattern {
-			value, _ = repl.ReplaceFunc(template, func(_ string, value any) (any, error) { return cachekey.Escape(caddy.ToString(value)), nil })
-		} else {
-			value = repl.ReplaceAll(template, "")
-		}
-		if value != "" {
-			selectors = append(selectors, hashUser(journal.Selector{Kind: kind, Value: value}, secret))
-		}
-	}
-	return selectors
-}
-
-// hashUser replaces an identity by the hash under which records hold it.
-func hashUser(s journal.Selector, secret []byte) journal.Selector {
-	if s.Kind == journal.KindUser {
-		s.Value = cachekey.UserHash(secret, s.Value)
-	}
-	return s
-}
 
 // purgeRules stand for what decides, besides the journal, what is purged, without showing
 // it: the secret is one of them.
@@ -170,7 +44,7 @@ func (a *App) eventPurges(event string, data map[string]any) (purges []journal.P
 		if rule.Soft {
 			kind = 1
 		}
-		complete := Selectors{Selector: rule.Selector}
+		complete := config.Selectors{Selector: rule.Selector}
 		for _, template := range rule.Values {
 			if lacks := lacking(repl, template); len(lacks) > 0 {
 				missing = append(missing, lacks...)
@@ -178,7 +52,7 @@ func (a *App) eventPurges(event string, data map[string]any) (purges []journal.P
 			}
 			complete.Values = append(complete.Values, template)
 		}
-		both[kind].Selectors = append(both[kind].Selectors, complete.expand(repl, a.secret)...)
+		both[kind].Selectors = append(both[kind].Selectors, complete.Expand(repl, a.secret)...)
 	}
 	for i := range both {
 		both[i].Selectors = engine.ValidSelectors(both[i].Selectors, a.Prefix)
@@ -226,7 +100,7 @@ func eventReplacer(data map[string]any) *caddy.Replacer {
 			value, known := data[long]
 			return value, known
 		}
-		if slices.Contains(caddyEventFields, name) {
+		if slices.Contains(config.CaddyEventFields, name) {
 			return nil, false
 		}
 		value, known := data[name]
@@ -234,8 +108,6 @@ func eventReplacer(data map[string]any) *caddy.Replacer {
 	})
 	return repl
 }
-
-var caddyEventFields = []string{"id", "name", "time", "time_unix", "module", "data"}
 
 // eventData decodes the data of an event; numbers stay as they were written.
 func eventData(raw json.RawMessage) (map[string]any, error) {

@@ -12,6 +12,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/admin"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/cachekey"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/config"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 )
@@ -62,7 +64,10 @@ func TestPurgeSelectors(t *testing.T) {
 		get := func() *httptest.ResponseRecorder { return s.get("/a:b?x=1&y=2&utm_source=q", "Cookie", "uid=7") }
 		get()
 		value := strings.Replace(c.value, "PREFIX", s.handler.app.Prefix, 1)
-		selector := hashUser(journal.Selector{Kind: c.kind, Value: value}, s.handler.app.secret)
+		if c.kind == journal.KindUser {
+			value = cachekey.UserHash(s.handler.app.secret, value)
+		}
+		selector := journal.Selector{Kind: c.kind, Value: value}
 		s.purge(journal.Purge{Selectors: []journal.Selector{selector}})
 		if got := get().Header().Get("X-Cache"); got != c.want.String() {
 			t.Errorf("after a purge of %s %s the outcome is %s, want %s", c.kind, c.value, got, c.want)
@@ -171,10 +176,10 @@ func TestInvalidateRules(t *testing.T) {
 func TestEventRules(t *testing.T) {
 	s := newSite(t, `{"key":{"template":"{http.request.uri.path.0}"},"ttl":{"duration":60000000000}}`, answer("x"))
 	app := s.handler.app
-	app.On = map[string][]*EventRule{
+	app.On = map[string][]*config.EventRule{
 		"changed": {
-			{Selectors: Selectors{"key", []string{"general:{event.user}", "general:{event.data.id}"}}},
-			{Selectors: Selectors{"pattern", []string{"general:soft{event.user}*"}}, Soft: true},
+			{Selectors: config.Selectors{Selector: "key", Values: []string{"general:{event.user}", "general:{event.data.id}"}}},
+			{Selectors: config.Selectors{Selector: "pattern", Values: []string{"general:soft{event.user}*"}}, Soft: true},
 		},
 	}
 	for _, c := range []struct {

@@ -3,7 +3,6 @@ package rediscache
 import (
 	"log/slog"
 	"net/http"
-	"regexp"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -49,22 +48,6 @@ func (c *call) shownKey(out *engine.Outcome) string {
 	return full[:start] + "-" + full[end:]
 }
 
-var placeholders = regexp.MustCompile(`\{([^{}]*)\}`)
-
-// private reports whether a template holds placeholders whose values may be
-// secrets: all but those of host, path and method.
-func private(template string) bool {
-	for _, match := range placeholders.FindAllStringSubmatch(template, -1) {
-		if !shownPlaceholder(match[1]) {
-			return true
-		}
-	}
-	return false
-}
-
-// privateKey reports whether keys may hold what is not to be shown.
-func (p *Policy) privateKey() bool { return p.Key != nil && private(p.Key.Template) }
-
 // shown are the selectors of a purge as log and events show them: by name only
 // where they may hold what is not to be shown. Who purges by key has seen it in
 // X-Cache-Key.
@@ -106,20 +89,6 @@ func (a *App) hasPrivateKeys(begin string) bool {
 		if strings.HasPrefix(begin, namespace) || strings.HasPrefix(namespace, begin) || strings.HasPrefix(a.Prefix+":"+namespace, begin) {
 			return true
 		}
-	}
-	return false
-}
-
-func shownPlaceholder(name string) bool {
-	for _, prefix := range []string{"http.request.uri.path.", "http.request.orig_uri.path.", "http.request.host.labels."} {
-		if strings.HasPrefix(name, prefix) {
-			return true
-		}
-	}
-	switch name {
-	case "http.request.uri.path", "http.request.orig_uri.path", "http.request.host", "http.request.hostport",
-		"http.request.port", "http.request.scheme", "http.request.method", "http.request.orig_method":
-		return true
 	}
 	return false
 }

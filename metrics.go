@@ -134,7 +134,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	for _, kind := range node.ErrorKinds {
 		m.count(descErrors, kind.Count(&s, &j), kind.Name)
 	}
-	m.gauge(descDisabled, number(!app.enabled || n.IsOff(node.Everything)))
+	m.gauge(descDisabled, number(!app.IsEnabled() || n.IsOff(node.Everything)))
 	if n.Client == nil {
 		return
 	}

@@ -19,8 +19,10 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/config"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/redisconn"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/stats"
 )
 
@@ -40,7 +42,7 @@ func gather(t *testing.T, app *App) []*dto.MetricFamily {
 // counts.
 func samples(t *testing.T, n *process) map[string]float64 {
 	t.Helper()
-	return samplesOf(t, &App{node: n, enabled: true})
+	return samplesOf(t, &App{node: n})
 }
 
 func samplesOf(t *testing.T, app *App) map[string]float64 {
@@ -131,7 +133,7 @@ func TestDisabledMetric(t *testing.T) {
 	want("switched off", 1)
 	turn(true, "")
 	want("switched on", 0)
-	s.handler.app.enabled = false
+	s.handler.app.Enabled = new(false)
 	want("off by configuration", 1)
 }
 
@@ -150,7 +152,7 @@ func TestMetricNames(t *testing.T) {
 	n := redisNode(t)
 	n.Counters.Namespace("general").Add(uint8(engine.Hit), 1, false, time.Millisecond)
 	n.Counters.Namespace("general").Add(uint8(engine.Hit), 1, false, time.Millisecond)
-	families := gather(t, &App{node: n, enabled: true})
+	families := gather(t, &App{node: n})
 	problems, err := promlint.NewWithMetricFamilies(families).Lint()
 	if err != nil || len(problems) > 0 {
 		t.Errorf("%v %v", problems, err)
@@ -171,8 +173,8 @@ func TestMetricNames(t *testing.T) {
 // redisNode is a node that is not started, on a Redis that is not there.
 func redisNode(t *testing.T) *process {
 	t.Helper()
-	app := &App{Prefix: "cache", Memory: defaultMemory, logger: zap.NewNop()}
-	conn, err := (&RedisConfig{URL: "redis://127.0.0.1:1"}).options()
+	app := &App{Global: config.Global{Prefix: "cache", Memory: config.DefaultMemory}, logger: zap.NewNop()}
+	conn, err := redisconn.Resolve(&redisconn.Config{URL: "redis://127.0.0.1:1"}, redisconn.Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}

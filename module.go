@@ -12,7 +12,9 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/cachekey"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/cli"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/config"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/routes"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/stats"
@@ -53,7 +55,7 @@ type Handler struct {
 
 	app          *App
 	node         *process
-	policy       Policy        // of namespace and handler, merged
+	policy       *Policy       // of namespace and handler, merged
 	route        *engine.Route // the same, compiled
 	counter      *stats.Counter
 	credentialed *credentialed
@@ -81,19 +83,29 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.app = app.(*App)
 	h.node = h.app.node
-	h.Namespace = cmp.Or(h.Namespace, defaultNamespace)
-	if err := h.Policy.provision(ctx); err != nil {
+	h.Namespace = cmp.Or(h.Namespace, config.DefaultNamespace)
+	if err := h.Policy.Provision(ctx); err != nil {
 		return err
 	}
-	if h.policy, err = h.app.policyOf(h.Namespace, h.Policy); err != nil {
+	if h.policy, err = h.app.PolicyOf(h.Namespace, &h.Policy); err != nil {
 		return fmt.Errorf("redis_cache: %w", err)
 	}
+	h.app.use(h.Namespace, h.policy)
 	h.route = h.compile()
 	h.counter = h.node.Counters.Namespace(h.Namespace)
 	h.credentialed = new(credentialed)
 	h.strangers = new(strangers)
 	return nil
 }
+
+// The documentation of the configuration in JSON finds these here.
+type (
+	// Policy says what is cached, under which key and for how long. A namespace and
+	// a handler each have one; Handler says how the two are merged.
+	Policy = config.Policy
+	// VaryQuery selects query parameters.
+	VaryQuery = cachekey.Query
+)
 
 // Interface guards
 var (

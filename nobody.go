@@ -42,12 +42,12 @@ func (h *Handler) readFront(server *caddyhttp.Server) *routes.Front {
 // nobodysHeader takes out of a request header what tells who asks, unless the key
 // holds it.
 func (h *Handler) nobodysHeader(f *routes.Front, header http.Header) {
-	p := &h.policy
+	p := h.policy
 	for name := range header {
 		switch {
 		case slices.Contains(p.VaryHeader, name):
 		case name == "Cookie":
-			if kept := p.keyedCookies(header); kept == "" {
+			if kept := keyedCookies(p, header); kept == "" {
 				delete(header, name)
 			} else {
 				header[name] = []string{kept}
@@ -61,7 +61,7 @@ func (h *Handler) nobodysHeader(f *routes.Front, header http.Header) {
 }
 
 // keyedCookies are the cookies of a request that are part of the key.
-func (p *Policy) keyedCookies(header http.Header) string {
+func keyedCookies(p *Policy, header http.Header) string {
 	var kept []string
 	for name, value := range cachekey.Cookies(header) {
 		if slices.Contains(p.VaryCookie, name) {

@@ -1,7 +1,6 @@
 package rediscache
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,8 +12,10 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/admin"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/config"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/node"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/redisconn"
 )
 
 // process is the cache of this process on one Redis, database and prefix, with the metrics
@@ -29,17 +30,15 @@ type process struct {
 // processes are those of this process, by poolKey.
 var processes = caddy.NewUsagePool()
 
-func newProcess(conn *connection, app *App) *process {
+func newProcess(conn *redisconn.Connection, app *App) *process {
 	p := &process{confirm: newConfirm(), redis: newRedisHook()}
 	o := node.Options{Prefix: app.Prefix, Version: moduleVersion(), Memory: max(app.Memory, 0)}
 	if conn != nil {
-		own := *conn
-		own.ReadTimeout, own.WriteTimeout = node.JournalTimeout, node.JournalTimeout
 		o.Redis = &node.Redis{
-			Client: conn.client(), Journal: own.client(),
-			ReadTimeout: conn.ReadTimeout, WriteTimeout: conn.WriteTimeout, Replicated: conn.replicated(),
-			Stream:  fmt.Sprintf("%q %d %q %s", conn.addrs, conn.DB, conn.sentinel.Master, app.Prefix),
-			Secrets: []string{conn.Password, conn.sentinel.Password, string(app.secret)},
+			Client: conn.Client(), Journal: conn.Waiting(node.JournalTimeout).Client(),
+			ReadTimeout: conn.ReadTimeout, WriteTimeout: conn.WriteTimeout, Replicated: conn.Replicated(),
+			Stream:  conn.Data() + " " + app.Prefix,
+			Secrets: append(conn.Secrets(), string(app.secret)),
 		}
 		for _, client := range []redis.UniversalClient{o.Redis.Client, o.Redis.Journal} {
 			client.AddHook(p.redis)
@@ -47,6 +46,14 @@ func newProcess(conn *connection, app *App) *process {
 	}
 	p.Node = node.New(o, app.settings())
 	return p
+}
+
+// poolKey identifies a process: configurations with the same key share one.
+func poolKey(conn *redisconn.Connection, g *config.Global) string {
+	if conn == nil {
+		return "off " + g.Prefix
+	}
+	return fmt.Sprintf("%s memory=%t %s", conn.Key(), g.Memory != config.MemoryOff, g.Prefix)
 }
 
 // Destruct ends the node when no configuration uses it any more.
@@ -68,10 +75,11 @@ func (p *process) heir() (heir *node.Node) {
 
 // settings are what this configuration says to its node.
 func (a *App) settings() *node.Settings {
+	failures, recovery := a.CircuitBreaker.Limits()
 	return &node.Settings{
 		Log:       slogger(a.logger),
 		Memory:    started.memory(a.node),
-		Collector: a.Collector != optionOff, BreakerFailures: a.CircuitBreaker.failures(), BreakerRecovery: a.CircuitBreaker.recovery(),
+		Collector: a.Collects(), BreakerFailures: failures, BreakerRecovery: recovery,
 		Queries: a.queryRules, Rules: a.purgeRules, Shown: a.shown,
 		Expand: func(event string, data json.RawMessage) ([]journal.Purge, []string, error) {
 			purges, missing, err := a.expand(event, data)
@@ -100,12 +108,3 @@ func moduleVersion() string {
 }
 
 const modulePath = "github.com/gplus-recycling/caddy-redis-cache"
-
-func init() {
-	// The client would print each failure to connect; the node logs changes.
-	redis.SetLogger(discardLogger{})
-}
-
-type discardLogger struct{}
-
-func (discardLogger) Printf(context.Context, string, ...any) {}

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
@@ -142,14 +141,13 @@ func TestRegressionRefreshPosition(t *testing.T) {
 		s.get("/a")
 		time.Sleep(11 * time.Second)
 		done := false
-		rule := &TTLRule{}
-		rule.matchers = caddyhttp.MatcherSets{{caddyhttp.RequestMatcherWithError(errMatcher{func() {
+		s.handler.route.Lifetime = func(*http.Request, bool) *engine.TTL {
 			if !done {
 				done = true
 				s.purge(hard(journal.KindAll, ""))
 			}
-		}})}}
-		s.handler.policy.TTLRules = []*TTLRule{rule}
+			return nil
+		}
 		expect(t, s.get("/a"), engine.Stale, "") // looked up, then purged, then refreshed
 		synctest.Wait()
 		w := s.get("/a")
@@ -158,10 +156,6 @@ func TestRegressionRefreshPosition(t *testing.T) {
 		}
 	})
 }
-
-type errMatcher struct{ f func() }
-
-func (m errMatcher) MatchWithError(*http.Request) (bool, error) { m.f(); return false, nil }
 
 func TestRegressionInvalidSelector(t *testing.T) {
 	s := newSite(t, `{"ttl":{"duration":60000000000},"tags":["t"],"invalidate":[{"selector":"tag","values":["t"]},{"selector":"url","values":["{http.request.uri.query.u}"]}]}`, answer("x"))

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/gplus-recycling/caddy-redis-cache/internal/config"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 )
 
@@ -24,9 +25,9 @@ func TestSwitchedOff(t *testing.T) {
 	}
 	turn(false, "other")
 	expect("HIT")
-	turn(false, defaultNamespace)
+	turn(false, config.DefaultNamespace)
 	expect("BYPASS")
-	turn(true, defaultNamespace)
+	turn(true, config.DefaultNamespace)
 	expect("HIT")
 	turn(false, "")
 	expect("BYPASS")

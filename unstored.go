@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/config"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/lint"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/reason"
@@ -43,7 +44,7 @@ func (u *unstored) count(h *Handler, out *engine.Outcome) {
 	case out.Stored || out.Result != engine.Miss && out.Result != engine.Bypass || why.Is(reason.FetchMends):
 		return
 	}
-	if why == reason.NoLifetime && !slices.Contains(defaultStatuses, status) {
+	if why == reason.NoLifetime && !slices.Contains(config.DefaultStatuses, status) {
 		u.otherStatus.Add(1)
 		u.status.Store(int32(status))
 	}

@@ -77,7 +77,7 @@ func buildOnce() error {
 		}
 	}
 	return Build(Binary, "-race", "-buildvcs=false",
-		"-ldflags", "-X github.com/gplus-recycling/caddy-redis-cache.defaultPort="+DefaultPort)
+		"-ldflags", "-X github.com/gplus-recycling/caddy-redis-cache/internal/redisconn.defaultPort="+DefaultPort)
 }
 
 // Build builds the Caddy of cmd/caddy into a file, with further flags of go build.

@@ -1,4 +1,4 @@
-package rediscache
+package redisconn
 
 import (
 	"fmt"
@@ -13,26 +13,25 @@ import (
 // TestConnections resolves each kind of Redis. Clients keep to masters, and a reload with another
 // connection gets another node.
 func TestConnections(t *testing.T) {
-	t.Setenv("SENTINEL_PASSWORD", "watch")
 	zero := 0
 	keys := make(map[string]string)
 	for name, c := range map[string]struct {
-		config RedisConfig
+		config Config
 		want   string
 	}{
-		"one":      {RedisConfig{URL: "redis://u:p@a:1/2"}, "tcp a:1 u:p 2 tls=false"},
-		"block":    {RedisConfig{URL: "redis://u:p@a:1/2", Username: "v", Password: "q", DB: &zero}, "tcp a:1 v:q 0 tls=false"},
-		"socket":   {RedisConfig{URL: "unix:///run/r.sock?db=3"}, "unix /run/r.sock : 3 tls=false"},
-		"tls":      {RedisConfig{URL: "rediss://a:1"}, "tcp a:1 : 0 tls=true"},
-		"tls name": {RedisConfig{URL: "a:1", TLS: &RedisTLS{ServerName: "b"}}, "tcp a:1 : 0 tls=true"},
-		"cluster":  {RedisConfig{Addresses: []string{"rediss://u:p@a:1", "b:2"}, Cluster: true}, "cluster [a:1 b:2] u:p tls=true"},
-		"seed":     {RedisConfig{URL: "a:1", Cluster: true}, "cluster [a:1] : tls=false"},
-		"sentinel": {RedisConfig{
-			Addresses: []string{"a:1", "b:2"}, Sentinel: &RedisSentinel{Master: "main", Password: "{env.SENTINEL_PASSWORD}"}, Password: "p",
+		"one":      {Config{URL: "redis://u:p@a:1/2"}, "tcp a:1 u:p 2 tls=false"},
+		"block":    {Config{URL: "redis://u:p@a:1/2", Username: "v", Password: "q", DB: &zero}, "tcp a:1 v:q 0 tls=false"},
+		"socket":   {Config{URL: "unix:///run/r.sock?db=3"}, "unix /run/r.sock : 3 tls=false"},
+		"tls":      {Config{URL: "rediss://a:1"}, "tcp a:1 : 0 tls=true"},
+		"tls name": {Config{URL: "a:1", TLS: &TLS{ServerName: "b"}}, "tcp a:1 : 0 tls=true"},
+		"cluster":  {Config{Addresses: []string{"rediss://u:p@a:1", "b:2"}, Cluster: true}, "cluster [a:1 b:2] u:p tls=true"},
+		"seed":     {Config{URL: "a:1", Cluster: true}, "cluster [a:1] : tls=false"},
+		"sentinel": {Config{
+			Addresses: []string{"a:1", "b:2"}, Sentinel: &Sentinel{Master: "main", Password: "watch"}, Password: "p",
 		}, "sentinel main [a:1 b:2] watch :p"},
-		"other master": {RedisConfig{Addresses: []string{"a:1", "b:2"}, Sentinel: &RedisSentinel{Master: "other"}}, "sentinel other [a:1 b:2]  :"},
+		"other master": {Config{Addresses: []string{"a:1", "b:2"}, Sentinel: &Sentinel{Master: "other"}}, "sentinel other [a:1 b:2]  :"},
 	} {
-		conn, err := c.config.options()
+		conn, err := Resolve(&c.config, Limits{})
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -40,8 +39,8 @@ func TestConnections(t *testing.T) {
 		if got := describe(t, conn); got != c.want {
 			t.Errorf("%s: %s, want %s", name, got, c.want)
 		}
-		key := poolKey(conn, "cache", 1)
-		if again, err := c.config.options(); err != nil || poolKey(again, "cache", 1) != key {
+		key := conn.Key()
+		if again, err := Resolve(&c.config, Limits{}); err != nil || again.Key() != key {
 			t.Errorf("%s: the key changes from %s", name, key)
 		}
 		if other, taken := keys[key]; taken {
@@ -57,14 +56,14 @@ func TestConnections(t *testing.T) {
 }
 
 // describe makes the client and says what it is.
-func describe(t *testing.T, conn *connection) string {
+func describe(t *testing.T, conn *Connection) string {
 	t.Helper()
-	client := conn.client()
+	client := conn.Client()
 	defer client.Close()
 	switch client := client.(type) {
 	case *redis.ClusterClient:
 		o := client.Options()
-		if o.ReadOnly || o.RouteByLatency || o.RouteRandomly || !o.ContextTimeoutEnabled || !conn.replicated() {
+		if o.ReadOnly || o.RouteByLatency || o.RouteRandomly || !o.ContextTimeoutEnabled || !conn.Replicated() {
 			t.Errorf("%+v", o)
 		}
 		return fmt.Sprintf("cluster %v %s:%s tls=%t", o.Addrs, o.Username, o.Password, o.TLSConfig != nil)
@@ -73,7 +72,7 @@ func describe(t *testing.T, conn *connection) string {
 		if !o.ContextTimeoutEnabled {
 			t.Errorf("%+v", o)
 		}
-		if conn.replicated() {
+		if conn.Replicated() {
 			return fmt.Sprintf("sentinel %s %v %s %s:%s", conn.sentinel.Master, conn.addrs, conn.sentinel.Password, o.Username, o.Password)
 		}
 		return fmt.Sprintf("%s %s %s:%s %d tls=%t", o.Network, o.Addr, o.Username, o.Password, o.DB, o.TLSConfig != nil)
@@ -89,32 +88,14 @@ func TestCertificatesArePartOfTheConnection(t *testing.T) {
 		if err := os.WriteFile(file, []byte(pem), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		conn, err := (&RedisConfig{URL: "a:1", TLS: &RedisTLS{CA: file}}).options()
+		conn, err := Resolve(&Config{URL: "a:1", TLS: &TLS{CA: file}}, Limits{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		keys[poolKey(conn, "cache", 1)] = true
+		keys[conn.Key()] = true
 	}
 	if len(keys) != 2 {
 		t.Errorf("keys: %v", keys)
-	}
-}
-
-// TestDocumentedTopologies adapts what the documentation shows.
-func TestDocumentedTopologies(t *testing.T) {
-	shown := 0
-	for _, block := range readPage(t, "docs/configuration.md").blocks["caddyfile global"] {
-		if !strings.HasPrefix(block, "redis ") {
-			continue
-		}
-		shown++
-		got := adapt(t, "{\n\tredis_cache {\n"+block+"\t}\n}\nhttp://x {\n\tredis_cache\n}\n")
-		if !strings.Contains(got, `"redis": {`) {
-			t.Errorf("%s: %s", block, got)
-		}
-	}
-	if shown != 5 {
-		t.Errorf("%d topologies", shown)
 	}
 }
 

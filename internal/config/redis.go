@@ -1,14 +1,66 @@
-package rediscache
+package config
 
 import (
+	"cmp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/redisconn"
 )
 
-func (c *RedisConfig) parse(d *caddyfile.Dispenser) error {
+// Redis says where Redis is. Placeholders such as {env.X} and {file.X}
+// are accepted in every text field and are replaced when the configuration is
+// loaded, so that secrets stay out of it.
+type Redis struct {
+	// Whether to do without Redis: one node, memory only. Default: false.
+	Off bool `json:"off,omitempty"`
+
+	redisconn.Config
+
+	// How long to wait for a new connection. Default: 500ms. No request waits
+	// for it.
+	DialTimeout caddy.Duration `json:"dial_timeout,omitempty"`
+
+	// How long a request waits for an answer of Redis. Default: 50ms.
+	ReadTimeout caddy.Duration `json:"read_timeout,omitempty"`
+
+	// How long a write to Redis may take. Default: 50ms.
+	WriteTimeout caddy.Duration `json:"write_timeout,omitempty"`
+
+	// The most connections to keep, up to 10,000. Default: ten per CPU.
+	PoolSize int `json:"pool_size,omitempty"`
+}
+
+// Resolve replaces placeholders, reads files and the environment and applies the
+// defaults. It returns nil for `redis off`. It never dials.
+func (c *Redis) Resolve() (*redisconn.Connection, error) {
+	if c == nil {
+		c = new(Redis)
+	}
+	if c.Off {
+		return nil, nil
+	}
+	texts, own := c.Texts()
+	repl := caddy.NewReplacer()
+	for _, text := range texts {
+		value, err := repl.ReplaceOrErr(*text, true, true)
+		if err != nil {
+			return nil, err
+		}
+		*text = value
+	}
+	return redisconn.Resolve(own, redisconn.Limits{
+		Dial: time.Duration(c.DialTimeout), Read: time.Duration(c.ReadTimeout), Write: time.Duration(c.WriteTimeout), PoolSize: c.PoolSize,
+	})
+}
+
+// Named reports whether configuration or environment speak of Redis at all.
+func (c *Redis) Named() bool { return c != nil || redisconn.Named() }
+
+func (c *Redis) parse(d *caddyfile.Dispenser) error {
 	switch args := d.RemainingArgs(); {
 	case slices.Equal(args, []string{"off"}):
 		c.Off = true
@@ -30,7 +82,7 @@ func (c *RedisConfig) parse(d *caddyfile.Dispenser) error {
 			return err
 		}
 	}
-	if err := c.validate(); err != nil {
+	if err := c.Validate(); err != nil {
 		return d.WrapErr(err)
 	}
 	// Addresses with placeholders are checked when they have been replaced.
@@ -38,30 +90,29 @@ func (c *RedisConfig) parse(d *caddyfile.Dispenser) error {
 	if given == "" || c.Off || strings.Contains(given, "{") {
 		return nil
 	}
-	if _, err := c.connect(); err != nil {
+	if err := c.CheckAddresses(); err != nil {
 		return d.WrapErr(err)
 	}
 	return nil
 }
 
-func (c *RedisConfig) parseOption(d *caddyfile.Dispenser, option string) (err error) {
+func (c *Redis) parseOption(d *caddyfile.Dispenser, option string) (err error) {
 	switch option {
 	case "cluster":
-		if d.NextArg() {
-			return d.ArgErr()
-		}
 		c.Cluster = true
-		return nil
+		return noArgs(d)
 	case "sentinel":
-		c.Sentinel = new(RedisSentinel)
-		return c.Sentinel.parse(d)
+		c.Sentinel = new(redisconn.Sentinel)
+		return parseSentinel(d, c.Sentinel)
 	case "tls":
-		c.TLS = new(RedisTLS)
-		return c.TLS.parse(d)
+		c.TLS = new(redisconn.TLS)
+		return cmp.Or(noArgs(d), parseTexts(d, option, map[string]*string{
+			"ca": &c.TLS.CA, "cert": &c.TLS.Cert, "key": &c.TLS.Key, "server_name": &c.TLS.ServerName,
+		}))
 	}
-	var value string
-	if !d.AllArgs(&value) {
-		return d.ArgErr()
+	value, err := oneArg(d)
+	if err != nil {
+		return err
 	}
 	switch option {
 	case "username":
@@ -83,7 +134,7 @@ func (c *RedisConfig) parseOption(d *caddyfile.Dispenser, option string) (err er
 			err = d.Err("pool_size: want a number above 0")
 		}
 	default:
-		return d.Errf("unrecognized option of redis: %s", option)
+		err = d.Errf("unrecognized option of redis: %s", option)
 	}
 	return err
 }
@@ -96,18 +147,11 @@ func parseTimeout(d *caddyfile.Dispenser, option, value string) (caddy.Duration,
 	return timeout, err
 }
 
-func (s *RedisSentinel) parse(d *caddyfile.Dispenser) error {
+func parseSentinel(d *caddyfile.Dispenser, s *redisconn.Sentinel) error {
 	if !d.AllArgs(&s.Master) {
 		return d.Err("sentinel needs the name of the master, and nothing else")
 	}
 	return parseTexts(d, "sentinel", map[string]*string{"username": &s.Username, "password": &s.Password})
-}
-
-func (t *RedisTLS) parse(d *caddyfile.Dispenser) error {
-	if d.NextArg() {
-		return d.ArgErr()
-	}
-	return parseTexts(d, "tls", map[string]*string{"ca": &t.CA, "cert": &t.Cert, "key": &t.Key, "server_name": &t.ServerName})
 }
 
 // parseTexts reads a block of options that take one text each.

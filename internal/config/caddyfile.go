@@ -1,136 +1,141 @@
-package rediscache
+package config
 
 import (
 	"cmp"
+	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-
 	"github.com/gplus-recycling/caddy-redis-cache/internal/cachekey"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
-	"github.com/gplus-recycling/caddy-redis-cache/internal/routes"
 )
 
-// policyParser parses policy options, in a directive and in a namespace.
-type policyParser struct {
+// parser reads the lines of a policy, in a directive and in a namespace.
+type parser struct {
 	d      *caddyfile.Dispenser
 	helper *httpcaddyfile.Helper // nil in a namespace, where site matchers are not visible
 	policy *Policy
+	option *option // that is being read
 	seen   onlyOnce
 }
 
-// parse parses one option with its arguments.
-func (o *policyParser) parse() error {
-	d, p, option := o.d, o.policy, o.d.Val()
-	switch option {
-	case "ttl":
-		return o.parseTTL()
-	case "bypass":
-		return o.parseBypass()
-	case "diagnostics":
-		return o.parseDiagnostics()
-	case "no_store":
-		return o.parseNoStore()
-	case "ignore_cookies":
-		return o.appendArgs(&p.IgnoreCookies)
-	case "credential_headers":
-		return cmp.Or(o.appendArgs(&p.CredentialHeaders), o.wrap(routes.ValidateCredentialHeaders(p.CredentialHeaders)))
-	case "tag":
-		return o.parseTag()
-	case "invalidate":
-		return o.parseInvalidate()
+// ParsePolicy reads the options of a directive.
+func ParsePolicy(h *httpcaddyfile.Helper) (*Policy, error) {
+	p := new(Policy)
+	return p, (&parser{d: h.Dispenser, helper: h, policy: p, seen: make(onlyOnce)}).parse()
+}
+
+// parse reads a block.
+func (o *parser) parse() error {
+	for nesting := o.d.Nesting(); o.d.NextBlock(nesting); {
+		if err := o.parseOption(o.d.Val()); err != nil {
+			return err
+		}
 	}
-	if err := o.seen.check(d, option); err != nil {
+	return nil
+}
+
+func (o *parser) parseOption(name string) error {
+	i := slices.IndexFunc(options, func(option option) bool { return option.name == name })
+	if i < 0 {
+		return o.d.Errf("unrecognized option of redis_cache: %s", name)
+	}
+	o.option = &options[i]
+	if !o.option.lines {
+		if err := o.seen.check(o.d, name); err != nil {
+			return err
+		}
+	}
+	if err := o.option.parse(o); err != nil {
 		return err
 	}
-	switch option {
-	case "vary_header":
-		return cmp.Or(o.appendArgs(&p.VaryHeader), o.wrap((&Policy{VaryHeader: p.VaryHeader}).validate()))
-	case "vary_cookie":
-		return o.appendArgs(&p.VaryCookie)
-	case "targets":
-		return cmp.Or(o.appendArgs(&p.Targets), o.wrap((&Policy{Targets: p.Targets}).validate()))
-	case "methods":
-		return o.parseMethods()
-	case "tag_header":
-		return o.parseTagHeader()
-	case "heuristic":
-		return o.parseHeuristic()
-	case "vary_body":
-		return o.parseVaryBody()
-	case "encode":
-		return o.parseEncode()
-	case "vary_query":
-		return o.parseVaryQuery()
-	case "key":
-		return o.parseKey()
-	case "shared":
-		if d.NextArg() {
-			return d.ArgErr()
+	if o.option.check != nil {
+		return o.wrap(o.option.check(o.policy))
+	}
+	return nil
+}
+
+// word is an option with one of some words.
+func word(name string, allowed []string, field func(*Policy) *string) option {
+	return option{name, false, func(o *parser) error {
+		value, err := oneArg(o.d)
+		*field(o.policy) = value
+		return cmp.Or(err, o.wrap(oneOf(name, value, allowed))) // an empty word, too
+	}, func(p *Policy) error { return oneOf(name, cmp.Or(*field(p), allowed[0]), allowed) }}
+}
+
+// window is an option with a duration that may be zero.
+func window(name string, field func(*Policy) **caddy.Duration) option {
+	return option{name, false, func(o *parser) error {
+		value, err := oneArg(o.d)
+		if err != nil {
+			return err
 		}
-		p.Shared = true
+		d, err := parseDuration(o.d, name, value)
+		*field(o.policy) = &d
+		return err
+	}, func(p *Policy) error {
+		if d := *field(p); d != nil && *d < 0 {
+			return fmt.Errorf("%s %s is negative", name, time.Duration(*d))
+		}
 		return nil
-	}
-	return o.parseSingle(option)
+	}}
 }
 
-// parseSingle parses the options with one argument.
-func (o *policyParser) parseSingle(option string) (err error) {
-	d, p := o.d, o.policy
-	switch option {
-	case "jitter", "by_user", "max_body", "set_cookie", "coalesce", "refresh_ahead",
-		"stale_while_revalidate", "stale_if_error", "client_cache_control", "unsafe_invalidates":
-	default:
-		return d.Errf("unrecognized option of redis_cache: %s", option)
+// names parses one word or more.
+func names(field func(*Policy) *[]string) func(*parser) error {
+	return func(o *parser) error { return o.appendArgs(field(o.policy)) }
+}
+
+// template parses one template.
+func template(field func(*Policy) *string) func(*parser) error {
+	return func(o *parser) error {
+		value, err := oneArg(o.d)
+		*field(o.policy) = o.template(value)
+		return err
 	}
-	var value string
-	if !d.AllArgs(&value) {
-		return d.ArgErr()
+}
+
+// flag parses an option without a value.
+func flag(field func(*Policy) *bool) func(*parser) error {
+	return func(o *parser) error {
+		*field(o.policy) = true
+		return noArgs(o.d)
 	}
-	switch option {
-	case "jitter":
-		percent, err := strconv.ParseFloat(strings.TrimSuffix(value, "%"), 64)
-		if err != nil || percent < 0 || percent > 100 {
-			return d.Errf("jitter: %q is not between 0 and 100 percent", value)
+}
+
+// size parses a number of bytes.
+func size(field func(*Policy) *int64) func(*parser) error {
+	return func(o *parser) error {
+		value, err := oneArg(o.d)
+		if err == nil {
+			*field(o.policy), err = parseSize(o.d, o.option.name, value)
 		}
-		p.Jitter = &percent
-	case "by_user":
-		p.ByUser = o.template(value)
-		return o.wrap((&Policy{ByUser: p.ByUser}).validate())
-	case "max_body":
-		p.MaxBody, err = parseSize(d, option, value)
-	case "set_cookie":
-		p.SetCookie = value
-		return o.wrap(oneOf(option, value, setCookieModes))
-	case "coalesce":
-		p.Coalesce = value
-		return o.wrap(oneOf(option, value, onOff))
-	case "refresh_ahead":
-		p.RefreshAhead = value
-		return o.wrap(oneOf(option, value, onOff))
-	case "client_cache_control":
-		p.ClientCacheControl = value
-		return o.wrap(oneOf(option, value, clientModes))
-	case "unsafe_invalidates":
-		p.UnsafeInvalidates = value
-		return o.wrap(oneOf(option, value, onOff))
-	case "stale_while_revalidate":
-		window, err := parseDuration(d, option, value)
-		p.StaleWhileRevalidate = &window
-		return err
-	case "stale_if_error":
-		window, err := parseDuration(d, option, value)
-		p.StaleIfError = &window
 		return err
 	}
-	return err
 }
 
-func (o *policyParser) parseTag() error {
+func (o *parser) parseJitter() error {
+	value, err := oneArg(o.d)
+	if err != nil {
+		return err
+	}
+	percent, err := strconv.ParseFloat(strings.TrimSuffix(value, "%"), 64)
+	if err != nil {
+		return o.d.Errf("jitter: %q is not between 0 and 100 percent", value)
+	}
+	o.policy.Jitter = &percent
+	return nil
+}
+
+func (o *parser) parseTag() error {
 	var templates []string
 	if err := o.appendArgs(&templates); err != nil {
 		return err
@@ -141,7 +146,7 @@ func (o *policyParser) parseTag() error {
 	return nil
 }
 
-func (o *policyParser) parseInvalidate() error {
+func (o *parser) parseInvalidate() error {
 	matcher, args, err := o.matcherAndArgs()
 	if err != nil {
 		return err
@@ -163,7 +168,7 @@ func (o *policyParser) parseInvalidate() error {
 	return nil
 }
 
-func (o *policyParser) parseTagHeader() error {
+func (o *parser) parseTagHeader() error {
 	header := new(TagHeader)
 	if err := o.appendArgs(&header.Names); err != nil {
 		return err
@@ -178,7 +183,7 @@ func (o *policyParser) parseTagHeader() error {
 	return nil
 }
 
-func (o *policyParser) parseHeuristic() error {
+func (o *parser) parseHeuristic() error {
 	d := o.d
 	var percent, longest string
 	if !d.AllArgs(&percent, &longest) {
@@ -193,10 +198,10 @@ func (o *policyParser) parseHeuristic() error {
 		return err
 	}
 	o.policy.Heuristic = &Heuristic{Percent: n, Max: limit}
-	return o.wrap((&Policy{Heuristic: o.policy.Heuristic}).validate())
+	return nil
 }
 
-func (o *policyParser) parseVaryBody() (err error) {
+func (o *parser) parseVaryBody() (err error) {
 	o.policy.VaryBody = engine.DefaultVaryBody
 	if args := o.d.RemainingArgs(); len(args) == 1 {
 		o.policy.VaryBody, err = parseSize(o.d, "vary_body", args[0])
@@ -206,7 +211,7 @@ func (o *policyParser) parseVaryBody() (err error) {
 	return err
 }
 
-func (o *policyParser) parseTTL() error {
+func (o *parser) parseTTL() error {
 	d := o.d
 	rule, args, err := o.matcherAndArgs()
 	if err != nil {
@@ -230,7 +235,7 @@ func (o *policyParser) parseTTL() error {
 	return o.seen.check(d, "ttl")
 }
 
-func (o *policyParser) parseTTLStatus(args []string) error {
+func (o *parser) parseTTLStatus(args []string) error {
 	ttl, rest, err := o.ttl(args)
 	if err != nil {
 		return err
@@ -239,13 +244,12 @@ func (o *policyParser) parseTTLStatus(args []string) error {
 	if err != nil {
 		return err
 	}
-	rule := &TTLStatus{TTL: ttl, Status: statuses}
-	o.policy.TTLStatus = append(o.policy.TTLStatus, rule)
-	return o.wrap(rule.validate())
+	o.policy.TTLStatus = append(o.policy.TTLStatus, &TTLStatus{TTL: ttl, Status: statuses})
+	return nil
 }
 
 // ttl reads `<duration> [override]` from the end of args.
-func (o *policyParser) ttl(args []string) (ttl TTL, rest []string, err error) {
+func (o *parser) ttl(args []string) (ttl TTL, rest []string, err error) {
 	if n := len(args); n > 0 && args[n-1] == "override" {
 		ttl.Override = true
 		args = args[:n-1]
@@ -258,7 +262,7 @@ func (o *policyParser) ttl(args []string) (ttl TTL, rest []string, err error) {
 	return ttl, args[:last], err
 }
 
-func (o *policyParser) parseBypass() error {
+func (o *parser) parseBypass() error {
 	rule, args, err := o.matcherAndArgs()
 	if err != nil {
 		return err
@@ -270,15 +274,12 @@ func (o *policyParser) parseBypass() error {
 	return nil
 }
 
-func (o *policyParser) parseDiagnostics() error {
+func (o *parser) parseDiagnostics() error {
 	d := o.d
 	if !d.NextArg() {
 		return d.ArgErr()
 	}
 	level := d.Val()
-	if err := oneOf("diagnostics", level, diagnosticLevels); err != nil {
-		return o.wrap(err)
-	}
 	rule, args, err := o.matcherAndArgs()
 	if err != nil {
 		return err
@@ -294,7 +295,7 @@ func (o *policyParser) parseDiagnostics() error {
 	return o.seen.check(d, "diagnostics")
 }
 
-func (o *policyParser) parseNoStore() error {
+func (o *parser) parseNoStore() error {
 	d := o.d
 	args := d.RemainingArgs()
 	if len(args) < 2 {
@@ -321,14 +322,7 @@ func (o *policyParser) parseNoStore() error {
 	return nil
 }
 
-func (o *policyParser) parseMethods() error {
-	if err := o.appendArgs(&o.policy.Methods); err != nil {
-		return err
-	}
-	return o.wrap((&Policy{Methods: o.policy.Methods}).validate())
-}
-
-func (o *policyParser) parseVaryQuery() error {
+func (o *parser) parseVaryQuery() error {
 	args := o.d.RemainingArgs()
 	if len(args) == 0 {
 		return o.d.ArgErr()
@@ -338,25 +332,22 @@ func (o *policyParser) parseVaryQuery() error {
 	case cachekey.QueryAll, cachekey.QueryNone, cachekey.QueryExcept:
 		rule.Mode, rule.Names = args[0], args[1:]
 	}
-	if err := validateQuery(rule); err != nil {
-		return o.d.Errf("vary_query %s: wrong number of names", rule.Mode)
-	}
 	o.policy.VaryQuery = rule
 	return nil
 }
 
-func (o *policyParser) parseKey() error {
+func (o *parser) parseKey() error {
 	d := o.d
 	args := d.RemainingArgs()
 	if len(args) == 0 || len(args) > 2 || (len(args) == 2 && args[1] != "exact") {
 		return d.ArgErr()
 	}
 	o.policy.Key = &KeyTemplate{Template: o.template(args[0]), Exact: len(args) == 2}
-	return o.wrap(o.policy.Key.validate())
+	return nil
 }
 
 // matcherAndArgs reads an optional matcher and the other arguments.
-func (o *policyParser) matcherAndArgs() (*MatcherRule, []string, error) {
+func (o *parser) matcherAndArgs() (*MatcherRule, []string, error) {
 	d := o.d
 	if d.CountRemainingArgs() == 0 {
 		return nil, nil, nil
@@ -383,7 +374,7 @@ func (o *policyParser) matcherAndArgs() (*MatcherRule, []string, error) {
 	return rule, d.RemainingArgs(), nil
 }
 
-func (o *policyParser) appendArgs(list *[]string) error {
+func (o *parser) appendArgs(list *[]string) error {
 	args := o.d.RemainingArgs()
 	if len(args) == 0 {
 		return o.d.ArgErr()
@@ -392,7 +383,7 @@ func (o *policyParser) appendArgs(list *[]string) error {
 	return nil
 }
 
-func (o *policyParser) statuses(args []string) ([]int, error) {
+func (o *parser) statuses(args []string) ([]int, error) {
 	statuses := make([]int, 0, len(args))
 	for _, arg := range args {
 		text := arg
@@ -405,21 +396,28 @@ func (o *policyParser) statuses(args []string) ([]int, error) {
 		}
 		statuses = append(statuses, status)
 	}
-	return statuses, o.wrap(validateStatuses(statuses))
+	return statuses, o.wrap(checkStatuses(statuses))
 }
 
 // template expands placeholder shorthands where Caddy has not.
-func (o *policyParser) template(text string) string {
+func (o *parser) template(text string) string {
 	if o.helper != nil {
 		return text
 	}
 	return expandShorthands(text)
 }
 
-// wrap adds file and line.
-func (o *policyParser) wrap(err error) error {
-	if err == nil {
-		return nil
+func (o *parser) wrap(err error) error { return wrap(o.d, err) }
+
+// parseEncode parses `encode zstd [<min size>] | off`.
+func (o *parser) parseEncode() (err error) {
+	args := o.d.RemainingArgs()
+	if len(args) == 0 || len(args) > 2 {
+		return o.d.ArgErr()
 	}
-	return o.d.WrapErr(err)
+	o.policy.Encode = &Encode{Format: args[0]}
+	if len(args) == 2 {
+		o.policy.Encode.MinSize, err = parseSize(o.d, "encode", args[1])
+	}
+	return err
 }

@@ -1,4 +1,4 @@
-package rediscache
+package config
 
 import (
 	"cmp"
@@ -26,6 +26,12 @@ const (
 	defaultRecovery = 30 * time.Second
 )
 
+// Limits are the failures in a row that open the breaker, and the longest time between
+// two attempts.
+func (b *CircuitBreaker) Limits() (failures int, recovery time.Duration) {
+	return b.failures(), b.recovery()
+}
+
 func (b *CircuitBreaker) failures() int {
 	if b == nil {
 		return defaultFailures
@@ -47,32 +53,36 @@ func (b *CircuitBreaker) validate() error {
 	return nil
 }
 
-func (b *CircuitBreaker) parse(d *caddyfile.Dispenser) (err error) {
-	if d.NextArg() {
-		return d.ArgErr()
+func (b *CircuitBreaker) parse(d *caddyfile.Dispenser) error {
+	if err := noArgs(d); err != nil {
+		return err
 	}
 	seen := make(onlyOnce)
-	for nesting := d.Nesting(); d.NextBlock(nesting) && err == nil; {
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		option := d.Val()
-		if err := seen.check(d, option); err != nil {
+		if err := cmp.Or(seen.check(d, option), b.parseOption(d, option)); err != nil {
 			return err
 		}
-		var value string
-		if !d.AllArgs(&value) {
-			return d.ArgErr()
+	}
+	return nil
+}
+
+func (b *CircuitBreaker) parseOption(d *caddyfile.Dispenser, option string) error {
+	value, err := oneArg(d)
+	if err != nil {
+		return err
+	}
+	switch option {
+	case "failures":
+		if b.Failures, err = parseNumber(d, option, value); err == nil && b.Failures == 0 {
+			err = d.Errf("failures: the breaker would never be closed")
 		}
-		switch option {
-		case "failures":
-			if b.Failures, err = parseNumber(d, option, value); err == nil && b.Failures == 0 {
-				err = d.Errf("failures: the breaker would never be closed")
-			}
-		case "recovery":
-			if b.Recovery, err = parseDuration(d, option, value); err == nil && b.Recovery == 0 {
-				err = d.Errf("recovery: want a duration above 0")
-			}
-		default:
-			err = d.Errf("unrecognized option of circuit_breaker: %s", option)
+	case "recovery":
+		if b.Recovery, err = parseDuration(d, option, value); err == nil && b.Recovery == 0 {
+			err = d.Errf("recovery: want a duration above 0")
 		}
+	default:
+		err = d.Errf("unrecognized option of circuit_breaker: %s", option)
 	}
 	return err
 }
