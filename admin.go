@@ -142,7 +142,7 @@ func directiveOf(handler any, server *caddyhttp.Server) *lint.Directive {
 		Namespace: h.Namespace, TTL: p.TTL != nil || len(p.TTLRules) > 0, Override: p.TTL != nil && p.TTL.Override,
 		Shared: p.Shared, ByUser: p.ByUser, SetCookie: p.SetCookieMode(), IgnoreCookies: p.IgnoreCookies,
 		VaryCookie: p.VaryCookie, VaryHeader: p.VaryHeader, Targets: p.TargetFields(), Bypass: p.Matchers(),
-		Redirected: h.strangers.latest(), Unstored: h.unstored.lint(h), Front: h.front.Load(),
+		Front:        h.front.Load(),
 		PublicSecret: string(h.app.secret) == h.app.PublicSecret(),
 	}
 	if p.Key != nil {
@@ -151,7 +151,7 @@ func directiveOf(handler any, server *caddyhttp.Server) *lint.Directive {
 	if d.Front == nil {
 		d.Front = h.readFront(server)
 	}
-	d.Requests, d.Kept, d.Credential = h.credentialed.counts()
+	h.watch.Tell(d)
 	return d
 }
 

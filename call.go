@@ -3,7 +3,6 @@ package rediscache
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"maps"
 	"net/http"
@@ -14,9 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/gplus-recycling/caddy-redis-cache/internal/cachekey"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
-	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/routes"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/subrequest"
 )
@@ -178,50 +175,6 @@ func userID(repl *caddy.Replacer) string {
 
 // Identity names what handlers in front of this route write that tells who asks.
 func (c *call) Identity(r *http.Request) string { return c.h.inFront(r).Identity(r) }
-
-// User is the value of by_user; nobody has one.
-func (c *call) User() string {
-	identity, err := c.repl.ReplaceOrErr(c.h.policy.ByUser, true, true)
-	if err != nil || c.warms {
-		return ""
-	}
-	return identity
-}
-
-// Identifier expands the template of the key.
-func (c *call) Identifier() (identifier, missing string, ok bool) {
-	key := c.h.policy.Key
-	identifier, err := c.repl.ReplaceFunc(key.Template, func(name string, value any) (any, error) {
-		text := caddy.ToString(value)
-		if key.Exact && text == "" {
-			// The key is nothing but its template: without one of its values, requests would
-			// share it that have nothing in common.
-			missing = name
-			return nil, errNoValue
-		}
-		return cachekey.Escape(text), nil
-	})
-	return identifier, missing, err == nil
-}
-
-var errNoValue = errors.New("a placeholder of an exact key has no value")
-
-// Tags expands the templates of tags.
-func (c *call) Tags() []string {
-	if len(c.h.policy.Tags) == 0 {
-		return nil
-	}
-	tags := make([]string, 0, len(c.h.policy.Tags))
-	for _, template := range c.h.policy.Tags {
-		tags = append(tags, c.repl.ReplaceAll(template, ""))
-	}
-	return tags
-}
-
-// Selectors expands those of an invalidate rule.
-func (c *call) Selectors(rule int) []journal.Selector {
-	return c.h.policy.Invalidate[rule].Expand(c.repl, c.h.app.secret)
-}
 
 func shownSeconds(d time.Duration, known bool) string {
 	if !known {

@@ -28,7 +28,7 @@ var floors = [][]string{
 	{"internal/engine"},
 	{"internal/config", "internal/node"},
 	{"internal/doctor", "internal/explain", "internal/lint"},
-	{"internal/admin", "internal/cli"},
+	{"internal/admin", "internal/cli", "internal/watch"},
 }
 
 // floorOf is the floor of a package below internal, or of the one that it is a part

@@ -18,6 +18,7 @@ import (
 	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/routes"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/stats"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/watch"
 )
 
 func init() {
@@ -53,17 +54,15 @@ type Handler struct {
 
 	Policy
 
-	app          *App
-	node         *process
-	policy       *Policy       // of namespace and handler, merged
-	route        *engine.Route // the same, compiled
-	counter      *stats.Counter
-	credentialed *credentialed
-	strangers    *strangers
-	unstored     unstored
-	front        atomic.Pointer[routes.Front] // see inFront
-	logger       *zap.Logger
-	warnOnce     sync.Once // about an identity that appears below the cache
+	app      *App
+	node     *process
+	policy   *Policy       // of namespace and handler, merged
+	route    *engine.Route // the same, compiled
+	counter  *stats.Counter
+	watch    *watch.Route
+	front    atomic.Pointer[routes.Front] // see inFront
+	logger   *zap.Logger
+	warnOnce sync.Once // about an identity that appears below the cache
 }
 
 const handlerID = "http.handlers.redis_cache"
@@ -91,10 +90,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("redis_cache: %w", err)
 	}
 	h.app.use(h.Namespace, h.policy)
+	h.watch = &watch.Route{Namespace: h.Namespace, Log: slogger(h.logger)}
 	h.route = h.compile()
 	h.counter = h.node.Counters.Namespace(h.Namespace)
-	h.credentialed = new(credentialed)
-	h.strangers = new(strangers)
 	return nil
 }
 

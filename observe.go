@@ -26,10 +26,10 @@ func (c *call) count(out *engine.Outcome) {
 		h.node.Coalesced.Add(1)
 	}
 	h.counter.Add(uint8(out.Result), uint8(out.AnsweredBy()), out.Waited, out.Headed.Sub(out.Began))
-	h.unstored.count(h, out)
+	h.watch.Count(out)
 	if out.Result != engine.Bypass || !out.Reason.Is(reason.NotMeasured) {
 		h.node.CountEndpoint(c.answer.Request.Target.Path, out)
-		h.credentialed.count(c.answer.Request.Credentials.Name, out)
+		h.watch.CountCredential(c.answer.Request.Credentials.Name, out)
 	}
 }
 

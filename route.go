@@ -21,7 +21,7 @@ func (h *Handler) compile() *engine.Route {
 	rt.IsFailure, rt.IsIncremental = isFailure, caddyhttp.IsIncremental
 	rt.IdentityBelow = h.warnIdentityBelow
 	rt.Redirected = func(r *http.Request, up engine.Upstream, header http.Header) {
-		h.strangers.note(r, up.UserID(), header)
+		h.watch.Redirected(r, up.UserID(), header)
 	}
 	return rt
 }

@@ -1,4 +1,4 @@
-package rediscache
+package watch
 
 import (
 	"strings"
@@ -27,9 +27,6 @@ func (c *credentialed) count(name string, out *engine.Outcome) {
 		c.setName(name)
 	}
 }
-
-// maxShownName bounds what is kept of a name that a client has chosen.
-const maxShownName = 64
 
 // setName is apart, so that counting alone allocates nothing.
 func (c *credentialed) setName(name string) {

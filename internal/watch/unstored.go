@@ -1,4 +1,4 @@
-package rediscache
+package watch
 
 import (
 	"fmt"
@@ -6,9 +6,6 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"go.uber.org/zap"
-
-	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/config"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/lint"
@@ -31,7 +28,7 @@ type unstored struct {
 	told atomic.Bool
 }
 
-func (u *unstored) count(h *Handler, out *engine.Outcome) {
+func (u *unstored) count(out *engine.Outcome) (tell bool) {
 	u.requests.Add(1)
 	why, status := out.Reason, out.Status
 	switch {
@@ -42,28 +39,13 @@ func (u *unstored) count(h *Handler, out *engine.Outcome) {
 		why = reason.NoLifetime
 		u.revalidated.Add(1)
 	case out.Stored || out.Result != engine.Miss && out.Result != engine.Bypass || why.Is(reason.FetchMends):
-		return
+		return false
 	}
 	if why == reason.NoLifetime && !slices.Contains(config.DefaultStatuses, status) {
 		u.otherStatus.Add(1)
 		u.status.Store(int32(status))
 	}
-	if u.by[why].Add(1) == lint.EnoughKept && !why.Is(reason.Passes) {
-		u.tell(h)
-	}
-}
-
-// tell says in the log, once, why most of what the handler has seen is not stored.
-func (u *unstored) tell(h *Handler) {
-	f, found := u.most()
-	if found && f.mostly() && !f.reason.Is(reason.Wanted) && u.told.CompareAndSwap(false, true) {
-		text := "most responses are not stored"
-		if f.revalidated {
-			text = "most responses are stored without a lifetime, and the origin is asked each time"
-		}
-		h.logger.Info(text, zap.String("namespace", h.Namespace), zap.Stringer("reason", f.reason),
-			zap.Uint64("responses", f.count), zap.Uint64("requests", f.of), zap.String("advice", f.advice(h)))
-	}
+	return u.by[why].Add(1) == lint.EnoughKept && !why.Is(reason.Passes)
 }
 
 // kept is the reason that keeps most responses out of the cache.
@@ -109,14 +91,13 @@ func (k *kept) detail() string {
 }
 
 // advice says what to do, and the line of redis_cache that does it, if one does.
-func (k *kept) advice(h *Handler) string {
+func (k *kept) advice(credential string) string {
 	text := k.reason.Advice()
 	switch line := k.reason.Line(); {
 	case k.status != 0:
 		return fmt.Sprintf("%s The line: ttl status %d 1m", text, k.status)
 	case k.reason == reason.Credentials:
-		_, _, name := h.credentialed.counts()
-		return text + " The line, for one stored response each: by_user " + identityIn(name)
+		return text + " The line, for one stored response each: by_user " + identityIn(credential)
 	case line != "":
 		return text + " The line: " + line
 	}
@@ -137,17 +118,4 @@ func identityIn(name string) string {
 		return "{http.request.header." + name + "}"
 	}
 	return "{http.auth.user.id}"
-}
-
-// lint says which reason keeps most of a handler's responses out of the cache, or nil.
-func (u *unstored) lint(h *Handler) *lint.Unstored {
-	f, found := u.most()
-	if !found {
-		return nil
-	}
-	status := api.Warn
-	if !f.mostly() || f.reason.Is(reason.Wanted) {
-		status = api.OK
-	}
-	return &lint.Unstored{Status: status, Credentials: f.reason == reason.Credentials, Detail: f.detail(), Advice: f.advice(h)}
 }

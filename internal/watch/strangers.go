@@ -1,4 +1,4 @@
-package rediscache
+package watch
 
 import (
 	"net/http"
@@ -13,7 +13,7 @@ type strangers struct{ path atomic.Pointer[string] }
 
 // note takes in a redirect after which rules of the route purge.
 func (s *strangers) note(r *http.Request, userID string, header http.Header) {
-	if s == nil || userID != "" || len(r.Header["Authorization"])+len(r.Header["Cookie"]) > 0 {
+	if userID != "" || len(r.Header["Authorization"])+len(r.Header["Cookie"]) > 0 {
 		return
 	}
 	location, err := url.Parse(header.Get("Location"))
@@ -25,9 +25,6 @@ func (s *strangers) note(r *http.Request, userID string, header http.Header) {
 
 // latest is the path of such a redirect, or "".
 func (s *strangers) latest() string {
-	if s == nil {
-		return ""
-	}
 	if path := s.path.Load(); path != nil {
 		return *path
 	}
