@@ -86,10 +86,11 @@ func (c *Connection) Waiting(timeout time.Duration) *Connection {
 func (c *Connection) Client() redis.UniversalClient {
 	if !c.Replicated() {
 		own := c.Options
+		own.Dialer = quiet(&own)
 		return redis.NewClient(&own)
 	}
 	all := redis.UniversalOptions{
-		Addrs: c.addrs, MasterName: c.sentinel.Master, SentinelUsername: c.sentinel.Username, SentinelPassword: c.sentinel.Password,
+		Dialer: quiet(&c.Options), Addrs: c.addrs, MasterName: c.sentinel.Master, SentinelUsername: c.sentinel.Username, SentinelPassword: c.sentinel.Password,
 		ClientName: c.ClientName, Protocol: c.Protocol, Username: c.Username, Password: c.Password, DB: c.DB, TLSConfig: c.TLSConfig,
 		DialTimeout: c.DialTimeout, DialerRetries: c.DialerRetries, ReadTimeout: c.ReadTimeout, WriteTimeout: c.WriteTimeout,
 		ContextTimeoutEnabled: c.ContextTimeoutEnabled, MaxRetries: c.MaxRetries, PoolFIFO: c.PoolFIFO, PoolSize: c.PoolSize,
