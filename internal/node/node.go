@@ -5,6 +5,10 @@
 //
 // Begin with [Node]; each of its parts has a file, with the goroutine that it runs and the
 // lock that it takes.
+//
+// The root package keeps nodes in a caddy.UsagePool, so that the old and the new
+// configuration of a reload share one. Nothing runs or dials before Start. Where a reload
+// fails after that, Start is told of the older configuration again, with its limits.
 package node
 
 import (

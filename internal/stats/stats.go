@@ -1,5 +1,14 @@
 // Package stats counts requests by namespace, outcome and tier, and how long they
 // took.
+//
+// A request only adds to atomic counters, and, where its endpoint is none of those that are
+// tracked, takes a place in a buffer of samples by chance (samples.go). Every three seconds
+// a node takes the difference to the last time into buckets of a minute and of ten minutes,
+// and writes those in which something was counted to Redis: a bucket is a hash in which
+// each node has one field, and writes all of it. So a write can be repeated, nothing counts
+// twice, and what was counted while Redis was away is written later. A reader merges the
+// fields of all nodes, its own from memory. Purges, which every node counts, are counted
+// for the time of their entry, and the highest count of a bucket holds.
 package stats
 
 import (

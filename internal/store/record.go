@@ -2,6 +2,35 @@
 // and in both (Tiered). It knows nothing of HTTP semantics beyond the record
 // it stores, writes no log and exports no metric: it returns outcomes and keeps
 // counters for those who do.
+//
+// # Memory
+//
+// A stored response is one allocation, metadata and body. A lookup unpacks the metadata
+// into a Record, which the entry points to weakly: what is in demand is unpacked about once
+// in a cycle of the collector, and what is not costs no more than its bytes. collector.go
+// bounds how much the heap grows between two cycles.
+//
+// # Redis
+//
+// Reads of different requests share round trips (go-redis's automatic pipelining), and so
+// do queued writes. Records above 256 KiB are split into several keys (parts.go), so that
+// no command takes Redis for long; their parts are read over ordinary connections, a
+// megabyte in a round trip. An answer has the read timeout; the parts, once the key has
+// been answered, as long again and a second for each 64 MiB, and where that is too short it
+// is a miss and no failure of Redis. A record is compressed by the writers of the queue,
+// never while a request waits: metadata and body together up to 32 KiB, which is where a
+// dictionary helps, above that the body alone, so that walks read the metadata without it.
+// dictionaries.go says how dictionaries live. A reader that lacks one reads it within the
+// time that the lookup has.
+//
+// One server, Sentinel or Cluster: redisconn makes the client, the rest of the code sees
+// one interface, and only store and journal ask whether it is a cluster. Records and
+// journal are read from masters only. Redis counts as down until a read is answered, and
+// again after five network errors or timeouts in a row; while it is down no request touches
+// it. This circuit breaker is ours (health.go): a library's lets a request find out whether
+// Redis is back, and here none may wait for that. A write that succeeds does not make up
+// for reads that fail. Writes go through a bounded queue; what was stored last under a key
+// is what Redis ends up with, however slow a writer is.
 package store
 
 import (
