@@ -3,6 +3,8 @@ CADDY_VERSION := v2.11.9
 LINT_VERSION  := v2.15.0
 MODULE        := github.com/gplus-recycling/caddy-redis-cache
 MODULES       := http.handlers.redis_cache redis_cache admin.api.redis_cache
+# Modules of their own, joined by go.work, keep what only tests and tools need from users.
+ALL           := ./... ./integration/...
 LINT          := bin/golangci-lint
 LINT_STAMP    := bin/.golangci-lint-$(LINT_VERSION)
 PROMTOOL      ?= go run github.com/prometheus/prometheus/cmd/promtool@v0.316.0
@@ -17,7 +19,7 @@ run: ## the example, without Redis if there is none
 	go run ./cmd/caddy run --config Caddyfile.example
 
 test: system ## every test, with the race detector; an unexpected skip is a failure
-	go run ./integration/gotest -race -shuffle=on -timeout 15m ./...
+	go run ./integration/gotest -race -shuffle=on -timeout 15m $(ALL)
 
 apps: PACKAGES += $(if $(shell command -v npm 2>/dev/null),,nodejs npm)
 apps: system ## the dangerous cases once more with Next.js, Apollo Server and GraphQL Yoga
@@ -27,7 +29,7 @@ apps: system ## the dangerous cases once more with Next.js, Apollo Server and Gr
 	go test -tags apps -count 1 -run '^TestApp' ./integration/apps -apps $(CURDIR)/bin/apps
 
 lint: $(LINT_STAMP) ## Caddy's linters
-	$(LINT) run ./...
+	$(LINT) run $(ALL)
 
 fmt: $(LINT_STAMP) ## gofumpt and gci
 	$(LINT) fmt ./...
@@ -40,7 +42,7 @@ check-journal: system ## the linearizability check of purges, many rounds
 	go test -race -timeout 30m -run '^TestG1IsLinearizable$$' ./internal/journal -linear.rounds 100
 
 bench: ## benchmarks, with allocations
-	go test -tags bench -run '^$$' -bench . -benchmem ./...
+	go test -tags bench -run '^$$' -bench . -benchmem $(ALL)
 
 bench-marks: system ## 2,000,000 POSTs: what was stored and what was purged before holds, on nodes that join, too; memory and time before and after
 	go test -run '^$$' -bench '^BenchmarkFlood$$' -benchtime 1x ./internal/journal

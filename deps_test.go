@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -127,6 +128,47 @@ func TestForbidden(t *testing.T) {
 		if got := forbidden(tt.dir, tt.imported) != ""; got != tt.want {
 			t.Errorf("forbidden(%q, %q) is %t, want %t", tt.dir, tt.imported, got, tt.want)
 		}
+	}
+}
+
+// TestRequirements keeps from the module of users what only tools and the tests of the
+// binary need: whoever builds with xcaddy gets every requirement. Those have modules of
+// their own.
+func TestRequirements(t *testing.T) {
+	ofTests := []string{"github.com/alicebob/miniredis/v2", "github.com/anishathalye/porcupine", "github.com/prometheus/client_model", "go.uber.org/goleak", "go.yaml.in/yaml/v3"}
+	all := sources(t)
+	imported := func(module string) bool {
+		for dir, files := range all {
+			if dir == "integration" || strings.HasPrefix(dir, "integration/") {
+				continue
+			}
+			for path, file := range files {
+				for _, spec := range file.Imports {
+					if name, _ := strconv.Unquote(spec.Path.Value); !strings.HasSuffix(path, "_test.go") && (name == module || strings.HasPrefix(name, module+"/")) {
+						return true
+					}
+				}
+			}
+		}
+		return false
+	}
+	content, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	checked := 0
+	for line := range strings.Lines(string(content)) {
+		module, version, found := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "require "), " ")
+		if !found || !strings.HasPrefix(version, "v") || strings.Contains(version, "// indirect") {
+			continue
+		}
+		checked++
+		if !slices.Contains(ofTests, module) && !imported(module) {
+			t.Errorf("go.mod asks users for %s, which nothing but tests imports", module)
+		}
+	}
+	if checked < 10 {
+		t.Errorf("%d requirements are checked", checked)
 	}
 }
 

@@ -12,8 +12,9 @@ import (
 	"testing"
 	"time"
 
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
@@ -258,20 +259,18 @@ func (w *pipeWriter) SetWriteDeadline(_ time.Time) error { return nil }
 
 func TestTrace(t *testing.T) {
 	s := newSite(t, `{"ttl":{"duration":3600000000000}}`, answer("body"))
-	recorder := tracetest.NewSpanRecorder()
-	tracer := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder)).Tracer("test")
-	for range 2 {
-		ctx, span := tracer.Start(t.Context(), "request")
+	var spans [2]recordedSpan
+	for i := range spans {
+		ctx := trace.ContextWithSpan(t.Context(), &spans[i])
 		s.send(httptest.NewRequest(http.MethodGet, "/a", http.NoBody).WithContext(ctx))
-		span.End()
 	}
 	for i, want := range []map[string]string{
 		{"redis_cache.outcome": "MISS", "redis_cache.reason": "absent", "redis_cache.tier": "", "redis_cache.namespace": "general"},
 		{"redis_cache.outcome": "HIT", "redis_cache.reason": "", "redis_cache.tier": "memory", "redis_cache.namespace": "general"},
 	} {
 		got := make(map[string]string)
-		for _, attribute := range recorder.Ended()[i].Attributes() {
-			got[string(attribute.Key)] = attribute.Value.AsString()
+		for _, a := range spans[i].attributes {
+			got[string(a.Key)] = a.Value.AsString()
 		}
 		if len(got) != len(want) {
 			t.Errorf("attributes are %v", got)
@@ -282,4 +281,16 @@ func TestTrace(t *testing.T) {
 			}
 		}
 	}
+}
+
+// recordedSpan is a span that records and keeps its attributes.
+type recordedSpan struct {
+	noop.Span
+	attributes []attribute.KeyValue
+}
+
+func (*recordedSpan) IsRecording() bool { return true }
+
+func (s *recordedSpan) SetAttributes(kv ...attribute.KeyValue) {
+	s.attributes = append(s.attributes, kv...)
 }
