@@ -6,6 +6,7 @@ import (
 	"go/token"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -97,6 +98,26 @@ func forbidden(dir, imported string) string {
 		return "the rules for URLs need the standard library and names in Unicode only"
 	}
 	return ""
+}
+
+// TestCacheWithoutCaddy builds the cache and its tests from packages that know neither
+// Caddy nor its logger and metrics, whatever they import in turn.
+func TestCacheWithoutCaddy(t *testing.T) {
+	list := exec.Command("go", "list", "-deps", "-test", "./internal/engine", "./internal/node")
+	out, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(out), thisModule+"/internal/store\n") {
+		t.Fatalf("listed %s", out)
+	}
+	for line := range strings.Lines(string(out)) {
+		for _, path := range []string{"github.com/caddyserver/", "go.uber.org/zap", "github.com/prometheus/"} {
+			if strings.HasPrefix(line, path) {
+				t.Errorf("the engine or the node depends on %s", line)
+			}
+		}
+	}
 }
 
 // TestForbidden guards the guard: a rule that no import can break is no rule.

@@ -6,7 +6,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -77,67 +76,6 @@ func TestPurgeSelectors(t *testing.T) {
 		expect(t, get(), engine.Miss, "")
 		s.close()
 	}
-}
-
-// What was being fetched when a purge came is covered by it.
-func TestPurgeDuringFetch(t *testing.T) {
-	s := newSite(t, `{}`, nil)
-	s.origin = func(w http.ResponseWriter, _ *http.Request) {
-		if s.fetches.Load() == 1 {
-			s.purge(hard(journal.KindAll, ""))
-		}
-		answer("x", "Cache-Control", "max-age=60")(w, nil)
-	}
-	expect(t, s.get("/a"), engine.Miss, "")
-	expect(t, s.get("/a"), engine.Miss, "stored")
-	expect(t, s.get("/a"), engine.Hit, "hit")
-}
-
-// A purge between the lookup and the 304 covers what the 304 would freshen.
-func TestPurgeDuringRevalidation(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		tag := `"1"`
-		s := newSite(t, `{}`, versioned(&tag))
-		s.get("/a")
-		time.Sleep(11 * time.Second)
-		origin := s.origin
-		s.origin = func(w http.ResponseWriter, r *http.Request) {
-			s.purge(hard(journal.KindAll, ""))
-			origin(w, r)
-		}
-		s.get("/a")
-		s.origin = origin
-		expect(t, s.get("/a"), engine.Miss, "fwd=uri-miss; fwd-status=200; stored")
-	})
-}
-
-func TestSoftPurge(t *testing.T) {
-	soft := hard(journal.KindAll, "")
-	soft.Soft = true
-	tag := `"1"`
-	s := newSite(t, `{}`, versioned(&tag))
-	s.get("/a")
-	s.purge(soft)
-	expect(t, s.get("/a"), engine.Revalidated, "fwd=stale; fwd-status=304")
-	expect(t, s.get("/a"), engine.Hit, "hit")
-	s.purge(soft)
-	s.origin = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }
-	expect(t, s.get("/a"), engine.Stale, "detail=error")
-	s.purge(hard(journal.KindAll, ""))
-	expect(t, s.get("/a"), engine.Miss, "fwd=uri-miss; fwd-status=502")
-}
-
-func TestSoftPurgeWithGrace(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		soft := hard(journal.KindAll, "")
-		soft.Soft = true
-		s := newSite(t, `{"stale_while_revalidate":60000000000}`, answer("x", "Cache-Control", "max-age=60"))
-		s.get("/a")
-		s.purge(soft)
-		expect(t, s.get("/a"), engine.Stale, "hit")
-		synctest.Wait()
-		expect(t, s.get("/a"), engine.Hit, "hit")
-	})
 }
 
 func TestInvalidateRules(t *testing.T) {
@@ -286,15 +224,4 @@ func TestPurgeRoute(t *testing.T) {
 			t.Errorf("%s: %d %s, want %q", body, w.Code, w.Body, want)
 		}
 	}
-}
-
-// A handler that writes nothing has answered 200.
-func TestEmptyAnswerInvalidates(t *testing.T) {
-	s := newSite(t, `{}`, answer("x", "Cache-Control", "max-age=60"))
-	s.get("/a")
-	origin := s.origin
-	s.origin = func(http.ResponseWriter, *http.Request) {}
-	s.do(http.MethodDelete, "/a")
-	s.origin = origin
-	expect(t, s.get("/a"), engine.Miss, "absent")
 }

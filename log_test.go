@@ -147,6 +147,12 @@ func TestPurgesAreShown(t *testing.T) {
 	}
 }
 
+// The limits of tails: how many there may be, and how many lines wait for a client.
+const (
+	maxTails   = 16
+	tailBuffer = 256
+)
+
 // TestTail runs the route on a server, as writers of tests know no deadlines.
 func TestTail(t *testing.T) {
 	s := newSite(t, `{"ttl":{"duration":3600000000000}}`, answer("body"))

@@ -1,4 +1,4 @@
-package rediscache
+package engine
 
 import (
 	"fmt"
@@ -11,6 +11,18 @@ import (
 
 	"github.com/gplus-recycling/caddy-redis-cache/internal/journal"
 )
+
+func TestHijackThatFails(t *testing.T) {
+	s := newSite(t, `{}`, func(w http.ResponseWriter, r *http.Request) {
+		if _, _, err := http.NewResponseController(w).Hijack(); err != nil {
+			w.WriteHeader(500)
+			io.WriteString(w, "no")
+		}
+	})
+	if w := s.get("/a"); w.Code != 500 {
+		t.Error(w.Code, w.Header())
+	}
+}
 
 // TestHijack has a handler take the connection at each moment of a response that may be
 // stored, with a stale response that could stand in and without: what it sends is all that

@@ -1,19 +1,14 @@
-package rediscache
+package engine
 
 import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 )
 
 // A leader whose client does not read holds nobody up when the stored response
@@ -57,62 +52,6 @@ func TestSlowLeaderOfWhatIsStored(t *testing.T) {
 	}
 }
 
-// lateReader evaluates placeholders with the first of the body, as encode in front
-// of deferred header operations does.
-type lateReader struct {
-	*httptest.ResponseRecorder
-	read func()
-}
-
-func (w *lateReader) Write(p []byte) (int, error) {
-	w.read()
-	return w.ResponseRecorder.Write(p)
-}
-
-// The pump may run handlers in front that read the request and the exchange.
-func TestPlaceholdersReadByThePump(t *testing.T) {
-	for name, origin := range map[string]http.HandlerFunc{
-		"conditions are put back": answer("new", "Cache-Control", forAMinute),
-		"too large": func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Cache-Control", forAMinute)
-			for range 4 {
-				_, _ = io.WriteString(w, "sixteen bytes...")
-			}
-		},
-		"trailers": func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Cache-Control", forAMinute)
-			_, _ = io.WriteString(w, "some")
-			w.Header().Set(http.TrailerPrefix+"X", "y")
-		},
-	} {
-		synctestRun(t, name, func(t *testing.T) {
-			s := newSite(t, `{"max_body":40}`, answer("old", "Cache-Control", forAMinute, "Etag", `"old"`))
-			next := caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
-				origin(w, r)
-				return nil
-			})
-			for i := range 20 {
-				uri := fmt.Sprintf("/%d", i)
-				s.get(uri)
-				time.Sleep(61 * time.Second)
-				r, _ := s.prepare(httptest.NewRequest(http.MethodGet, uri, http.NoBody))
-				repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-				var read atomic.Int32
-				w := &lateReader{httptest.NewRecorder(), func() {
-					read.Add(1)
-					_ = repl.ReplaceAll("{http.request.header.If-None-Match} {http.redis_cache.reason} {http.redis_cache.ttl} {http.redis_cache.age}", "")
-				}}
-				if err := s.handler.ServeHTTP(w, r, next); err != nil {
-					t.Fatal(err)
-				}
-				if read.Load() == 0 {
-					t.Error("nothing was read")
-				}
-			}
-		})
-	}
-}
-
 // Any good answer ends the row of failures, also one that is not stored.
 func TestBackOffEndsWithAnAnswer(t *testing.T) {
 	for name, good := range map[string]func(*string) http.HandlerFunc{
@@ -128,51 +67,15 @@ func TestBackOffEndsWithAnAnswer(t *testing.T) {
 			for round := range 5 {
 				time.Sleep(time.Minute)
 				s.origin = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }
-				expect(t, s.get("/a"), engine.Stale, "error")
+				expect(t, s.get("/a"), Stale, "error")
 				s.origin = good(&tag)
 				start := time.Now()
-				for s.get("/a").Header().Get("X-Cache") == engine.Stale.String() {
+				for s.get("/a").Header().Get("X-Cache") == Stale.String() {
 					time.Sleep(100 * time.Millisecond)
 				}
 				if left := time.Since(start); left > time.Second {
 					t.Errorf("round %d: left alone for %s", round, left)
 				}
-			}
-		})
-	}
-}
-
-// A background refresh fetches all of the response, whatever the client wanted.
-func TestRefreshFetchesTheWhole(t *testing.T) {
-	for _, c := range []struct {
-		method string
-		fields []string
-	}{
-		{http.MethodGet, []string{"Range", "bytes=0-1"}},
-		{http.MethodGet, []string{"If-None-Match", `"other"`}},
-		{http.MethodGet, []string{"If-Modified-Since", "Thu, 01 Jan 1998 00:00:00 GMT"}},
-		{http.MethodHead, nil},
-	} {
-		synctestRun(t, fmt.Sprint(c), func(t *testing.T) {
-			s := newSite(t, `{"stale_while_revalidate":600000000000}`, func(w http.ResponseWriter, r *http.Request) {
-				w.Header().Set("Cache-Control", "max-age=10")
-				switch {
-				case r.Header.Get("Range") != "":
-					w.WriteHeader(http.StatusPartialContent)
-				case r.Header.Get("If-None-Match")+r.Header.Get("If-Modified-Since") != "":
-					w.WriteHeader(http.StatusNotModified)
-				case r.Method == http.MethodGet:
-					_, _ = io.WriteString(w, "0123456789")
-				}
-			})
-			s.get("/a")
-			time.Sleep(11 * time.Second)
-			before := s.fetches.Load()
-			expect(t, s.do(c.method, "/a", c.fields...), engine.Stale, "")
-			synctest.Wait()
-			expect(t, s.get("/a"), engine.Hit, "")
-			if n := s.fetches.Load() - before; n != 1 {
-				t.Errorf("%d fetches", n)
 			}
 		})
 	}
@@ -273,11 +176,6 @@ func TestHangingUpstream(t *testing.T) {
 	})
 }
 
-func synctestRun(t *testing.T, name string, test func(*testing.T)) {
-	t.Helper()
-	t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
-}
-
 // While others keep the memory for bodies, responses pass through and followers
 // fetch for themselves; what a request has taken it gives back.
 func TestBodiesAreBoundedTogether(t *testing.T) {
@@ -295,7 +193,7 @@ func TestBodiesAreBoundedTogether(t *testing.T) {
 					pause(r.Context(), time.Second)
 					_, _ = io.WriteString(w, body[30:])
 				}
-				flights := s.handler.node.Cache
+				flights := &s.route.Cache.flights
 				visitTwice := func(want int32) {
 					t.Helper()
 					before := fetches.Load()
@@ -325,7 +223,7 @@ func TestBodiesAreBoundedTogether(t *testing.T) {
 				if held := flights.Held(); held != large {
 					t.Errorf("%d bytes were not given back", held-large)
 				}
-				expect(t, s.get("/a"), engine.Hit, "")
+				expect(t, s.get("/a"), Hit, "")
 			})
 		}
 	}
@@ -338,7 +236,7 @@ func TestBodiesAreBoundedTogether(t *testing.T) {
 			})
 			v := s.visit("/a")
 			synctest.Wait()
-			if held := s.handler.node.Held(); v.thrown == nil || held != 0 {
+			if held := s.held(); v.thrown == nil || held != 0 {
 				t.Errorf("threw %v, %d bytes were not given back", v.thrown, held)
 			}
 		}
