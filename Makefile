@@ -28,8 +28,9 @@ apps: system ## the dangerous cases once more with Next.js, Apollo Server and Gr
 	cd bin/apps/next && npm install --no-audit --no-fund --no-package-lock && NEXT_TELEMETRY_DISABLED=1 npx next build
 	go test -tags apps -count 1 -run '^TestApp' ./integration/apps -apps $(CURDIR)/bin/apps
 
-lint: $(LINT_STAMP) ## Caddy's linters
+lint: $(LINT_STAMP) ## Caddy's linters, and every module is tidy without the others, too
 	$(LINT) run $(ALL)
+	@for module in . integration tools; do (cd $$module && GOWORK=off go mod tidy -diff) || exit 1; done
 
 fmt: $(LINT_STAMP) ## gofumpt and gci
 	$(LINT) fmt ./...

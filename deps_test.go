@@ -179,6 +179,9 @@ func TestRequirements(t *testing.T) {
 	}
 	checked := 0
 	for line := range strings.Lines(string(content)) {
+		if directive, _, _ := strings.Cut(strings.TrimSpace(line), " "); directive == "tool" {
+			t.Errorf("go.mod asks users for what a tool requires: %q belongs into tools/go.mod", strings.TrimSpace(line))
+		}
 		module, version, found := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "require "), " ")
 		if !found || !strings.HasPrefix(version, "v") || strings.Contains(version, "// indirect") {
 			continue
