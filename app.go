@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+
 	"github.com/gplus-recycling/caddy-redis-cache/internal/config"
 )
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
+
 	"github.com/gplus-recycling/caddy-redis-cache/internal/config"
 )
 

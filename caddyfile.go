@@ -7,6 +7,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
 	"github.com/gplus-recycling/caddy-redis-cache/internal/config"
 )
 
@@ -98,6 +99,8 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //	    methods            <name>...
 //	    max_body           <size>
 //	    diagnostics        full|minimal|off [<matcher>]
+//	    coalesce           on|off
+//	    refresh_ahead      on|off
 //	    set_cookie         refuse|strip|store
 //	    stale_while_revalidate <duration>
 //	    stale_if_error     <duration>
@@ -108,6 +111,7 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //	    vary_body          [<max size>]
 //	    tag                <template>...
 //	    tag_header         <name>... [keep]
+//	    encode             zstd [<min size>]|off
 //	    invalidate         [<matcher>] <selector> [<template>...]
 //	}
 func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {

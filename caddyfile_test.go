@@ -6,11 +6,13 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
+	"github.com/gplus-recycling/caddy-redis-cache/internal/config"
 )
 
 var update = flag.Bool("update", false, "write what the golden files and pages of docs should hold")
@@ -150,6 +152,11 @@ func TestAdaptErrors(t *testing.T) {
 		{site("ttl status 412 5m"), "must not be stored"},
 		{site("ttl status 101 5m"), "101 is not a final status"},
 		{site("ttl adaptive 1m 1h"), "wrong argument count"},
+		{site(`by_user ""`), "by_user: an empty template"},
+		{site(`coalesce ""`), "unknown value"},
+		{site("vary_cookie"), "wrong argument count"},
+		{site("ignore_cookies"), "wrong argument count"},
+		{site("refresh_ahead always"), "unknown value"},
 		{site("jitter 101"), "not between 0 and 100"},
 		{site("key"), "wrong argument count"},
 		{site(`key "a b"`), "holds a space"},
@@ -200,6 +207,33 @@ func TestAdaptErrors(t *testing.T) {
 		}
 		if !strings.Contains(got, "Caddyfile:") {
 			t.Errorf("the error does not name the line: %s", got)
+		}
+	}
+}
+
+// TestOptionsAreShown finds every option of a policy in the syntax above parseDirective and
+// among what TestAdapt and TestAdaptErrors read.
+func TestOptionsAreShown(t *testing.T) {
+	source, err := os.ReadFile("caddyfile.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, syntax, _ := strings.Cut(string(source), "// parseDirective parses")
+	syntax, _, _ = strings.Cut(syntax, "\nfunc ")
+	adapted, err := os.ReadFile("testdata/full.caddyfiletest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	errors, err := os.ReadFile("caddyfile_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range config.OptionNames() {
+		word := regexp.MustCompile(`(^|[\s"(\x60])` + name + `\b`)
+		for where, text := range map[string]string{"the syntax of the directive": syntax, "testdata/full.caddyfiletest": string(adapted), "TestAdaptErrors": string(errors)} {
+			if !word.MatchString(text) {
+				t.Errorf("%s is not in %s", name, where)
+			}
 		}
 	}
 }

@@ -10,8 +10,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/gplus-recycling/caddy-redis-cache/internal/node"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/node"
 )
 
 var metricInUse = regexp.MustCompile(metricPrefix + `\w+`)

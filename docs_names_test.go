@@ -31,8 +31,7 @@ func jsonNames(of reflect.Type) (names []string) {
 	for of.Kind() == reflect.Pointer {
 		of = of.Elem()
 	}
-	for i := range of.NumField() {
-		f := of.Field(i)
+	for f := range of.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		switch {
 		case f.Anonymous && name == "":

@@ -39,8 +39,7 @@ func handlerError(err error) error {
 	if err == nil {
 		return nil // most often; own costs an allocation
 	}
-	var own *engine.Error
-	if errors.As(err, &own) {
+	if own, ok := errors.AsType[*engine.Error](err); ok {
 		return caddyhttp.Error(own.Status, own.Err)
 	}
 	return err

@@ -1,9 +1,10 @@
 package rediscache
 
 import (
-	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 )
 
 // trace adds what became of the request to the span of Caddy's directive

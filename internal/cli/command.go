@@ -21,9 +21,9 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
-	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
-
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
 )
 
 // Command is caddy redis-cache.

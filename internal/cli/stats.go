@@ -14,8 +14,9 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
-	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
 	"github.com/spf13/cobra"
+
+	"github.com/gplus-recycling/caddy-redis-cache/internal/api"
 )
 
 // maxPrintedEndpoints is how many endpoints of a list are printed.
@@ -127,7 +128,7 @@ func (c *console) printDetails(s *api.Statistics) {
 	times := table{rows: [][]string{{"ANSWER", "MEAN", "P50", "P95", "P99"}}, right: []bool{false, true, true, true, true}}
 	for _, kind := range slices.Sorted(maps.Keys(s.DurationMS)) {
 		d := s.DurationMS[kind]
-		row := []string{clean(kind)}
+		row := append(make([]string, 0, 5), clean(kind))
 		for _, ms := range []float64{d.Mean, d.P50, d.P95, d.P99} {
 			row = append(row, short(ms*float64(time.Millisecond)))
 		}

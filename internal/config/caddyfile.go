@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
 	"github.com/gplus-recycling/caddy-redis-cache/internal/cachekey"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 )
@@ -98,6 +99,9 @@ func names(field func(*Policy) *[]string) func(*parser) error {
 func template(field func(*Policy) *string) func(*parser) error {
 	return func(o *parser) error {
 		value, err := oneArg(o.d)
+		if err == nil && value == "" {
+			err = o.d.Errf("%s: an empty template", o.option.name)
+		}
 		*field(o.policy) = o.template(value)
 		return err
 	}

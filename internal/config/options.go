@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
 	"github.com/gplus-recycling/caddy-redis-cache/internal/cachekey"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/engine"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
@@ -22,7 +23,9 @@ type option struct {
 	name string
 	// lines tells that it may be on several lines of a block.
 	lines bool
-	// parse reads a line of a Caddyfile.
+	// parse reads a line of a Caddyfile: names, word, flag, size, window, template, or a
+	// method of the parser. An empty word is an option that is not set, in a Policy, so that
+	// parse has to refuse it: check cannot.
 	parse func(*parser) error
 	// check says what is wrong with the value, whoever has set it; nil: nothing can be.
 	check func(*Policy) error
@@ -59,6 +62,15 @@ var options = []option{
 	{"tag_header", false, (*parser).parseTagHeader, nil},
 	{"encode", false, (*parser).parseEncode, checkEncode},
 	{"invalidate", true, (*parser).parseInvalidate, checkInvalidate},
+}
+
+// OptionNames are the names of the options, as users write them.
+func OptionNames() []string {
+	all := make([]string, len(options))
+	for i := range options {
+		all[i] = options[i].name
+	}
+	return all
 }
 
 // Validate checks every option.

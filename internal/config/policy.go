@@ -6,6 +6,7 @@ package config
 import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
 	"github.com/gplus-recycling/caddy-redis-cache/internal/cachekey"
 )
 

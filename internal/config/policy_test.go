@@ -3,6 +3,8 @@ package config
 import (
 	"encoding/json"
 	"errors"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -47,5 +49,37 @@ func TestPolicyMerge(t *testing.T) {
 		`"max_body":1,"tags":["a","b"],"encode":{"format":"off"}}`
 	if string(merged) != want {
 		t.Errorf("merged to %s\nwant %s", merged, want)
+	}
+}
+
+// TestMergeKeepsEveryOption sets each option in the namespace alone: it holds in the handler.
+func TestMergeKeepsEveryOption(t *testing.T) {
+	ofHandlers := []string{"TTLRules", "Bypass", "DiagnosticsRules"} // they have matchers
+	for field := range reflect.TypeFor[Policy]().Fields() {
+		var ns Policy
+		fill(t, reflect.ValueOf(&ns).Elem().FieldByIndex(field.Index))
+		merged := Policy{}.Merge(ns)
+		if kept := !reflect.ValueOf(merged).FieldByIndex(field.Index).IsZero(); kept == slices.Contains(ofHandlers, field.Name) {
+			t.Errorf("%s of a namespace is kept: %t", field.Name, kept)
+		}
+	}
+}
+
+// fill sets a value that is not zero.
+func fill(t *testing.T, v reflect.Value) {
+	t.Helper()
+	switch v.Kind() {
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int64:
+		v.SetInt(1)
+	case reflect.String:
+		v.SetString("x")
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+	default:
+		t.Fatalf("a field of kind %s", v.Kind())
 	}
 }

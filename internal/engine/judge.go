@@ -112,7 +112,9 @@ type afterthoughts struct {
 	overtaken  bool // its own purge covers its response, too
 }
 
-// unstorable finds what forbids to store the response before the HTTP rules are asked.
+// unstorable finds what forbids to store a new response before the HTTP rules are asked.
+// What must hold for a 304 that freshens what is stored, too, is for unwanted. Fields that
+// handlers in front have set count, unless they are compared with before.
 func (j *judge) unstorable(status int, header http.Header, later afterthoughts) reason.Reason {
 	rt := j.q.Route
 	if why := j.neverStored(); why != reason.None {
