@@ -35,46 +35,40 @@ func (r *Result) Complete() bool {
 	return r.Waits == nil && len(r.Pending) == 0 && (r.Replicated == nil || *r.Replicated)
 }
 
-// Append records a purge and waits, no longer than wait, until every live node
-// has applied it. One that cannot be recorded covers what this node has begun to
-// fetch by now, and waits until it can be. The end of ctx ends the wait as well.
-// The error is ErrInvalid or ErrNotRecorded; after the latter nothing is promised.
-func (j *Journal) Append(ctx context.Context, p Purge, wait time.Duration) (Result, error) {
+// purge is Append.
+func (a *appender) purge(ctx context.Context, p Purge, wait time.Duration) (Result, error) {
 	start := time.Now()
-	r, items, err := j.record(ctx, p, wait)
-	if !errors.Is(err, ErrNotRecorded) || errors.Is(err, errSkipped) || !j.enqueue(items) {
+	r, items, err := a.record(ctx, p, wait)
+	if !errors.Is(err, ErrNotRecorded) || errors.Is(err, errSkipped) || !a.enqueue(items) {
 		return r, err
 	}
-	peers := j.registry.tally(Position{ID: maxID})
+	peers := a.registry.tally(Position{ID: maxID})
 	return Result{
-		Waits: err, Confirmed: []string{j.opts.NodeID}, Pending: peers.pending, Lapsed: peers.lapsed, Duration: time.Since(start),
+		Waits: err, Confirmed: []string{a.opts.NodeID}, Pending: peers.pending, Lapsed: peers.lapsed, Duration: time.Since(start),
 	}, nil
 }
 
-// Record is Append for those who want a purge that is recorded or none: one that
-// cannot be recorded is ErrNotRecorded. It may be in the journal all the same, if
-// Redis did not answer in time.
-func (j *Journal) Record(ctx context.Context, p Purge, wait time.Duration) (Result, error) {
-	r, _, err := j.record(ctx, p, wait)
+// recordOnly is Record.
+func (a *appender) recordOnly(ctx context.Context, p Purge, wait time.Duration) (Result, error) {
+	r, _, err := a.record(ctx, p, wait)
 	return r, err
 }
 
-func (j *Journal) record(ctx context.Context, p Purge, wait time.Duration) (Result, []*item, error) {
-	if j.client == nil {
-		r, err := j.appendLocal(p)
+func (a *appender) record(ctx context.Context, p Purge, wait time.Duration) (Result, []*item, error) {
+	if a.client == nil {
+		r, err := a.local.purge(p)
 		return r, nil, err
 	}
-	items, err := j.newItems(p)
+	items, err := a.newItems(p)
 	if err != nil {
 		return Result{}, nil, err
 	}
-	r, err := j.appendAndWait(ctx, items, wait)
+	r, err := a.appendAndWait(ctx, items, wait)
 	return r, items, err
 }
 
-// Switch enables or disables the cache in the whole fleet, or one namespace of
-// it. It waits as Append does.
-func (j *Journal) Switch(ctx context.Context, enable bool, namespace, by, reason string, wait time.Duration) (Result, error) {
+// toggle is Switch.
+func (a *appender) toggle(ctx context.Context, enable bool, namespace, by, reason string, wait time.Duration) (Result, error) {
 	op, target := OpDisable, Selector{Kind: KindAll}
 	if enable {
 		op = OpEnable
@@ -87,43 +81,43 @@ func (j *Journal) Switch(ctx context.Context, enable bool, namespace, by, reason
 	if len(value) > maxValue {
 		return Result{}, fmt.Errorf("%w: a namespace of %d bytes", ErrInvalid, len(value))
 	}
-	if j.client == nil {
-		return j.applyLocal(Entry{Op: op, Selectors: []Selector{target}, By: clip(by), Reason: clip(reason)}), nil
+	if a.client == nil {
+		return a.local.apply(Entry{Op: op, Selectors: []Selector{target}, By: clip(by), Reason: clip(reason)}), nil
 	}
-	token := j.token()
+	token := a.token()
 	entry := fields{fieldOp, string(op), field, value}.note(by, reason)
-	return j.appendAndWait(ctx, []*item{{fields: append(entry, fieldToken, token), token: token}}, wait)
+	return a.appendAndWait(ctx, []*item{{fields: append(entry, fieldToken, token), token: token}}, wait)
 }
 
-func (j *Journal) appendAndWait(ctx context.Context, items []*item, wait time.Duration) (r Result, err error) {
+func (a *appender) appendAndWait(ctx context.Context, items []*item, wait time.Duration) (r Result, err error) {
 	start := time.Now()
-	seen := j.sights.expect(items)
-	defer j.sights.forget(items)
+	seen := a.sights.expect(items)
+	defer a.sights.forget(items)
 	var conn *redis.Conn
-	if j.opts.Replicated {
-		if conn, r.ID, err = j.appendToMaster(ctx, items); err != nil && conn != nil {
+	if a.opts.Replicated {
+		if conn, r.ID, err = a.appendToMaster(ctx, items); err != nil && conn != nil {
 			conn.Close()
 		}
 	} else {
-		r.ID, err = j.appendOn(ctx, j.client, items, false)
+		r.ID, err = a.appendOn(ctx, a.client, items, false)
 	}
 	if err != nil {
-		return Result{}, j.notRecorded(err)
+		return Result{}, a.notRecorded(err)
 	}
-	j.hear(nil)
-	j.counters.appended.Add(uint64(len(items)))
+	a.lease.hear(nil)
+	a.counters.appended.Add(uint64(len(items)))
 	ctx, cancel := context.WithDeadline(ctx, start.Add(wait))
 	defer cancel()
 	var replication sync.WaitGroup
 	if conn != nil {
-		replication.Go(func() { r.Replicated = j.replicated(ctx, conn) })
+		replication.Go(func() { r.Replicated = a.replicated(ctx, conn) })
 	}
-	c, err := j.confirm(ctx, r.ID, seen)
+	c, err := a.confirm(ctx, r.ID, seen)
 	replication.Wait()
 	if err != nil {
 		return Result{}, fmt.Errorf("%w: %w: %w", ErrNotRecorded, errSkipped, err)
 	}
-	j.keep(items, seen)
+	a.keep(items, seen)
 	r.Confirmed, r.Pending, r.Lapsed = c.confirmed, c.pending, c.lapsed
 	r.Duration = time.Since(start)
 	return r, nil
@@ -131,28 +125,28 @@ func (j *Journal) appendAndWait(ctx context.Context, items []*item, wait time.Du
 
 // keep lets what is recorded and not read back yet cover what this node has begun
 // to fetch by now, for Redis may go before it is.
-func (j *Journal) keep(items []*item, seen *sight) {
+func (a *appender) keep(items []*item, seen *sight) {
 	if seen.isDone() || len(items[0].selectors) == 0 {
 		return
 	}
 	for _, it := range items {
 		it.state, it.appended = itemAppended, time.Now()
 	}
-	q := &j.queues[items[0].source]
-	q.add(j, items)
+	q := &a.queues[items[0].source]
+	q.add(items)
 	if seen.isDone() { // before the queue had them
 		own := make([]ownEntry, len(items))
 		for i, it := range items {
 			own[i].token = it.token
 		}
-		q.remove(j, own)
+		q.remove(own)
 	}
 }
 
-func (j *Journal) notRecorded(err error) error {
-	j.counters.refused.Add(1)
-	j.hear(err)
-	if cluster, ok := j.client.(*redis.ClusterClient); ok {
+func (a *appender) notRecorded(err error) error {
+	a.counters.refused.Add(1)
+	a.lease.hear(err)
+	if cluster, ok := a.client.(*redis.ClusterClient); ok {
 		cluster.ReloadState(context.Background()) // the slot may have moved
 	}
 	if strings.Contains(err.Error(), "exhausted the last possible ID") {
@@ -162,8 +156,8 @@ func (j *Journal) notRecorded(err error) error {
 }
 
 // add returns the command that appends an entry.
-func (j *Journal) add(f fields) *redis.XAddArgs {
-	return &redis.XAddArgs{Stream: j.keys.stream, MaxLen: j.opts.MaxLen, Approx: true, Values: []any(f)}
+func (s *shared) xadd(f fields) *redis.XAddArgs {
+	return &redis.XAddArgs{Stream: s.keys.stream, MaxLen: s.opts.MaxLen, Approx: true, Values: []any(f)}
 }
 
 // writer is what entries are appended with.
@@ -174,13 +168,13 @@ type writer interface {
 // appendToMaster appends on one connection to the master, for use with replicas:
 // WAIT is about the writes of the connection that asks. While the slot of the
 // journal moves, and after it has, the master says where to go.
-func (j *Journal) appendToMaster(ctx context.Context, items []*item) (*redis.Conn, ID, error) {
-	conn, err := j.masterConn(ctx)
+func (a *appender) appendToMaster(ctx context.Context, items []*item) (*redis.Conn, ID, error) {
+	conn, err := a.masterConn(ctx)
 	if err != nil {
 		return nil, ID{}, err
 	}
-	id, err := j.appendOn(ctx, conn, items, false)
-	cluster, ok := j.client.(*redis.ClusterClient)
+	id, err := a.appendOn(ctx, conn, items, false)
+	cluster, ok := a.client.(*redis.ClusterClient)
 	if err == nil || !ok {
 		return conn, id, err
 	}
@@ -195,7 +189,7 @@ func (j *Journal) appendToMaster(ctx context.Context, items []*item) (*redis.Con
 	if conn = connTo(ctx, cluster, addr); conn == nil {
 		return nil, ID{}, err
 	}
-	id, err = j.appendOn(ctx, conn, items, asking)
+	id, err = a.appendOn(ctx, conn, items, asking)
 	return conn, id, err
 }
 
@@ -217,12 +211,12 @@ func connTo(ctx context.Context, cluster *redis.ClusterClient, addr string) *red
 }
 
 // masterConn returns a connection to the master.
-func (j *Journal) masterConn(ctx context.Context) (*redis.Conn, error) {
-	switch client := j.client.(type) {
+func (a *appender) masterConn(ctx context.Context) (*redis.Conn, error) {
+	switch client := a.client.(type) {
 	case *redis.Client:
 		return client.Conn(), nil
 	case *redis.ClusterClient:
-		master, err := client.MasterForKey(ctx, j.keys.stream)
+		master, err := client.MasterForKey(ctx, a.keys.stream)
 		if err != nil {
 			return nil, err
 		}
@@ -238,12 +232,12 @@ const waitStep = 100 * time.Millisecond
 
 // replicated waits for a replica until ctx ends. Without an answer there is none,
 // and neither for those who would take the last connections from the tail.
-func (j *Journal) replicated(ctx context.Context, conn *redis.Conn) *bool {
+func (a *appender) replicated(ctx context.Context, conn *redis.Conn) *bool {
 	defer conn.Close()
 	answer := false
 	select {
-	case j.waits <- struct{}{}:
-		defer func() { <-j.waits }()
+	case a.waits <- struct{}{}:
+		defer func() { <-a.waits }()
 	default:
 		return &answer
 	}
@@ -274,7 +268,7 @@ func maxWaits(client redis.UniversalClient) int {
 
 // appendOn appends entries in order and returns the ID of the last one. A node
 // that a slot is moving to wants to hear that the sender knows.
-func (j *Journal) appendOn(ctx context.Context, w writer, items []*item, asking bool) (ID, error) {
+func (a *appender) appendOn(ctx context.Context, w writer, items []*item, asking bool) (ID, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	cmds, err := w.Pipelined(ctx, func(pipe redis.Pipeliner) error {
@@ -282,7 +276,7 @@ func (j *Journal) appendOn(ctx context.Context, w writer, items []*item, asking 
 			if asking {
 				pipe.Do(ctx, "asking")
 			}
-			pipe.XAdd(ctx, j.add(it.fields))
+			pipe.XAdd(ctx, a.xadd(it.fields))
 		}
 		return nil
 	})
@@ -304,12 +298,12 @@ const (
 // confirm returns who has applied an entry: first this node, which learns in
 // which epoch the entry lies, then those whom the registry shows after the entry
 // was appended. The error is that the nodes have skipped it.
-func (j *Journal) confirm(ctx context.Context, id ID, seen *sight) (tally, error) {
-	self := []string{j.opts.NodeID}
+func (a *appender) confirm(ctx context.Context, id ID, seen *sight) (tally, error) {
+	self := []string{a.opts.NodeID}
 	select {
 	case <-seen.done:
 	case <-ctx.Done():
-		t := j.registry.tally(Position{ID: maxID})
+		t := a.registry.tally(Position{ID: maxID})
 		return tally{pending: append(self, t.pending...), lapsed: t.lapsed}, nil
 	}
 	if seen.err != nil {
@@ -317,9 +311,9 @@ func (j *Journal) confirm(ctx context.Context, id ID, seen *sight) (tally, error
 	}
 	at := Position{Epoch: seen.epoch, ID: id}
 	for poll := firstPoll; ; poll = min(2*poll, lastPoll) {
-		err := j.registry.readAfter(ctx)
-		t := j.registry.tally(at)
-		if err == nil && !t.young && j.Position().Epoch == at.Epoch {
+		err := a.registry.readAfter(ctx)
+		t := a.registry.tally(at)
+		if err == nil && !t.young && a.view.now().Epoch == at.Epoch {
 			t.confirmed = append(self, t.confirmed...)
 			if len(t.pending) == 0 {
 				return t, nil
@@ -332,6 +326,23 @@ func (j *Journal) confirm(ctx context.Context, id ID, seen *sight) (tally, error
 			return t, nil
 		}
 	}
+}
+
+// appender records purges and switches, and keeps those that wait for Redis. Its queues
+// and sights have locks of their own; sights.mu is taken without any other.
+type appender struct {
+	*shared
+
+	view     *view
+	cycle    *cycle
+	lease    *lease
+	registry *registry
+	local    *local
+
+	queues [numSources]queue
+	sights sights
+	waits  chan struct{}            // purges that wait for a replica
+	heir   atomic.Pointer[appender] // has what waited when this one was closed
 }
 
 // sights tells those who append when their entries have been read back. mu

@@ -36,6 +36,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -101,36 +102,51 @@ type capture struct {
 
 // checkpoint writes one when enough was read since the last. Where the node that
 // should does not, as it is of another version, others do later.
-func (j *Journal) checkpoint() {
-	j.cycle.Lock()
-	defer j.cycle.Unlock()
-	t := &j.tail
-	due := t.entries >= j.opts.CheckpointEvery && (j.registry.elects() || t.entries >= 2*j.opts.CheckpointEvery)
+func (t *tail) checkpoint() {
+	t.cycle.Lock()
+	defer t.cycle.Unlock()
+	due := t.entries >= t.opts.CheckpointEvery && (t.registry.elects() || t.entries >= 2*t.opts.CheckpointEvery)
 	c := capture{t.position, t.anchor, t.table, t.name, nil, t.entries}
-	if !due || !t.attached || j.closed.Load() || t.version != j.rules.Load() || c.rules != j.opts.Rules() ||
-		time.Now().Before(t.nextCheckpoint) || !j.writing.CompareAndSwap(false, true) {
+	if !due || !t.attached || t.lease.closed.Load() || t.version != t.view.rules.Load() || c.rules != t.opts.Rules() ||
+		time.Now().Before(t.checkpoints.next) || !t.checkpoints.writing.CompareAndSwap(false, true) {
 		return
 	}
-	known := t.checkpointed
-	c.epochs = slices.Collect(maps.Keys(t.known))
-	t.nextCheckpoint = time.Now().Add(checkpointRetry)
-	j.running.Go(func() {
-		defer j.writing.Store(false)
-		reached, err := j.writeCheckpoint(j.base, c, known)
+	known := t.checkpoints.reached
+	c.epochs = slices.Collect(maps.Keys(t.epochs.known))
+	t.checkpoints.next = time.Now().Add(checkpointRetry)
+	t.running.Go(func() {
+		defer t.checkpoints.writing.Store(false)
+		reached, err := t.checkpoints.write(t.base, c, known)
 		if err != nil {
 			return // nothing depends on it but what is remembered of a journal that was trimmed
 		}
-		j.cycle.Lock()
-		defer j.cycle.Unlock()
-		t.checkpointed, t.nextCheckpoint = reached, time.Time{}
+		t.cycle.Lock()
+		defer t.cycle.Unlock()
+		t.checkpoints.reached, t.checkpoints.next = reached, time.Time{}
 		t.entries -= min(c.read, t.entries)
 	})
 }
 
+// checkpoints are in Redis. The cycle guards what is known of them; one is written at a time.
+type checkpoints struct {
+	*shared
+
+	cycle    *cycle
+	epochs   *epochs
+	presence *presence
+
+	reached ID        // what the last known one reaches
+	next    time.Time // not to be written before
+	writing atomic.Bool
+
+	// believes decides whether one is used. Only tests change it.
+	believes func(h *checkpointHeader, epoch uint64, entry redis.XMessage) bool
+}
+
 // writeCheckpoint writes a checkpoint, unless there is one that is newer than the
 // one that was known. It returns what the checkpoint in Redis reaches.
-func (j *Journal) writeCheckpoint(ctx context.Context, c capture, known ID) (ID, error) {
-	old, err := j.checkpointHeader(ctx)
+func (cp *checkpoints) write(ctx context.Context, c capture, known ID) (ID, error) {
+	old, err := cp.header(ctx)
 	if err != nil {
 		return known, err
 	}
@@ -141,13 +157,13 @@ func (j *Journal) writeCheckpoint(ctx context.Context, c capture, known ID) (ID,
 		Version: checkpointVersion, Epoch: formatEpoch(c.at.Epoch), ID: c.at.ID.String(), Entry: hashEntry(c.anchor),
 		Rules: c.rules, Secret: hex.EncodeToString(c.table.secret[:]), Half: 1 - min(1, max(0, old.Half)),
 	}
-	half := j.keys.halves[h.Half]
+	half := cp.keys.halves[h.Half]
 	do := func(f func(ctx context.Context) error) error {
 		ctx, cancel := context.WithTimeout(ctx, callTimeout)
 		defer cancel()
 		return f(ctx)
 	}
-	err = do(func(ctx context.Context) error { return j.client.Unlink(ctx, half).Err() })
+	err = do(func(ctx context.Context) error { return cp.client.Unlink(ctx, half).Err() })
 	if err != nil {
 		return known, err
 	}
@@ -157,9 +173,9 @@ func (j *Journal) writeCheckpoint(ctx context.Context, c capture, known ID) (ID,
 		field := strconv.Itoa(h.Chunks)
 		h.Chunks++
 		return do(func(ctx context.Context) error {
-			return transact(ctx, j.client, func(pipe redis.Pipeliner) error {
+			return transact(ctx, cp.client, func(pipe redis.Pipeliner) error {
 				pipe.HSet(ctx, half, field, chunk)
-				pipe.Expire(ctx, half, j.epochTTL())
+				pipe.Expire(ctx, half, cp.epochTTL())
 				return nil
 			})
 		})
@@ -173,23 +189,23 @@ func (j *Journal) writeCheckpoint(ctx context.Context, c capture, known ID) (ID,
 		return known, err
 	}
 	err = do(func(ctx context.Context) error {
-		return j.client.Set(ctx, j.keys.checkpoint, header, j.epochTTL()).Err()
+		return cp.client.Set(ctx, cp.keys.checkpoint, header, cp.epochTTL()).Err()
 	})
 	if err != nil {
 		return known, err
 	}
-	j.counters.checkpoints.Add(1)
+	cp.counters.checkpoints.Add(1)
 	// Who is reading the other half begins again.
-	_ = do(func(ctx context.Context) error { return j.client.Unlink(ctx, j.keys.halves[1-h.Half]).Err() })
+	_ = do(func(ctx context.Context) error { return cp.client.Unlink(ctx, cp.keys.halves[1-h.Half]).Err() })
 	return c.at.ID, nil
 }
 
 // checkpointHeader returns the header in Redis. It is zero if there is none that
 // this version understands.
-func (j *Journal) checkpointHeader(ctx context.Context) (h checkpointHeader, err error) {
+func (cp *checkpoints) header(ctx context.Context) (h checkpointHeader, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	raw, err := j.client.Get(ctx, j.keys.checkpoint).Bytes()
+	raw, err := cp.client.Get(ctx, cp.keys.checkpoint).Bytes()
 	if errors.Is(err, redis.Nil) {
 		return h, nil
 	}
@@ -207,22 +223,22 @@ var errNoCheckpoint = errors.New("journal: no checkpoint that can be used")
 // loadCheckpoint sets p to what a checkpoint of its epoch reaches, if there is one
 // from which the stream goes on, and before an entry if one is given. Else p stays
 // as it is.
-func (j *Journal) loadCheckpoint(ctx context.Context, p *progress, until *redis.XMessage) {
+func (cp *checkpoints) load(ctx context.Context, p *progress, until *redis.XMessage) {
 	var tried checkpointHeader
 	for range attempts {
-		h, err := j.checkpointHeader(ctx)
+		h, err := cp.header(ctx)
 		if err != nil || h == tried || h.Version == 0 {
 			return
 		}
 		tried = h
-		if err := j.tryCheckpoint(ctx, h, p, until); err == nil {
-			j.counters.loaded.Add(1)
+		if err := cp.try(ctx, h, p, until); err == nil {
+			cp.counters.loaded.Add(1)
 			return
 		}
 	}
 }
 
-func (j *Journal) tryCheckpoint(ctx context.Context, h checkpointHeader, p *progress, until *redis.XMessage) error {
+func (cp *checkpoints) try(ctx context.Context, h checkpointHeader, p *progress, until *redis.XMessage) error {
 	at := h.position()
 	if until != nil {
 		if last, err := ParseID(until.ID); err != nil || !at.ID.Before(last) {
@@ -231,24 +247,24 @@ func (j *Journal) tryCheckpoint(ctx context.Context, h checkpointHeader, p *prog
 	}
 	secret, err := hex.DecodeString(h.Secret)
 	if err != nil || len(secret) != len(ownSecret) || h.Rules != p.name || h.Chunks < 1 || h.Chunks > maxChunks ||
-		h.Half < 0 || h.Half >= len(j.keys.halves) {
+		h.Half < 0 || h.Half >= len(cp.keys.halves) {
 		return errNoCheckpoint
 	}
-	entry, err := j.entryAt(ctx, at.ID)
+	entry, err := cp.entryAt(ctx, at.ID)
 	if err != nil {
 		return err
 	}
-	if !j.believes(&h, p.position.Epoch, entry) {
+	if !cp.believes(&h, p.position.Epoch, entry) {
 		return errNoCheckpoint
 	}
-	t := j.newTable()
+	t := cp.newTable()
 	copy(t.secret[:], secret)
 	t.hashes = newHashes(t.secret)
-	epochs, err := j.readChunks(ctx, h, t)
+	epochs, err := cp.readChunks(ctx, h, t)
 	if err != nil {
 		return err
 	}
-	j.know(append(epochs, p.position.Epoch)...)
+	cp.epochs.know(append(epochs, p.position.Epoch)...)
 	t.reserve(0)
 	t.bound()
 	p.table, p.position.ID, p.anchor, p.from = t, at.ID, entry, h.ID
@@ -256,24 +272,24 @@ func (j *Journal) tryCheckpoint(ctx context.Context, h checkpointHeader, p *prog
 }
 
 // entryAt returns the entry with an ID, or one without.
-func (j *Journal) entryAt(ctx context.Context, id ID) (redis.XMessage, error) {
-	ctx, answered := j.call(ctx)
+func (cp *checkpoints) entryAt(ctx context.Context, id ID) (redis.XMessage, error) {
+	ctx, answered := cp.cycle.call(ctx)
 	defer answered()
-	messages, err := j.client.XRangeN(ctx, j.keys.stream, id.String(), id.String(), 1).Result()
+	messages, err := cp.client.XRangeN(ctx, cp.keys.stream, id.String(), id.String(), 1).Result()
 	if err != nil || len(messages) == 0 {
 		return redis.XMessage{}, err
 	}
 	return messages[0], nil
 }
 
-func (j *Journal) readChunks(ctx context.Context, h checkpointHeader, t *table) (epochs []uint64, err error) {
+func (cp *checkpoints) readChunks(ctx context.Context, h checkpointHeader, t *table) (epochs []uint64, err error) {
 	sum, r := sha256.New(), tableReader{t: t}
 	for i := range h.Chunks {
-		if err := j.stayRegistered(ctx); err != nil {
+		if err := cp.presence.stayRegistered(ctx); err != nil {
 			return nil, err
 		}
-		callCtx, answered := j.call(ctx)
-		chunk, err := j.client.HGet(callCtx, j.keys.halves[h.Half], strconv.Itoa(i)).Bytes()
+		callCtx, answered := cp.cycle.call(ctx)
+		chunk, err := cp.client.HGet(callCtx, cp.keys.halves[h.Half], strconv.Itoa(i)).Bytes()
 		answered()
 		if err != nil {
 			return nil, err
@@ -291,9 +307,9 @@ func (j *Journal) readChunks(ctx context.Context, h checkpointHeader, t *table) 
 
 // stayRegistered keeps the others from thinking that a node which takes long to
 // join is gone.
-func (j *Journal) stayRegistered(ctx context.Context) error {
-	if time.Since(j.tail.lineSent) < j.opts.Heartbeat {
+func (p *presence) stayRegistered(ctx context.Context) error {
+	if time.Since(p.lineSent) < p.opts.Heartbeat {
 		return nil
 	}
-	return j.register(ctx)
+	return p.register(ctx)
 }

@@ -208,6 +208,20 @@ func (r *tableReader) item(kind byte) {
 			t.units++
 		}
 		marks[h] = laterOf(old, id)
+	case itemFloor:
+		t.floor = laterOf(t.floor, r.id())
+	case itemEpoch:
+		r.epochs = append(r.epochs, r.number())
+		r.wrong = r.wrong || len(r.epochs) > maxKnown
+	default:
+		r.itemOfRequests(kind)
+	}
+}
+
+// itemOfRequests is item for what is remembered of purges by requests, and for the newest
+// purges of either table.
+func (r *tableReader) itemOfRequests(kind byte) {
+	switch t := r.t; kind {
 	case itemCount:
 		// Marks come in the order of their slots, and would crowd in a table that grows.
 		m := &t.requests
@@ -235,11 +249,6 @@ func (r *tableReader) item(kind byte) {
 			t.requests.floors = make(map[uint16]shortID)
 		}
 		t.requests.floors[room] = max(t.requests.floors[room], at)
-	case itemFloor:
-		t.floor = laterOf(t.floor, r.id())
-	case itemEpoch:
-		r.epochs = append(r.epochs, r.number())
-		r.wrong = r.wrong || len(r.epochs) > maxKnown
 	default:
 		r.wrong = true
 	}

@@ -369,7 +369,7 @@ func TestCheckpointOfOtherRules(t *testing.T) {
 	c.wantVerdict(t, kept, Valid)
 	c.wantVerdict(t, old, Covered)
 	c.NewRules()
-	eventually(t, "it has gone on from the checkpoint again", func() bool { return c.Stats().Loaded == 2 && !c.outdated() })
+	eventually(t, "it has gone on from the checkpoint again", func() bool { return c.Stats().Loaded == 2 && !c.view.outdated() })
 	c.wantVerdict(t, kept, Valid)
 	c.wantVerdict(t, old, Covered)
 }
@@ -384,7 +384,7 @@ func TestNewRulesAtACheckpoint(t *testing.T) {
 	a.cycle.Lock()
 	c := capture{at: a.tail.position, anchor: a.tail.anchor, table: a.tail.table, rules: a.tail.name}
 	a.cycle.Unlock()
-	if _, err := a.writeCheckpoint(t.Context(), c, maxID); err != nil {
+	if _, err := a.saved.write(t.Context(), c, maxID); err != nil {
 		t.Fatal(err)
 	}
 	a.NewRules()
@@ -413,7 +413,7 @@ func TestTwoWritersOfCheckpoints(t *testing.T) {
 		n.cycle.Lock()
 		c := capture{n.tail.position, n.tail.anchor, n.tail.table, n.tail.name, nil, 0}
 		n.cycle.Unlock()
-		writers = append(writers, start(func() { _, _ = n.writeCheckpoint(t.Context(), c, maxID) }))
+		writers = append(writers, start(func() { _, _ = n.saved.write(t.Context(), c, maxID) }))
 	}
 	for _, done := range writers {
 		<-done

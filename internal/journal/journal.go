@@ -10,8 +10,8 @@ package journal
 // the confirmation for others (beat), then the lease. So whoever sees an ID as
 // applied, here or in the registry, can rely on the table.
 //
-// stateMu serializes changes of state; the queue changes its pending part
-// beside the cycle. Locks are taken in the order cycle, queue.mu, stateMu.
+// view.mu serializes changes of the state; the queue changes its pending part
+// beside the cycle. Locks are taken in the order cycle, queue.mu, view.mu.
 
 import (
 	"context"
@@ -167,49 +167,46 @@ type tableRules struct {
 	name    string // what Options.Rules said
 }
 
-// Journal is the part of one node in the journal.
+// Journal is the part of one node in the journal. It makes its parts, starts and ends
+// them, and passes on what users ask of them. Each part has what it needs of the others.
 type Journal struct {
+	*shared
+
+	view     *view
+	cycle    *cycle
+	lease    *lease
+	registry *registry
+	presence *presence
+	appender *appender
+	applier  *applier
+	epochs   *epochs
+	keeper   *keeper
+	saved    *checkpoints
+	tail     *tail
+	local    *local    // without Redis
+	removals *removals // likewise
+
+	stop    context.CancelFunc // of what Start launches
+	running *sync.WaitGroup
+}
+
+// shared is what every part has: it is set once, but for what is counted.
+type shared struct {
 	opts     Options
 	client   redis.UniversalClient
 	keys     keys
-	registry *registry
-	queues   [numSources]queue
-	sights   sights
-	waits    chan struct{} // purges that wait for a replica
 	tokens   atomic.Uint64
-	rules    atomic.Uint64 // how often they have changed
-	removals removals      // without Redis
-
-	state   atomic.Pointer[state]
-	stateMu sync.Mutex
-	lease   atomic.Pointer[time.Time] // when the last proof began; nil without one
-	read    atomic.Pointer[time.Time] // when the last read began that came to the end
-	began   atomic.Pointer[time.Time] // when Start was called
-	phase   atomic.Uint32
-	asked   atomic.Pointer[time.Time] // when the cycle under way asked Redis, while there is no answer
-	closed  atomic.Bool
-	heard   atomic.Bool             // Redis has answered something
-	heir    atomic.Pointer[Journal] // has what waited when this one was closed
-	writing atomic.Bool             // a checkpoint
-
-	cycle   sync.Mutex // guards these
-	tail    tail
-	local   local     // without Redis
-	expired time.Time // when the table was last searched for old marks
-
-	flightMu sync.Mutex
-	flight   chan struct{} // closed when the catch-up of requests has ended
-
-	base    context.Context // of what Start launches
-	stop    context.CancelFunc
-	running sync.WaitGroup
-	ready   chan struct{}
-	readied sync.Once
-
 	counters counters
+}
 
-	// believes decides whether a checkpoint is used. Only tests change it.
-	believes func(h *checkpointHeader, epoch uint64, entry redis.XMessage) bool
+// view is what this node has applied, for requests. rules may change at any time; mu
+// serializes changes of the state.
+type view struct {
+	*shared
+
+	state atomic.Pointer[state]
+	mu    sync.Mutex
+	rules atomic.Uint64 // how often they have changed
 }
 
 // keys are the Redis keys of a journal. All lie in the slot of the stream, which
@@ -234,37 +231,52 @@ func New(opts Options) *Journal {
 		panic("journal: no prefix")
 	}
 	opts = opts.withDefaults()
+	sh := &shared{opts: opts, client: opts.Client, keys: newKeys(opts.Prefix)}
 	j := &Journal{
-		opts:   opts,
-		client: opts.Client,
-		keys:   newKeys(opts.Prefix),
-		base:   context.Background(),
-		stop:   func() {},
-		ready:  make(chan struct{}),
-		waits:  make(chan struct{}, maxWaits(opts.Client)),
-
-		believes: (*checkpointHeader).proves,
+		shared: sh, view: &view{shared: sh}, cycle: &cycle{shared: sh}, epochs: &epochs{shared: sh}, keeper: &keeper{shared: sh},
+		removals: &removals{shared: sh},
+		stop:     func() {}, running: new(sync.WaitGroup),
 	}
+	j.lease = &lease{shared: sh, view: j.view, cycle: j.cycle, running: j.running, ready: make(chan struct{})}
+	j.presence = &presence{shared: sh, view: j.view, cycle: j.cycle, lease: j.lease}
 	j.registry = &registry{
 		self:    opts.NodeID,
 		lease:   opts.Lease,
 		longest: opts.Lease * 2 / 3,
-		fetch:   j.fetchLines,
+		fetch:   j.presence.fetchLines,
 		peers:   make(map[string]*peer),
 	}
-	j.queues[ofRequests].source = ofRequests
-	j.sights.waiting = make(map[string]*sight)
+	j.presence.registry = j.registry
+	j.appender = &appender{
+		shared: sh, view: j.view, cycle: j.cycle, lease: j.lease, registry: j.registry, waits: make(chan struct{}, maxWaits(opts.Client)),
+	}
+	j.appender.queues[ofRequests].source = ofRequests
+	j.appender.sights.waiting = make(map[string]*sight)
+	for i := range j.appender.queues {
+		j.appender.queues[i].view = j.view
+	}
+	j.applier = &applier{shared: sh, view: j.view, epochs: j.epochs, appender: j.appender}
+	j.local = &local{shared: sh, view: j.view, cycle: j.cycle, applier: j.applier, keeper: j.keeper}
+	j.appender.local = j.local
+	j.saved = &checkpoints{
+		shared: sh, cycle: j.cycle, epochs: j.epochs, presence: j.presence, believes: (*checkpointHeader).proves,
+	}
+	j.tail = &tail{
+		shared: sh, view: j.view, cycle: j.cycle, lease: j.lease, registry: j.registry, presence: j.presence, appender: j.appender,
+		applier: j.applier, epochs: j.epochs, keeper: j.keeper, checkpoints: j.saved, base: context.Background(), running: j.running,
+	}
+	j.lease.tail, j.presence.tail = j.tail, j.tail
 	first := state{table: j.newTable()}
 	if j.client == nil {
 		first.position = Position{Epoch: newEpoch(), ID: ID{Ms: uint64(time.Now().UnixMilli())}}
 	}
-	j.state.Store(&first)
+	j.view.state.Store(&first)
 	return j
 }
 
-func (j *Journal) newTable() *table {
-	t := newTable(j.opts.Prefix, j.opts.URLForms, j.opts.MaxMarks)
-	t.requests.limit, t.requests.overflows = j.opts.MaxRequestMarks, &j.counters.forgotten
+func (s *shared) newTable() *table {
+	t := newTable(s.opts.Prefix, s.opts.URLForms, s.opts.MaxMarks)
+	t.requests.limit, t.requests.overflows = s.opts.MaxRequestMarks, &s.counters.forgotten
 	return t
 }
 
@@ -277,28 +289,25 @@ func newEpoch() uint64 {
 // Start begins to follow the journal. It is called once.
 func (j *Journal) Start() {
 	if j.client == nil {
-		j.beReady()
+		j.lease.beReady()
 		return
 	}
 	now := time.Now()
-	j.began.Store(&now)
-	j.base, j.stop = context.WithCancel(context.Background())
-	j.running.Go(func() { j.follow(j.base) })
+	j.lease.began.Store(&now)
+	j.tail.base, j.stop = context.WithCancel(context.Background())
+	j.running.Go(func() { j.tail.follow(j.tail.base) })
 }
 
 // Ready is closed once the node may answer from its store, or knows that Redis
 // does not answer.
-func (j *Journal) Ready() <-chan struct{} { return j.ready }
+func (j *Journal) Ready() <-chan struct{} { return j.lease.ready }
 
-func (j *Journal) beReady() { j.readied.Do(func() { close(j.ready) }) }
+func (l *lease) beReady() { l.readied.Do(func() { close(l.ready) }) }
 
 // Close stops the node from answering from its store, tells the others, and
 // waits for what Start launched. A blocked read ends by itself within a second.
 func (j *Journal) Close(ctx context.Context) {
-	j.flightMu.Lock()
-	j.closed.Store(true) // no catch-up begins from here on
-	j.flightMu.Unlock()
-	j.lease.Store(nil)
+	j.lease.close()
 	j.stop()
 	j.leave(ctx)
 	j.running.Wait()
@@ -316,18 +325,17 @@ func (j *Journal) leave(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	j.tail.limit = callTimeout // not that of the last cycle, which may have been a request's
-	_ = j.drain(ctx)
-	if j.tail.counter == 0 {
+	j.cycle.limit = callTimeout // not that of the last cycle, which may have been a request's
+	_ = j.appender.drain(ctx)
+	if j.presence.counter == 0 {
 		return // it never came to announce itself
 	}
-	_ = j.client.HSet(ctx, j.keys.nodes, j.opts.NodeID, j.nextLine(stateLeft)).Err()
+	_ = j.client.HSet(ctx, j.keys.nodes, j.opts.NodeID, j.presence.nextLine(stateLeft)).Err()
 }
 
-// Position returns what this node has applied. A request notes it before the
-// lookup whose miss leads to a fetch.
-func (j *Journal) Position() Position {
-	st := j.state.Load()
+// now is Position.
+func (v *view) now() Position {
+	st := v.state.Load()
 	at := st.position
 	at.Local = st.local
 	return at
@@ -340,42 +348,40 @@ func (j *Journal) NodeID() string { return j.opts.NodeID }
 // purged is applied again; until that is done the node answers nothing from its
 // store.
 func (j *Journal) NewRules() {
-	j.rules.Add(1)
-	for i := range j.queues {
-		j.queues[i].refresh(j)
+	j.view.rules.Add(1)
+	for i := range j.appender.queues {
+		j.appender.queues[i].refresh()
 	}
 	if j.client == nil {
-		j.renewLocal()
+		j.local.renew()
 	}
 }
 
 // outdated reports whether the table was made under other rules.
-func (j *Journal) outdated() bool {
-	st := j.state.Load()
-	return st.position.Epoch != 0 && st.version != j.rules.Load()
+func (v *view) outdated() bool {
+	st := v.state.Load()
+	return st.position.Epoch != 0 && st.version != v.rules.Load()
 }
 
 // Heard reports whether Redis has ever answered, be it with an error. Without it
 // no other node can be known.
-func (j *Journal) Heard() bool { return j.heard.Load() }
+func (j *Journal) Heard() bool { return j.lease.heard.Load() }
 
 // hear notes what the outcome of a call says about Redis.
-func (j *Journal) hear(err error) {
+func (l *lease) hear(err error) {
 	_, answered := errors.AsType[redis.Error](err)
 	_, gap := errors.AsType[gapError](err)
 	if err == nil || answered || gap {
-		j.heard.Store(true)
+		l.heard.Store(true)
 	}
 }
 
 // HasPeers reports whether other nodes are there.
 func (j *Journal) HasPeers() bool { return j.registry.hasOthers() }
 
-// Check tells what purges say about a record. upTo is what an earlier check of
-// the same record returned with Valid, or zero; up to there it is not searched
-// again. It neither locks nor allocates when nothing newer has been applied.
-func (j *Journal) Check(s *Subject, upTo Checked) (Verdict, Checked) {
-	st := j.state.Load()
+// check is Check.
+func (v *view) check(s *Subject, upTo Checked) (Verdict, Checked) {
+	st := v.state.Load()
 	if s.Position.Epoch != st.position.Epoch {
 		return Absent, upTo
 	}
@@ -405,25 +411,24 @@ func (j *Journal) Check(s *Subject, upTo Checked) (Verdict, Checked) {
 // localID is the ID under which the table of waiting purges holds one.
 func localID(count uint64) ID { return ID{Seq: count} }
 
-// Matcher returns a function that reports whether a purge would concern a
-// record, whatever its position.
-func (j *Journal) Matcher(p Purge) (func(*Subject) bool, error) {
-	selectors, err := normalizeAll(p.Selectors, j.opts.Prefix)
+// matcher is Matcher.
+func (v *view) matcher(p Purge) (func(*Subject) bool, error) {
+	selectors, err := normalizeAll(p.Selectors, v.opts.Prefix)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	t := j.newTable()
+	t := v.newTable()
 	t.apply(selectors, false, maxID)
 	return func(s *Subject) bool { return t.check(s, ID{}) != Valid }, nil
 }
 
 // publish replaces the state.
-func (j *Journal) publish(change func(*state)) {
-	j.stateMu.Lock()
-	defer j.stateMu.Unlock()
-	next := *j.state.Load()
+func (v *view) publish(change func(*state)) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	next := *v.state.Load()
 	change(&next)
-	j.state.Store(&next)
+	v.state.Store(&next)
 }
 
 var (

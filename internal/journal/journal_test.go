@@ -163,7 +163,7 @@ func TestSleepingNodeHasMuchToRead(t *testing.T) {
 		}
 	}
 	s.xadd("op", "purge", "all", "1")
-	for b.leased() {
+	for b.lease.holds() {
 		time.Sleep(time.Millisecond)
 	}
 	if got := b.Trust(t.Context()); got != Unproven {
@@ -192,7 +192,7 @@ type tooLate struct {
 
 func (c *tooLate) Pipelined(ctx context.Context, f func(redis.Pipeliner) error) ([]redis.Cmder, error) {
 	if c.armed.CompareAndSwap(true, false) {
-		c.j.tail.sent = time.Now().Add(-2 * callTimeout) // by whom the cycle is held
+		c.j.cycle.sent = time.Now().Add(-2 * callTimeout) // by whom the cycle is held
 		late, cancel := context.WithDeadline(ctx, time.Now())
 		defer cancel()
 		ctx = late
@@ -210,7 +210,7 @@ func TestStoppedWhileRedisAnswered(t *testing.T) {
 	client.j = b.Journal
 	client.armed.Store(true)
 	s.xadd("op", "purge", "all", "1")
-	if !b.turn(t.Context(), callTimeout) || b.Trust(t.Context()) != Leased {
+	if !b.tail.turn(t.Context(), callTimeout) || b.Trust(t.Context()) != Leased {
 		t.Errorf("b is %s", b.Trust(t.Context()))
 	}
 	b.wantVerdict(t, old, Covered)
@@ -234,14 +234,14 @@ func (n *testNode) rest(t *testing.T) {
 	t.Helper()
 	n.stop()
 	eventually(t, "the tail rests", func() bool {
-		before := n.read.Load()
+		before := n.lease.read.Load()
 		time.Sleep(3 * testHeartbeat)
-		return n.read.Load() == before
+		return n.lease.read.Load() == before
 	})
-	ago := time.Now().Add(-n.ownLease())
-	n.lease.Store(&ago)
+	ago := time.Now().Add(-n.lease.term())
+	n.lease.proof.Store(&ago)
 	n.cycle.Lock()
-	n.tail.lineSent = ago
+	n.presence.lineSent = ago
 	n.cycle.Unlock()
 }
 
@@ -250,13 +250,13 @@ func TestReturnAfterLapseTakesTwoProofs(t *testing.T) {
 	b := startNode(t, s.Client(), named("b"))
 	b.rest(t)
 	b.cycle.Lock()
-	b.tail.lineSent = time.Now().Add(-testLease)
+	b.presence.lineSent = time.Now().Add(-testLease)
 	b.cycle.Unlock()
 	if got := b.Trust(t.Context()); got != Unproven {
 		t.Fatalf("b is %s after its first proof, want unproven", got)
 	}
 	time.Sleep(testHeartbeat)
-	if !b.turn(t.Context(), callTimeout) || b.Trust(t.Context()) != Leased {
+	if !b.tail.turn(t.Context(), callTimeout) || b.Trust(t.Context()) != Leased {
 		t.Fatalf("b is %s after its second proof, want leased", b.Trust(t.Context()))
 	}
 }
@@ -498,7 +498,7 @@ func TestNewRules(t *testing.T) {
 	a.cycle.Lock()
 	drop.Store(true)
 	a.NewRules()
-	if got := a.standing(); got != Unproven {
+	if got := a.lease.standing(); got != Unproven {
 		t.Errorf("before the purges are applied again, the node is %s", got)
 	}
 	if !a.tail.attached {
@@ -541,7 +541,7 @@ func TestNewRulesAreSearchedOnce(t *testing.T) {
 			if v != Valid || !again.Beyond(upTo) {
 				t.Fatalf("%s up to %+v, after %+v", v, again, upTo)
 			}
-			a.state.Load().table.apply([]Selector{{KindAll, ""}}, false, maxID) // whoever searches finds it
+			a.view.state.Load().table.apply([]Selector{{KindAll, ""}}, false, maxID) // whoever searches finds it
 			if v, _ := a.Check(kept, again); v != Valid {
 				t.Error("it is searched again")
 			}

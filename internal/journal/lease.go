@@ -2,8 +2,35 @@ package journal
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 	"time"
 )
+
+// lease is until when the node may answer from its store. Requests read its atomic fields
+// without a lock. A cycle grants it; the catch-up of requests, of which there is one at a
+// time, is a cycle that flightMu guards the beginning of.
+type lease struct {
+	*shared
+
+	view  *view
+	cycle *cycle
+	tail  *tail
+
+	proof  atomic.Pointer[time.Time] // when the last proof began; nil without one
+	read   atomic.Pointer[time.Time] // when the last read began that came to the end
+	began  atomic.Pointer[time.Time] // when Start was called
+	phase  atomic.Uint32
+	closed atomic.Bool
+	heard  atomic.Bool // Redis has answered something
+
+	flightMu sync.Mutex
+	flight   chan struct{} // closed when the catch-up of requests has ended
+	running  *sync.WaitGroup
+
+	ready   chan struct{}
+	readied sync.Once
+}
 
 // Standing says what a node may answer from its store.
 type Standing uint8
@@ -31,16 +58,16 @@ const (
 
 // A lease is good for two thirds of the time after which peers call the node
 // lapsed: clocks need not run equally fast.
-func (j *Journal) ownLease() time.Duration { return j.opts.Lease * 2 / 3 }
+func (l *lease) term() time.Duration { return l.opts.Lease * 2 / 3 }
 
 // A node whose lines follow each other within five sixths of a lease has not
 // lapsed for anybody.
-func (j *Journal) unbroken() time.Duration { return j.opts.Lease * 5 / 6 }
+func (l *lease) unbroken() time.Duration { return l.opts.Lease * 5 / 6 }
 
 // leased reports whether the last proof still holds.
-func (j *Journal) leased() bool {
-	proof := j.lease.Load()
-	return proof != nil && elapsed(*proof, time.Now()) < j.ownLease() && !j.outdated()
+func (l *lease) holds() bool {
+	proof := l.proof.Load()
+	return proof != nil && elapsed(*proof, time.Now()) < l.term() && !l.view.outdated()
 }
 
 // elapsed is the time since then by the clock that says more. One of them stands
@@ -49,31 +76,28 @@ func elapsed(then, now time.Time) time.Duration {
 	return max(now.Sub(then), now.Round(0).Sub(then.Round(0)))
 }
 
-// Trust says whether a request may be answered from the store. Every lookup
-// asks it, before Check. Within the lease that takes a look at the clock;
-// past it the node catches up first, once for all who wait, and nobody waits
-// longer than the read timeout. While Redis is known not to answer, nobody waits.
-func (j *Journal) Trust(ctx context.Context) Standing {
-	if j.client == nil {
-		if j.closed.Load() {
+// trust is Trust.
+func (l *lease) trust(ctx context.Context) Standing {
+	if l.client == nil {
+		if l.closed.Load() {
 			return Unproven
 		}
 		return Leased
 	}
-	if j.leased() {
+	if l.holds() {
 		return Leased
 	}
-	if j.phase.Load() == phaseProved && !j.closed.Load() {
-		j.catchUp(ctx)
+	if l.phase.Load() == phaseProved && !l.closed.Load() {
+		l.catchUp(ctx)
 	}
-	return j.standing()
+	return l.standing()
 }
 
-func (j *Journal) standing() Standing {
+func (l *lease) standing() Standing {
 	switch {
-	case j.leased():
+	case l.holds():
 		return Leased
-	case j.closed.Load() || j.phase.Load() != phaseAway || j.outdated():
+	case l.closed.Load() || l.phase.Load() != phaseAway || l.view.outdated():
 		return Unproven
 	default:
 		return CutOff
@@ -83,42 +107,50 @@ func (j *Journal) standing() Standing {
 // catchUp waits for a cycle. If none ends in time and Redis gives no answer, it
 // counts as away until the tail has heard of it; where this node is what takes the
 // time, it has yet to prove what it holds.
-func (j *Journal) catchUp(ctx context.Context) {
+func (l *lease) catchUp(ctx context.Context) {
 	since := time.Now()
-	timer := time.NewTimer(j.opts.ReadTimeout)
+	timer := time.NewTimer(l.opts.ReadTimeout)
 	defer timer.Stop()
 	select {
-	case <-j.joinFlight():
+	case <-l.joinFlight():
 	case <-ctx.Done():
 	case <-timer.C:
 		next := phaseProving
-		if j.silent(since) {
+		if l.cycle.silent(since) {
 			next = phaseAway
 		}
-		j.phase.CompareAndSwap(phaseProved, next)
+		l.phase.CompareAndSwap(phaseProved, next)
 	}
 }
 
 // joinFlight returns a channel that is closed when a cycle for requests has
 // ended, and begins one if none is under way.
-func (j *Journal) joinFlight() <-chan struct{} {
-	j.flightMu.Lock()
-	defer j.flightMu.Unlock()
-	if j.flight != nil {
-		return j.flight
+func (l *lease) joinFlight() <-chan struct{} {
+	l.flightMu.Lock()
+	defer l.flightMu.Unlock()
+	if l.flight != nil {
+		return l.flight
 	}
 	flight := make(chan struct{})
-	if j.closed.Load() {
+	if l.closed.Load() {
 		close(flight)
 		return flight
 	}
-	j.flight = flight
-	j.running.Go(func() {
-		j.turn(context.Background(), j.opts.ReadTimeout)
-		j.flightMu.Lock()
-		j.flight = nil
-		j.flightMu.Unlock()
+	l.flight = flight
+	l.running.Go(func() {
+		l.tail.turn(context.Background(), l.opts.ReadTimeout)
+		l.flightMu.Lock()
+		l.flight = nil
+		l.flightMu.Unlock()
 		close(flight)
 	})
 	return flight
+}
+
+// close ends the lease for good: no catch-up begins from here on.
+func (l *lease) close() {
+	l.flightMu.Lock()
+	l.closed.Store(true)
+	l.flightMu.Unlock()
+	l.proof.Store(nil)
 }

@@ -24,8 +24,8 @@ func (hanging) HSet(ctx context.Context, _ string, _ ...any) *redis.IntCmd {
 func leasedNode(t *testing.T) *Journal {
 	j := New(Options{Prefix: "cache", Client: hanging{}})
 	now := time.Now()
-	j.lease.Store(&now)
-	j.phase.Store(phaseProved)
+	j.lease.proof.Store(&now)
+	j.lease.phase.Store(phaseProved)
 	t.Cleanup(func() {
 		time.Sleep(time.Second) // any catch-up ends: time stands still while Close waits for a mutex
 		j.Close(context.Background())

@@ -253,7 +253,7 @@ func (f *linearFleet) purgeOnTwo() {
 // join after something has happened.
 func (f *linearFleet) toCheckpoint(happens func()) {
 	ctx, i := f.t.Context(), f.roll(linearNodes)
-	if h, err := f.nodes[i].Load().checkpointHeader(ctx); err == nil && h.Version > 0 {
+	if h, err := f.nodes[i].Load().saved.header(ctx); err == nil && h.Version > 0 {
 		f.client.XTrimMinID(ctx, f.nodes[i].Load().keys.stream, h.ID)
 	}
 	f.nodes[i].Load().Close(context.Background())
@@ -301,12 +301,12 @@ func TestReturningNodeWaitsForThoseWhoNotice(t *testing.T) {
 
 	a.cycle.Lock()
 	w.s.do("restore", a.keys.stream, 0, before, "replace")
-	b.turn(t.Context(), callTimeout)
+	b.tail.turn(t.Context(), callTimeout)
 	pause(t.Context(), testHeartbeat)
-	b.turn(t.Context(), callTimeout)
+	b.tail.turn(t.Context(), callTimeout)
 	b.read(first, false)
 	a.cycle.Unlock()
-	b.turnUntilLeased(func() { b.turn(t.Context(), callTimeout) })
+	b.turnUntilLeased(func() { b.tail.turn(t.Context(), callTimeout) })
 	b.read(first, false)
 	w.want(t, porcupine.Ok)
 }

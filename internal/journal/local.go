@@ -10,8 +10,15 @@ import (
 const maxListed = 1000
 
 // local is the journal of a node without Redis: a counter, and the entries that
-// were appended last. Journal.cycle guards it.
+// were appended last. The cycle guards it.
 type local struct {
+	*shared
+
+	view    *view
+	cycle   *cycle
+	applier *applier
+	keeper  *keeper
+
 	entries []Entry // a ring, once it is full
 	next    int     // where the oldest one lies
 }
@@ -21,9 +28,9 @@ func (l *local) list() []Entry {
 	return slices.Concat(l.entries[l.next:], l.entries[:l.next])
 }
 
-// appendLocal applies a purge to a journal without Redis.
-func (j *Journal) appendLocal(p Purge) (Result, error) {
-	selectors, err := normalizeAll(p.Selectors, j.opts.Prefix)
+// purge applies a purge to a journal without Redis.
+func (l *local) purge(p Purge) (Result, error) {
+	selectors, err := normalizeAll(p.Selectors, l.opts.Prefix)
 	if err != nil {
 		return Result{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
@@ -31,43 +38,43 @@ func (j *Journal) appendLocal(p Purge) (Result, error) {
 	if p.Soft {
 		e.Op = OpSoftPurge
 	}
-	return j.applyLocal(e), nil
+	return l.apply(e), nil
 }
 
-func (j *Journal) applyLocal(e Entry) Result {
+func (l *local) apply(e Entry) Result {
 	start := time.Now()
-	j.cycle.Lock()
-	defer j.cycle.Unlock()
-	st := j.state.Load()
+	l.cycle.Lock()
+	defer l.cycle.Unlock()
+	st := l.view.state.Load()
 	p := progress{position: st.position, table: st.table, tableRules: st.tableRules}
 	p.position.ID = nextID(p.position.ID, start)
 	e.ID = p.position.ID
-	j.applyEntry(&p, &e)
+	l.applier.applyEntry(&p, &e)
 	p.table.bound()
-	j.expire(&p, start)
-	j.remember(e)
+	l.keeper.expire(&p, start)
+	l.remember(e)
 	p.read = 1
-	j.counters.appended.Add(1)
-	j.settle(&p, []Entry{e})
-	return Result{ID: e.ID, Confirmed: []string{j.opts.NodeID}, Duration: time.Since(start)}
+	l.counters.appended.Add(1)
+	l.applier.settle(&p, []Entry{e})
+	return Result{ID: e.ID, Confirmed: []string{l.opts.NodeID}, Duration: time.Since(start)}
 }
 
 // renewLocal applies again what is remembered. Records from before are absent.
-func (j *Journal) renewLocal() {
-	j.cycle.Lock()
-	defer j.cycle.Unlock()
-	st := j.state.Load()
-	p := progress{position: st.position, table: j.newTable(), tableRules: tableRules{version: j.rules.Load()}}
+func (l *local) renew() {
+	l.cycle.Lock()
+	defer l.cycle.Unlock()
+	st := l.view.state.Load()
+	p := progress{position: st.position, table: l.newTable(), tableRules: tableRules{version: l.view.rules.Load()}}
 	p.table.raise(st.table.lowest())
-	entries := j.local.list()
+	entries := l.list()
 	if len(entries) == maxListed {
 		p.table.raise(entries[0].ID)
 	}
 	for i := range entries {
-		j.applyEntry(&p, &entries[i])
+		l.applier.applyEntry(&p, &entries[i])
 	}
 	p.table.bound()
-	j.settle(&p, nil)
+	l.applier.settle(&p, nil)
 }
 
 // nextID is what Redis would choose for `*`.
@@ -78,8 +85,7 @@ func nextID(last ID, now time.Time) ID {
 	return ID{last.Ms, last.Seq + 1}
 }
 
-func (j *Journal) remember(e Entry) {
-	l := &j.local
+func (l *local) remember(e Entry) {
 	if len(l.entries) < maxListed {
 		l.entries = append(l.entries, e)
 		return

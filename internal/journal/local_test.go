@@ -112,12 +112,12 @@ func TestOldMarksExpire(t *testing.T) {
 	p.table.apply([]Selector{{KindTag, "old"}}, false, ID{old.Ms - 1, 0})
 	p.table.apply([]Selector{{KindTag, "less old"}}, false, old)
 	p.table.apply([]Selector{{KindTag, "new"}}, false, p.position.ID)
-	a.expire(&p, now)
+	a.keeper.expire(&p, now)
 	if p.table.units != 1 || p.table.floor != old {
 		t.Errorf("%d marks above %v, want 1 above %v", p.table.units, p.table.floor, old)
 	}
 	p.table.apply([]Selector{{KindTag, "old again"}}, false, old)
-	a.expire(&p, now.Add(time.Second))
+	a.keeper.expire(&p, now.Add(time.Second))
 	if p.table.units != 2 {
 		t.Error("the table is searched more often than needed")
 	}

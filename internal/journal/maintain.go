@@ -18,73 +18,80 @@ const (
 
 // maintain trims the journal and forgets what is too old. What fails is tried
 // again a minute later: nothing depends on it but space.
-func (j *Journal) maintain(ctx context.Context) {
+func (t *tail) maintain(ctx context.Context) {
 	now := time.Now()
-	j.cycle.Lock()
-	defer j.cycle.Unlock()
-	t := &j.tail
-	if now.Sub(t.maintained) < maintainEvery || j.closed.Load() {
+	t.cycle.Lock()
+	defer t.cycle.Unlock()
+	if now.Sub(t.keeper.maintained) < maintainEvery || t.lease.closed.Load() {
 		return
 	}
-	t.maintained = now
-	j.expire(&t.progress, now)
-	_ = j.trim(ctx, j.tooOld(t.position.ID, now))
-	_ = j.bury(ctx)
+	t.keeper.maintained = now
+	t.keeper.expire(&t.progress, now)
+	_ = t.keeper.trim(ctx, t.keeper.tooOld(t.position.ID, now))
+	_ = t.presence.bury(ctx)
+}
+
+// keeper lets go of what is too old, in the table and in Redis. The cycle guards it.
+type keeper struct {
+	*shared
+
+	expired    time.Time // when the table was last searched for old marks
+	maintained time.Time
 }
 
 // tooOld returns the time before which nothing matters any more, by the clock of
 // the journal or this node's, whichever is behind.
-func (j *Journal) tooOld(newest ID, now time.Time) uint64 {
-	ms, age := min(newest.Ms, uint64(now.UnixMilli())), uint64(j.opts.MaxAge.Milliseconds())
+func (k *keeper) tooOld(newest ID, now time.Time) uint64 {
+	ms, age := min(newest.Ms, uint64(now.UnixMilli())), uint64(k.opts.MaxAge.Milliseconds())
 	return ms - min(ms, age)
 }
 
 // expire forgets old marks, seldom: the table is searched for them. Responses of a
 // quiet time are positioned at the newest of them.
-func (j *Journal) expire(p *progress, now time.Time) {
-	if now.Sub(j.expired) < j.opts.MaxAge/64 {
+func (k *keeper) expire(p *progress, now time.Time) {
+	if now.Sub(k.expired) < k.opts.MaxAge/64 {
 		return
 	}
-	j.expired = now
-	p.table.expire(j.tooOld(p.position.ID, now))
+	k.expired = now
+	p.table.expire(k.tooOld(p.position.ID, now))
 }
 
 // trim removes old entries from the journal, and those beyond its length. The
 // newest of the old ones stays: nodes that have applied it have their anchor in
 // it, and responses are positioned at it.
-func (j *Journal) trim(ctx context.Context, before uint64) error {
+func (k *keeper) trim(ctx context.Context, before uint64) error {
 	if before > 0 {
-		kept, err := j.newestEntry(ctx, before-1)
+		kept, err := k.newestEntry(ctx, before-1)
 		if err != nil {
 			return err
 		}
 		if kept != "" {
-			err = j.trimRounds(ctx, func(ctx context.Context) *redis.IntCmd {
-				return j.client.XTrimMinIDApprox(ctx, j.keys.stream, kept, 0)
+			err = k.trimRounds(ctx, func(ctx context.Context) *redis.IntCmd {
+				return k.client.XTrimMinIDApprox(ctx, k.keys.stream, kept, 0)
 			})
 		}
 		if err != nil {
 			return err
 		}
 	}
-	return j.trimRounds(ctx, func(ctx context.Context) *redis.IntCmd {
-		return j.client.XTrimMaxLenApprox(ctx, j.keys.stream, j.opts.MaxLen, 0)
+	return k.trimRounds(ctx, func(ctx context.Context) *redis.IntCmd {
+		return k.client.XTrimMaxLenApprox(ctx, k.keys.stream, k.opts.MaxLen, 0)
 	})
 }
 
 // newestEntry returns the ID of the newest entry up to a time, or "".
-func (j *Journal) newestEntry(ctx context.Context, ms uint64) (string, error) {
+func (k *keeper) newestEntry(ctx context.Context, ms uint64) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	end := ID{Ms: ms, Seq: maxID.Seq}
-	messages, err := j.client.XRevRangeN(ctx, j.keys.stream, end.String(), "-", 1).Result()
+	messages, err := k.client.XRevRangeN(ctx, k.keys.stream, end.String(), "-", 1).Result()
 	if err != nil || len(messages) == 0 {
 		return "", err
 	}
 	return messages[0].ID, nil
 }
 
-func (j *Journal) trimRounds(ctx context.Context, trim func(context.Context) *redis.IntCmd) error {
+func (k *keeper) trimRounds(ctx context.Context, trim func(context.Context) *redis.IntCmd) error {
 	for range trimRounds {
 		callCtx, cancel := context.WithTimeout(ctx, callTimeout)
 		n, err := trim(callCtx).Result()
@@ -100,10 +107,10 @@ func (j *Journal) trimRounds(ctx context.Context, trim func(context.Context) *re
 const buryScript = `if redis.call('hget', KEYS[1], ARGV[1]) == ARGV[2] then return redis.call('hdel', KEYS[1], ARGV[1]) end return 0`
 
 // bury removes the lines of nodes that are long gone.
-func (j *Journal) bury(ctx context.Context) error {
-	for id, raw := range j.registry.remains() {
+func (p *presence) bury(ctx context.Context) error {
+	for id, raw := range p.registry.remains() {
 		callCtx, cancel := context.WithTimeout(ctx, callTimeout)
-		err := j.client.Eval(callCtx, buryScript, []string{j.keys.nodes}, id, raw).Err()
+		err := p.client.Eval(callCtx, buryScript, []string{p.keys.nodes}, id, raw).Err()
 		cancel()
 		if err != nil {
 			return err

@@ -51,7 +51,7 @@ func (w *cacheWorld) running(change ...func(*Options)) *cacheNode {
 func (w *cacheWorld) byHand(change ...func(*Options)) *cacheNode {
 	n := w.newNode(change...)
 	w.t.Cleanup(func() { n.Close(context.Background()) })
-	n.turnUntilLeased(func() { n.turn(w.t.Context(), callTimeout) })
+	n.turnUntilLeased(func() { n.tail.turn(w.t.Context(), callTimeout) })
 	return n
 }
 
@@ -59,7 +59,7 @@ func (n *cacheNode) turnUntilLeased(turn func()) {
 	n.w.t.Helper()
 	eventually(n.w.t, n.opts.NodeID+" holds a lease", func() bool {
 		turn()
-		return n.leased()
+		return n.lease.holds()
 	})
 }
 
@@ -86,7 +86,7 @@ func TestMutantPlainXREAD(t *testing.T) {
 		if mutant {
 			b.turnUntilLeased(func() { b.plainTurn(t) })
 		} else {
-			b.turnUntilLeased(func() { b.turn(t.Context(), callTimeout) })
+			b.turnUntilLeased(func() { b.tail.turn(t.Context(), callTimeout) })
 		}
 		b.read(first, false)
 	})
@@ -103,9 +103,9 @@ func (n *cacheNode) plainTurn(t *testing.T) {
 		t.Error(err)
 	}
 	for _, s := range streams {
-		n.settle(&n.tail.progress, n.apply(&n.tail.progress, s.Messages))
+		n.applier.settle(&n.tail.progress, n.applier.apply(&n.tail.progress, s.Messages))
 	}
-	if err := n.beat(t.Context(), sent); err != nil {
+	if err := n.tail.beat(t.Context(), sent); err != nil {
 		t.Error(err)
 	}
 }
@@ -121,7 +121,7 @@ func TestMutantHeartbeatBesideTheTail(t *testing.T) {
 			b.beatBeside(t)
 		}
 		b.read(first, false)
-		b.turnUntilLeased(func() { b.turn(t.Context(), callTimeout) })
+		b.turnUntilLeased(func() { b.tail.turn(t.Context(), callTimeout) })
 		b.read(first, false)
 	})
 }
@@ -131,10 +131,10 @@ func (n *cacheNode) beatBeside(t *testing.T) {
 	n.cycle.Lock()
 	defer n.cycle.Unlock()
 	sent := time.Now()
-	if err := n.sendLine(t.Context(), stateLive, sent); err != nil {
+	if err := n.presence.sendLine(t.Context(), stateLive, sent); err != nil {
 		t.Error(err)
 	}
-	n.grant(sent)
+	n.lease.grant(sent)
 }
 
 // A request that begins after a purge finds a fetch that began before it.
@@ -243,7 +243,7 @@ func TestMutantRegistryReadBeforeXADD(t *testing.T) {
 		peers := a.peersNow(t)
 		b := w.byHand(long)
 		b.read(first, false)
-		b.turn(t.Context(), callTimeout)
+		b.tail.turn(t.Context(), callTimeout)
 
 		before := a.Position()
 		purge := start(func() {
@@ -263,7 +263,7 @@ func TestMutantRegistryReadBeforeXADD(t *testing.T) {
 			<-purge
 		}
 		b.read(first, false)
-		b.turn(t.Context(), callTimeout)
+		b.tail.turn(t.Context(), callTimeout)
 		<-purge
 		b.read(first, false)
 	})
@@ -285,9 +285,9 @@ func (n *cacheNode) confirmedBy(t *testing.T, p Purge, peers []string) bool {
 		t.Error(err)
 		return false
 	}
-	seen := n.sights.expect(items)
-	defer n.sights.forget(items)
-	id, err := n.appendOn(t.Context(), n.client, items, false)
+	seen := n.appender.sights.expect(items)
+	defer n.appender.sights.forget(items)
+	id, err := n.appender.appendOn(t.Context(), n.client, items, false)
 	if err != nil {
 		t.Error(err)
 		return false
@@ -361,7 +361,7 @@ func TestMutantLocalCountAfterLookup(t *testing.T) {
 func TestMutantTrustBeforeTheQueueIsDrained(t *testing.T) {
 	caught(t, func(w *cacheWorld, mutant bool) {
 		a, b := w.byHand(), w.byHand()
-		turn := func(n *cacheNode) { n.turn(t.Context(), callTimeout) }
+		turn := func(n *cacheNode) { n.tail.turn(t.Context(), callTimeout) }
 		ofA := turn
 		if mutant {
 			ofA = func(n *cacheNode) { n.turnUndrained(t) }
@@ -383,7 +383,7 @@ func TestMutantTrustBeforeTheQueueIsDrained(t *testing.T) {
 		eventually(t, "both trust Redis", func() bool {
 			ofA(a)
 			turn(b)
-			return a.leased() && b.leased()
+			return a.lease.holds() && b.lease.holds()
 		})
 		later := start(func() { a.purgeFinally(target{Selector{KindPattern, "menu:c*"}, []int{3}, false}, false) })
 		eventually(t, "a later purge is confirmed", func() bool {
@@ -404,17 +404,17 @@ func TestMutantTrustBeforeTheQueueIsDrained(t *testing.T) {
 func (n *cacheNode) turnUndrained(t *testing.T) {
 	n.cycle.Lock()
 	defer n.cycle.Unlock()
-	n.tail.limit = callTimeout
-	proof, err := n.readOn(t.Context())
+	n.cycle.limit = callTimeout
+	proof, err := n.tail.readOn(t.Context())
 	if err == nil {
-		err = n.sendLine(t.Context(), stateLive, proof)
+		err = n.presence.sendLine(t.Context(), stateLive, proof)
 	}
 	if err != nil {
 		t.Error(err)
 		return
 	}
-	n.lineWritten(proof)
-	n.grant(proof)
+	n.presence.lineWritten(proof)
+	n.lease.grant(proof)
 }
 
 // ofFirstByRequest is what a POST purges.
@@ -429,7 +429,7 @@ func (n *cacheNode) writeNow(t *testing.T, lose func(*table)) {
 	copied := c.table.reread(t, c.table.chunks(t))
 	lose(copied)
 	c.table = copied
-	if _, err := n.writeCheckpoint(t.Context(), c, maxID); err != nil {
+	if _, err := n.saved.write(t.Context(), c, maxID); err != nil {
 		t.Error(err)
 	}
 }
@@ -469,7 +469,7 @@ func TestMutantCheckpointWithoutAnchor(t *testing.T) {
 
 		b := w.newNode()
 		if mutant {
-			b.believes = func(h *checkpointHeader, epoch uint64, _ redis.XMessage) bool { return h.position().Epoch == epoch }
+			b.saved.believes = func(h *checkpointHeader, epoch uint64, _ redis.XMessage) bool { return h.position().Epoch == epoch }
 		}
 		b.start(t)
 		b.read(first, false)
@@ -513,7 +513,7 @@ func TestMutantCheckpointOfAnotherEpoch(t *testing.T) {
 		}
 		c := w.newNode()
 		if mutant {
-			c.believes = func(h *checkpointHeader, _ uint64, entry redis.XMessage) bool { return hashEntry(entry) == h.Entry }
+			c.saved.believes = func(h *checkpointHeader, _ uint64, entry redis.XMessage) bool { return hashEntry(entry) == h.Entry }
 		}
 		c.start(t)
 		c.read(first, false)
@@ -530,7 +530,7 @@ func TestMutantIDRoundedDown(t *testing.T) {
 		a.read(first, false)
 		a.purgeFinally(ofFirstByRequest, false)
 		if mutant {
-			requests := &a.state.Load().table.requests
+			requests := &a.view.state.Load().table.requests
 			for i := range requests.slots {
 				if at := &requests.slots[i].at; *at != 0 {
 					*at--
@@ -554,7 +554,7 @@ func TestMutantOverflowWithoutFloor(t *testing.T) {
 		}
 		eventually(t, "it is full", func() bool { return a.Stats().Forgotten > 0 && a.Stats().Queue == 0 })
 		if mutant {
-			a.state.Load().table.requests.floors = nil
+			a.view.state.Load().table.requests.floors = nil
 		}
 		a.read(first, false)
 	})

@@ -18,16 +18,11 @@ package journal
 
 import (
 	"cmp"
-	"context"
-	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 type itemState uint8
@@ -52,6 +47,7 @@ type item struct {
 }
 
 type queue struct {
+	view   *view
 	source source // whose purges it holds
 	mu     sync.Mutex
 	items  []*item
@@ -74,7 +70,7 @@ func (p *Purge) source() source {
 }
 
 // add lets purges cover records from now on.
-func (q *queue) add(j *Journal, items []*item) {
+func (q *queue) add(items []*item) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	fresh := make([]*item, 0, len(items))
@@ -88,21 +84,21 @@ func (q *queue) add(j *Journal, items []*item) {
 		}
 		fresh = append(fresh, cmp.Or(old, it))
 	}
-	if q.full(j.opts.MaxQueue) {
+	if q.full(q.view.opts.MaxQueue) {
 		since := q.items[0].since
-		q.overflow(j)
+		q.overflow()
 		for _, it := range q.items {
 			if it.since.IsZero() {
 				it.since = since
 			}
 		}
-		q.publish(j, q.items)
+		q.publish(q.items)
 		return
 	}
-	j.publish(func(s *state) {
+	q.view.publish(func(s *state) {
 		number(s, fresh)
 		if s.pending[q.source] == nil {
-			s.pending[q.source] = j.newTable()
+			s.pending[q.source] = q.view.newTable()
 		}
 		for _, it := range fresh {
 			s.pending[q.source].apply(it.selectors, it.soft, localID(it.count))
@@ -181,12 +177,12 @@ func (q *queue) full(limit int) bool {
 
 // overflow makes room: purges by requests become purges of their hosts, and where
 // that does not do, as operators' purges, one of everything.
-func (q *queue) overflow(j *Journal) {
-	j.counters.overflows.Add(1)
-	if q.source == ofRequests && q.widen(j) {
+func (q *queue) overflow() {
+	q.view.counters.overflows.Add(1)
+	if q.source == ofRequests && q.widen() {
 		return
 	}
-	everything, err := j.newItems(q.wider(Selector{Kind: KindAll}))
+	everything, err := q.view.newItems(q.wider(Selector{Kind: KindAll}))
 	if err != nil {
 		panic(err) // the selector `all` is valid
 	}
@@ -203,7 +199,7 @@ func (q *queue) wider(s Selector) Purge {
 // it, those with the most purges first, until half of the queue is free. It reports
 // whether there is room. Names are the clients' to choose, so there may be as many
 // as purges.
-func (q *queue) widen(j *Journal) bool {
+func (q *queue) widen() bool {
 	members := make(map[Selector][]*item)
 	left := 0
 	for _, it := range q.items {
@@ -220,10 +216,10 @@ func (q *queue) widen(j *Journal) bool {
 	for _, scope := range slices.SortedFunc(maps.Keys(members), func(a, b Selector) int {
 		return cmp.Or(cmp.Compare(len(members[b]), len(members[a])), cmp.Compare(a.Value, b.Value))
 	}) {
-		if left <= j.opts.MaxQueue/2 || len(members[scope]) < 2 {
+		if left <= q.view.opts.MaxQueue/2 || len(members[scope]) < 2 {
 			break
 		}
-		one, err := j.newItems(q.wider(scope))
+		one, err := q.view.newItems(q.wider(scope))
 		if err != nil {
 			continue // it cannot be written
 		}
@@ -234,19 +230,19 @@ func (q *queue) widen(j *Journal) bool {
 		left -= len(members[scope]) - len(one)
 	}
 	q.items = append(slices.DeleteFunc(q.items, func(it *item) bool { return replaced[it] }), wider...)
-	return left <= j.opts.MaxQueue
+	return left <= q.view.opts.MaxQueue
 }
 
 // publish makes the items cover what they match, and nothing else; those that are
 // new cover what is being fetched by now.
-func (q *queue) publish(j *Journal, fresh []*item) {
-	j.publish(func(s *state) {
+func (q *queue) publish(fresh []*item) {
+	q.view.publish(func(s *state) {
 		if len(fresh) > 0 {
 			number(s, fresh)
 		}
 		s.pending[q.source] = nil
 		if len(q.items) > 0 {
-			s.pending[q.source] = j.newTable()
+			s.pending[q.source] = q.view.newTable()
 		}
 		for _, it := range q.items {
 			s.pending[q.source].apply(it.selectors, it.soft, localID(it.count))
@@ -256,14 +252,14 @@ func (q *queue) publish(j *Journal, fresh []*item) {
 
 // refresh applies the items again, under other rules. What was found not to be
 // covered may be, so that they cover what was fetched before now.
-func (q *queue) refresh(j *Journal) {
+func (q *queue) refresh() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.publish(j, q.items)
+	q.publish(q.items)
 }
 
 // remove drops the items that were read back.
-func (q *queue) remove(j *Journal, own []ownEntry) {
+func (q *queue) remove(own []ownEntry) {
 	if len(own) == 0 {
 		return
 	}
@@ -279,7 +275,7 @@ func (q *queue) remove(j *Journal, own []ownEntry) {
 		return done
 	})
 	if len(q.items) != before {
-		q.publish(j, nil)
+		q.publish(nil)
 	}
 }
 
@@ -329,19 +325,6 @@ func (q *queue) waiting() bool {
 	return slices.ContainsFunc(q.items, func(it *item) bool { return it.state == itemWaiting })
 }
 
-// Waiting returns how many entries of purges are yet to be appended, and since
-// when the first of them is.
-func (j *Journal) Waiting() (entries int, since time.Time) {
-	for i := range j.queues {
-		n, first := j.queues[i].unrecorded()
-		entries += n
-		if since.IsZero() || !first.IsZero() && first.Before(since) {
-			since = first
-		}
-	}
-	return entries, since
-}
-
 // holds reports whether an entry is one that has not been read back before.
 func (q *queue) holds(token string) bool {
 	if token == "" {
@@ -373,111 +356,6 @@ func (q *queue) size() int {
 	return len(q.items)
 }
 
-// backlog reports whether something waits to be appended.
-func (j *Journal) backlog() bool {
-	return j.queues[ofOperators].waiting() || j.queues[ofRequests].waiting()
-}
-
-// queued returns how many purges have not been read back.
-func (j *Journal) queued() (n int) {
-	for i := range j.queues {
-		n += j.queues[i].size()
-	}
-	return n
-}
-
-// newItems returns the entries of a purge. Each covers what those who read it
-// will understand, and no reader skips it.
-func (j *Journal) newItems(p Purge) ([]*item, error) {
-	entries, err := p.encode(j.opts.Prefix)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
-	}
-	items := make([]*item, len(entries))
-	for i, e := range entries {
-		token := j.token()
-		it := &item{fields: append(e, fieldToken, token), soft: p.Soft, source: p.source(), token: token}
-		read, err := decode(ID{}, it.fields.values(), j.opts.Prefix)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
-		}
-		it.selectors = read.Selectors
-		items[i] = it
-	}
-	return items, nil
-}
-
-// token returns a name that no other entry carries.
-func (j *Journal) token() string {
-	return j.opts.NodeID + "/" + strconv.FormatUint(j.tokens.Add(1), 36)
-}
-
-// AppendAsync records a purge that a request has made, and covers at once what
-// matches and was being fetched here. It waits until this node has read the purge
-// back, so that what is fetched from then on is not covered, but not longer than
-// the write timeout, and not for other nodes. While Redis is away the purge is
-// kept and appended later. A purge that is invalid does nothing.
-func (j *Journal) AppendAsync(p Purge) error {
-	if j.client == nil {
-		_, err := j.appendLocal(p)
-		return err
-	}
-	items, err := j.newItems(p)
-	if err != nil {
-		return err
-	}
-	if j.phase.Load() == phaseAway || j.closed.Load() {
-		if !j.enqueue(items) {
-			return errClosed
-		}
-		return nil
-	}
-	for _, it := range items {
-		it.state = itemInFlight
-	}
-	seen := j.sights.expect(items)
-	defer j.sights.forget(items)
-	q := &j.queues[p.source()]
-	q.add(j, items)
-	ctx, cancel := context.WithTimeout(context.Background(), j.opts.WriteTimeout)
-	defer cancel()
-	err = j.appendItems(ctx, items)
-	q.land(items, err == nil)
-	if err != nil {
-		// Who has taken over what waited does not look for more.
-		if heir := j.heir.Load(); heir != nil && !heir.enqueue(copies(items)) {
-			return errClosed
-		}
-		return nil
-	}
-	select {
-	case <-seen.done:
-		return seen.err
-	case <-ctx.Done():
-	}
-	return nil
-}
-
-// enqueue lets items wait. It reports false where nobody will ever append them.
-func (j *Journal) enqueue(items []*item) bool {
-	j.queues[items[0].source].add(j, items)
-	if heir := j.heir.Load(); heir != nil {
-		return heir.enqueue(copies(items))
-	}
-	return !j.closed.Load()
-}
-
-// Adopt takes over the purges that a journal which has been closed could not
-// append, and those that it will yet be given. Both are about the same stream.
-func (j *Journal) Adopt(closed *Journal) {
-	closed.heir.Store(j)
-	for i := range closed.queues {
-		if items := closed.queues[i].leftOver(); len(items) > 0 {
-			j.queues[i].add(j, items)
-		}
-	}
-}
-
 // leftOver returns copies of what has not been appended, as far as is known.
 func (q *queue) leftOver() (items []*item) {
 	q.mu.Lock()
@@ -497,48 +375,4 @@ func copies(items []*item) []*item {
 		list[i] = &item{fields: it.fields, selectors: it.selectors, soft: it.soft, source: it.source, token: it.token, since: it.since}
 	}
 	return list
-}
-
-// drainBatch is how many items are appended in one round trip.
-const drainBatch = 256
-
-// drain appends what waits, purges of operators first.
-func (j *Journal) drain(ctx context.Context) error {
-	for i := range j.queues {
-		if err := j.drainOne(ctx, &j.queues[i]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (j *Journal) drainOne(ctx context.Context, q *queue) error {
-	for {
-		items := q.take(drainBatch)
-		if len(items) == 0 {
-			return nil
-		}
-		callCtx, answered := j.call(ctx)
-		err := j.appendItems(callCtx, items)
-		answered()
-		q.land(items, err == nil)
-		if err != nil {
-			return err
-		}
-	}
-}
-
-// appendItems appends all items or returns an error; some may be in the journal
-// all the same, and appending them again does no harm.
-func (j *Journal) appendItems(ctx context.Context, items []*item) error {
-	_, err := j.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		for _, it := range items {
-			pipe.XAdd(ctx, j.add(it.fields))
-		}
-		return nil
-	})
-	if err != nil {
-		j.counters.refused.Add(1)
-	}
-	return err
 }

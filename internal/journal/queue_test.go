@@ -129,10 +129,10 @@ func TestWhatWaitsIsSearchedOnce(t *testing.T) {
 	if v != Valid || v2 != Valid || !upTo2.Beyond(upTo) || upTo.Beyond(upTo2) {
 		t.Errorf("%s up to %v, then %s up to %v", v, upTo, v2, upTo2)
 	}
-	a.queues[ofOperators].mu.Lock() // as would a purge that is being taken
-	defer a.queues[ofOperators].mu.Unlock()
-	a.state.Load().pending[ofOperators].mu.Lock()
-	defer a.state.Load().pending[ofOperators].mu.Unlock()
+	a.appender.queues[ofOperators].mu.Lock() // as would a purge that is being taken
+	defer a.appender.queues[ofOperators].mu.Unlock()
+	a.view.state.Load().pending[ofOperators].mu.Lock()
+	defer a.view.state.Load().pending[ofOperators].mu.Unlock()
 	if n := testing.AllocsPerRun(10, func() { a.Check(later, upTo2) }); n > 0 {
 		t.Errorf("%v allocations", n)
 	}
@@ -183,7 +183,7 @@ func TestCloseAppendsTheQueue(t *testing.T) {
 	a.waitFor(t, CutOff)
 	a.AppendAsync(Purge{Selectors: []Selector{{KindTag, "x"}}})
 	a.cycle.Lock()
-	a.tail.limit = 1 // as after a cycle in which a request could not wait
+	a.cycle.limit = 1 // as after a cycle in which a request could not wait
 	a.cycle.Unlock()
 	s.Start()
 	a.Close(context.Background())
@@ -222,11 +222,11 @@ func TestOwnEntryThatIsSkipped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := a.appendAndWait(t.Context(), append([]*item{skipped()}, good...), time.Second)
+	r, err := a.appender.appendAndWait(t.Context(), append([]*item{skipped()}, good...), time.Second)
 	if !errors.Is(err, ErrNotRecorded) {
 		t.Errorf("%+v, %v: want it to be known that a part was skipped", r, err)
 	}
-	a.queues[ofOperators].add(a.Journal, []*item{skipped()})
+	a.appender.queues[ofOperators].add([]*item{skipped()})
 	eventually(t, "it is forgotten", func() bool { return a.Stats().Queue == 0 })
 	a.wantVerdict(t, a.subject(), Valid)
 }
@@ -244,13 +244,13 @@ func TestEveryEntryIsWaitedFor(t *testing.T) {
 		}
 		items = append(items, more...)
 	}
-	seen := a.sights.expect(items)
-	if _, err := a.appendOn(t.Context(), a.client, items[1:], false); err != nil {
+	seen := a.appender.sights.expect(items)
+	if _, err := a.appender.appendOn(t.Context(), a.client, items[1:], false); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the last one is read", func() bool {
-		a.sights.mu.Lock()
-		defer a.sights.mu.Unlock()
+		a.appender.sights.mu.Lock()
+		defer a.appender.sights.mu.Unlock()
 		return seen.left == 1
 	})
 	select {
@@ -410,7 +410,7 @@ func TestRepeatOfWhatIsAppended(t *testing.T) {
 		if err := a.AppendAsync(p); err != nil {
 			t.Fatal(err)
 		}
-		q := &a.queues[ofRequests]
+		q := &a.appender.queues[ofRequests]
 		q.mu.Lock()
 		if len(q.items) != i+1 || q.items[i].state != itemWaiting {
 			t.Errorf("%d wait, want another one", len(q.items))
@@ -418,8 +418,8 @@ func TestRepeatOfWhatIsAppended(t *testing.T) {
 		q.items[len(q.items)-1].state = state
 		q.mu.Unlock()
 	}
-	if err := a.AppendAsync(p); err != nil || a.queues[ofRequests].size() != 3 {
-		t.Errorf("%d wait, %v", a.queues[ofRequests].size(), err)
+	if err := a.AppendAsync(p); err != nil || a.appender.queues[ofRequests].size() != 3 {
+		t.Errorf("%d wait, %v", a.appender.queues[ofRequests].size(), err)
 	}
 }
 
@@ -561,7 +561,7 @@ func TestHeirTakesWhatWasInFlight(t *testing.T) {
 		t.Fatal(err)
 	}
 	items[0].state = itemInFlight
-	a.queues[ofOperators].add(a.Journal, items)
+	a.appender.queues[ofOperators].add(items)
 	old := b.subject()
 	a.Close(context.Background())
 	b.Adopt(a.Journal)
@@ -573,7 +573,7 @@ func TestHeirTakesWhatWasUnderWay(t *testing.T) {
 	s := newServer(t)
 	a, b := startNode(t, s.Client(), named("a")), startNode(t, s.Client(), named("b"))
 	old := b.subject()
-	a.sights.mu.Lock()
+	a.appender.sights.mu.Lock()
 	tokens := a.tokens.Load()
 	purged := start(func() {
 		if err := a.AppendAsync(Purge{Selectors: []Selector{{KindTag, "pickup-7"}}}); err != nil {
@@ -584,7 +584,7 @@ func TestHeirTakesWhatWasUnderWay(t *testing.T) {
 	a.Close(context.Background())
 	b.Adopt(a.Journal)
 	s.Kill()
-	a.sights.mu.Unlock()
+	a.appender.sights.mu.Unlock()
 	<-purged
 	b.wantVerdict(t, old, Covered)
 }

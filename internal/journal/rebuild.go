@@ -16,62 +16,59 @@ const attempts = 3
 
 // rebuild reads the journal from its first entry, after a gap and at the start.
 // Until it has come to the end, the node answers nothing from its store.
-func (j *Journal) rebuild(ctx context.Context, reason gapError) (proof time.Time, err error) {
-	j.lease.Store(nil)
-	j.phase.Store(phaseProving)
+func (t *tail) rebuild(ctx context.Context, reason gapError) (proof time.Time, err error) {
+	t.lease.proof.Store(nil)
+	t.lease.phase.Store(phaseProving)
 	for range attempts {
 		var epoch uint64
-		if epoch, reason, err = j.chooseEpoch(ctx, reason); err != nil {
+		if epoch, reason, err = t.chooseEpoch(ctx, reason); err != nil {
 			return proof, err
 		}
 		news := replay{upTo: maxID}
-		if j.tail.attached {
-			news.upTo = laterOf(j.tail.position.ID, j.tail.replayed)
+		if t.attached {
+			news.upTo = laterOf(t.position.ID, t.replayed)
 		}
 		var p progress
-		p, proof, err = j.replay(ctx, epoch, news)
+		p, proof, err = t.replay(ctx, epoch, news)
 		if errors.Is(err, errVanished) {
-			j.tail.entering = 0
+			t.epochs.entering = 0
 			continue
 		}
 		if err != nil {
 			return proof, err
 		}
-		j.attach(p, reason)
+		t.attach(p, reason)
 		return proof, nil
 	}
 	return proof, err
 }
 
 // attach makes what was replayed the state of the node.
-func (j *Journal) attach(p progress, reason gapError) {
-	t := &j.tail
+func (t *tail) attach(p progress, reason gapError) {
 	t.adopt(p)
-	t.attached, t.replayed, t.strays, t.entering = true, ID{}, 0, 0
-	j.settle(&t.progress, nil)
-	j.gap(reason)
+	t.attached, t.replayed, t.strays, t.epochs.entering = true, ID{}, 0, 0
+	t.applier.settle(&t.progress, nil)
+	t.applier.gap(reason)
 }
 
 // renew makes the table anew under other rules, up to the anchor, and reads on.
-func (j *Journal) renew(ctx context.Context) (time.Time, error) {
-	t := &j.tail
-	p, proof, err := j.replay(ctx, t.position.Epoch, replay{upTo: maxID, anchor: &t.anchor})
+func (t *tail) renew(ctx context.Context) (time.Time, error) {
+	p, proof, err := t.replay(ctx, t.position.Epoch, replay{upTo: maxID, anchor: &t.anchor})
 	if err != nil {
 		return proof, err
 	}
 	p.table.raise(t.table.lowest())
 	t.adopt(p)
-	j.settle(&t.progress, nil)
-	return j.readOn(ctx)
+	t.applier.settle(&t.progress, nil)
+	return t.readOn(ctx)
 }
 
 // chooseEpoch decides in which epoch the node goes on. Its own goes on if
 // entries were trimmed and nothing else happened; else it enters one that
 // another node has begun, or begins one.
-func (j *Journal) chooseEpoch(ctx context.Context, reason gapError) (uint64, gapError, error) {
-	t := &j.tail
+func (t *tail) chooseEpoch(ctx context.Context, reason gapError) (uint64, gapError, error) {
 	for range attempts {
-		found, first, err := j.look(ctx)
+		found, first, err := t.epochs.look(ctx)
 		if err != nil {
 			return 0, reason, err
 		}
@@ -79,30 +76,38 @@ func (j *Journal) chooseEpoch(ctx context.Context, reason gapError) (uint64, gap
 		switch {
 		case t.attached && reason != errStrayEpoch && epoch == t.position.Epoch && t.position.ID.Before(first):
 			return epoch, errTrimmed, nil
-		case epoch != 0 && !first.IsZero() && (!t.known[epoch] || epoch == t.entering):
-			j.know(epoch)
-			t.entering = epoch
+		case epoch != 0 && !first.IsZero() && (!t.epochs.known[epoch] || epoch == t.epochs.entering):
+			t.epochs.know(epoch)
+			t.epochs.entering = epoch
 			return epoch, reason, nil
 		}
-		epoch, err = j.beginEpoch(ctx, found)
+		epoch, err = t.epochs.begin(ctx, found)
 		if !errors.Is(err, redis.TxFailedErr) {
-			t.entering = epoch
+			t.epochs.entering = epoch
 			return epoch, reason, err
 		}
 	}
 	return 0, reason, redis.TxFailedErr
 }
 
+// epochs are those that the journal has had. The cycle guards them.
+type epochs struct {
+	*shared
+
+	known    map[uint64]bool // that were seen; none is ever entered again
+	entering uint64          // but for this one, in which nothing was vouched for yet
+}
+
 // look returns the key of the epoch and the ID of the first entry, as they are
 // at one moment.
-func (j *Journal) look(ctx context.Context) (epoch string, first ID, err error) {
+func (e *epochs) look(ctx context.Context) (epoch string, first ID, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	var key *redis.StringCmd
 	var page *redis.XMessageSliceCmd
-	err = transact(ctx, j.client, func(pipe redis.Pipeliner) error {
-		key = pipe.Get(ctx, j.keys.epoch)
-		page = pipe.XRangeN(ctx, j.keys.stream, "-", "+", 1)
+	err = transact(ctx, e.client, func(pipe redis.Pipeliner) error {
+		key = pipe.Get(ctx, e.keys.epoch)
+		page = pipe.XRangeN(ctx, e.keys.stream, "-", "+", 1)
 		return nil
 	})
 	if err != nil && !errors.Is(err, redis.Nil) {
@@ -116,12 +121,12 @@ func (j *Journal) look(ctx context.Context) (epoch string, first ID, err error) 
 }
 
 // beginEpoch begins an epoch, unless the key no longer holds what was found.
-func (j *Journal) beginEpoch(ctx context.Context, found string) (uint64, error) {
+func (e *epochs) begin(ctx context.Context, found string) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	epoch := newEpoch()
-	err := j.client.Watch(ctx, func(tx *redis.Tx) error {
-		now, err := tx.Get(ctx, j.keys.epoch).Result()
+	err := e.client.Watch(ctx, func(tx *redis.Tx) error {
+		now, err := tx.Get(ctx, e.keys.epoch).Result()
 		if err != nil && !errors.Is(err, redis.Nil) {
 			return err
 		}
@@ -129,15 +134,15 @@ func (j *Journal) beginEpoch(ctx context.Context, found string) (uint64, error) 
 			return redis.TxFailedErr
 		}
 		return transact(ctx, tx, func(pipe redis.Pipeliner) error {
-			pipe.Set(ctx, j.keys.epoch, formatEpoch(epoch), j.epochTTL())
-			pipe.XAdd(ctx, j.add(fields{fieldOp, string(OpEpoch), fieldEpoch, formatEpoch(epoch)}))
+			pipe.Set(ctx, e.keys.epoch, formatEpoch(epoch), e.epochTTL())
+			pipe.XAdd(ctx, e.xadd(fields{fieldOp, string(OpEpoch), fieldEpoch, formatEpoch(epoch)}))
 			return nil
 		})
-	}, j.keys.epoch)
+	}, e.keys.epoch)
 	if err != nil {
 		return 0, err
 	}
-	j.know(epoch)
+	e.know(epoch)
 	return epoch, nil
 }
 
@@ -164,33 +169,31 @@ func transact(ctx context.Context, client interface {
 const maxKnown = 4096
 
 // know remembers epochs.
-func (j *Journal) know(epochs ...uint64) {
-	t := &j.tail
-	if t.known == nil || len(t.known) > maxKnown {
-		t.known = make(map[uint64]bool)
+func (e *epochs) know(epochs ...uint64) {
+	if e.known == nil || len(e.known) > maxKnown {
+		e.known = make(map[uint64]bool)
 	}
 	for _, epoch := range epochs {
-		t.known[epoch] = true
+		e.known[epoch] = true
 	}
 }
 
 // replay reads the journal from its first entry, or from a checkpoint, to its end,
 // or to the anchor.
-func (j *Journal) replay(ctx context.Context, epoch uint64, news replay) (p progress, sent time.Time, err error) {
-	t := &j.tail
-	p = progress{position: Position{Epoch: epoch}, table: j.newTable(), replay: &news}
-	p.version = j.rules.Load()
-	p.name = j.opts.Rules()
-	j.loadCheckpoint(ctx, &p, news.anchor)
+func (t *tail) replay(ctx context.Context, epoch uint64, news replay) (p progress, sent time.Time, err error) {
+	p = progress{position: Position{Epoch: epoch}, table: t.newTable(), replay: &news}
+	p.version = t.view.rules.Load()
+	p.name = t.opts.Rules()
+	t.checkpoints.load(ctx, &p, news.anchor)
 	from := cmp.Or(p.from, "-")
 	for {
-		if err = j.stayRegistered(ctx); err != nil {
+		if err = t.presence.stayRegistered(ctx); err != nil {
 			return p, sent, err
 		}
 		sent = time.Now()
 		var messages []redis.XMessage
 		var end bool
-		if _, messages, end, err = j.readPage(ctx, from); err != nil {
+		if _, messages, end, err = t.readPage(ctx, from); err != nil {
 			return p, sent, err
 		}
 		if len(messages) == 0 || (p.anchor.ID != "" && !sameMessage(messages[0], p.anchor)) {
@@ -210,7 +213,7 @@ func (j *Journal) replay(ctx context.Context, epoch uint64, news replay) (p prog
 				return p, sent, errAnchorGone
 			}
 		}
-		j.deliver(j.apply(&p, messages))
+		t.applier.deliver(t.applier.apply(&p, messages))
 		t.replayed = p.position.ID
 		if end {
 			p.replay = nil

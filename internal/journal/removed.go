@@ -16,15 +16,15 @@ const maxRemoved = 10_000
 
 // removals is what purges removed, in a journal without Redis. mu guards counts.
 type removals struct {
+	*shared
+
 	mu     sync.Mutex
 	counts map[ID]int64
 }
 
-// CoveredBy tells whether a record may be removed, and which hard purge covers
-// it, the newest if several do; for an Absent record the ID says nothing. A purge
-// that is not in the journal yet covers nothing here: it has no ID.
-func (j *Journal) CoveredBy(s *Subject) (Verdict, ID) {
-	st := j.state.Load()
+// coveredBy is CoveredBy.
+func (v *view) coveredBy(s *Subject) (Verdict, ID) {
+	st := v.state.Load()
 	if s.Position.Epoch != st.position.Epoch {
 		return Absent, ID{}
 	}
@@ -35,45 +35,44 @@ func (j *Journal) CoveredBy(s *Subject) (Verdict, ID) {
 	return verdict, by
 }
 
-// AddRemoved adds to what purges removed. A count of zero makes known that
-// nothing was.
-func (j *Journal) AddRemoved(ctx context.Context, counts map[ID]int64) error {
-	if j.client == nil {
-		j.addLocal(counts)
+// add is AddRemoved.
+func (r *removals) add(ctx context.Context, counts map[ID]int64) error {
+	if r.client == nil {
+		r.addLocal(counts)
 		return nil
 	}
 	ids := slices.Collect(maps.Keys(counts))
 	// The newest last, so that the bound never costs one that was just written.
 	slices.SortFunc(ids, ID.Compare)
 	for chunk := range slices.Chunk(ids, maxPage) {
-		if err := j.addChunk(ctx, chunk, counts); err != nil {
+		if err := r.addChunk(ctx, chunk, counts); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (j *Journal) addChunk(ctx context.Context, ids []ID, counts map[ID]int64) error {
+func (r *removals) addChunk(ctx context.Context, ids []ID, counts map[ID]int64) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*callTimeout) // there is no hurry, and an answer that is lost counts twice
 	defer cancel()
 	var size *redis.IntCmd
-	_, err := j.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+	_, err := r.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for _, id := range ids {
-			pipe.HIncrBy(ctx, j.keys.removed, id.String(), counts[id])
+			pipe.HIncrBy(ctx, r.keys.removed, id.String(), counts[id])
 		}
-		pipe.Expire(ctx, j.keys.removed, j.epochTTL())
-		size = pipe.HLen(ctx, j.keys.removed)
+		pipe.Expire(ctx, r.keys.removed, r.epochTTL())
+		size = pipe.HLen(ctx, r.keys.removed)
 		return nil
 	})
 	if err != nil || size.Val() <= maxRemoved {
 		return err
 	}
-	return j.forgetRemoved(ctx)
+	return r.forget(ctx)
 }
 
 // forgetRemoved forgets the oldest counts, some more than it must.
-func (j *Journal) forgetRemoved(ctx context.Context) error {
-	names, err := j.client.HKeys(ctx, j.keys.removed).Result()
+func (r *removals) forget(ctx context.Context) error {
+	names, err := r.client.HKeys(ctx, r.keys.removed).Result()
 	if err != nil {
 		return err
 	}
@@ -86,11 +85,10 @@ func (j *Journal) forgetRemoved(ctx context.Context) error {
 	if surplus <= 0 {
 		return nil
 	}
-	return j.client.HDel(ctx, j.keys.removed, names[:surplus]...).Err()
+	return r.client.HDel(ctx, r.keys.removed, names[:surplus]...).Err()
 }
 
-func (j *Journal) addLocal(counts map[ID]int64) {
-	r := &j.removals
+func (r *removals) addLocal(counts map[ID]int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.counts == nil {
@@ -108,15 +106,15 @@ func (j *Journal) addLocal(counts map[ID]int64) {
 }
 
 // fillRemoved sets Removed where it is known.
-func (j *Journal) fillRemoved(ctx context.Context, entries []Entry) error {
+func (r *removals) fill(ctx context.Context, entries []Entry) error {
 	if len(entries) == 0 {
 		return nil
 	}
-	if j.client == nil {
-		j.removals.mu.Lock()
-		defer j.removals.mu.Unlock()
+	if r.client == nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
 		for i := range entries {
-			if n, known := j.removals.counts[entries[i].ID]; known {
+			if n, known := r.counts[entries[i].ID]; known {
 				entries[i].Removed = &n
 			}
 		}
@@ -126,7 +124,7 @@ func (j *Journal) fillRemoved(ctx context.Context, entries []Entry) error {
 	for i := range entries {
 		names[i] = entries[i].ID.String()
 	}
-	values, err := j.client.HMGet(ctx, j.keys.removed, names...).Result()
+	values, err := r.client.HMGet(ctx, r.keys.removed, names...).Result()
 	if err != nil {
 		return err
 	}

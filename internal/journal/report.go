@@ -53,7 +53,7 @@ type Stats struct {
 
 // Stats returns the state and the counters of the journal.
 func (j *Journal) Stats() Stats {
-	st := j.state.Load()
+	st := j.view.state.Load()
 	s := Stats{
 		Appended:  j.counters.appended.Load(),
 		Refused:   j.counters.refused.Load(),
@@ -67,20 +67,20 @@ func (j *Journal) Stats() Stats {
 
 		Checkpoints: j.counters.checkpoints.Load(),
 		Loaded:      j.counters.loaded.Load(),
-		Queue:       j.queued(),
+		Queue:       j.appender.queued(),
 		Nodes:       1 + j.registry.live(),
 	}
 	s.Marks, s.RequestMarks = st.table.size()
 	s.MaxRequestMarks = j.opts.MaxRequestMarks
 	if j.client != nil {
-		s.Standing = j.standing()
-		s.Lag = j.lag()
+		s.Standing = j.lease.standing()
+		s.Lag = j.lease.lag()
 	}
 	return s
 }
 
-func (j *Journal) lag() time.Duration {
-	if since := cmp.Or(j.read.Load(), j.began.Load()); since != nil {
+func (l *lease) lag() time.Duration {
+	if since := cmp.Or(l.read.Load(), l.began.Load()); since != nil {
 		return elapsed(*since, time.Now())
 	}
 	return 0
@@ -93,8 +93,8 @@ func (j *Journal) Entries(ctx context.Context, limit int) ([]Entry, error) {
 		return nil, nil
 	}
 	if j.client == nil {
-		list := j.localEntries(limit)
-		return list, j.fillRemoved(ctx, list)
+		list := j.local.newest(limit)
+		return list, j.removals.fill(ctx, list)
 	}
 	messages, err := j.client.XRevRangeN(ctx, j.keys.stream, "+", "-", int64(limit)).Result()
 	if err != nil {
@@ -108,13 +108,13 @@ func (j *Journal) Entries(ctx context.Context, limit int) ([]Entry, error) {
 			entries = append(entries, e)
 		}
 	}
-	return entries, j.fillRemoved(ctx, entries)
+	return entries, j.removals.fill(ctx, entries)
 }
 
-func (j *Journal) localEntries(limit int) []Entry {
-	j.cycle.Lock()
-	defer j.cycle.Unlock()
-	list := j.local.list()
+func (l *local) newest(limit int) []Entry {
+	l.cycle.Lock()
+	defer l.cycle.Unlock()
+	list := l.list()
 	list = list[max(0, len(list)-limit):]
 	slices.Reverse(list)
 	return list
@@ -129,10 +129,10 @@ func (j *Journal) Nodes(ctx context.Context) ([]NodeInfo, error) {
 	if err := j.registry.readAfter(ctx); err != nil {
 		return nil, err
 	}
-	if !j.leased() {
+	if !j.lease.holds() {
 		own.State = stateJoining
 	}
-	own.Lag = j.lag()
+	own.Lag = j.lease.lag()
 	list := append(j.registry.nodes(own.Position), own)
 	slices.SortFunc(list, func(a, b NodeInfo) int { return cmp.Compare(a.ID, b.ID) })
 	return list, nil

@@ -25,7 +25,7 @@ func BenchmarkStorm(b *testing.B) {
 		cmds, err := client.Pipelined(b.Context(), func(pipe redis.Pipeliner) error {
 			for range 100 {
 				n++
-				pipe.XAdd(b.Context(), nodes[0].add(fields{"op", "purge", "key", fmt.Sprintf("pickup:item:%d", n)}))
+				pipe.XAdd(b.Context(), nodes[0].xadd(fields{"op", "purge", "key", fmt.Sprintf("pickup:item:%d", n)}))
 			}
 			return nil
 		})

@@ -1,7 +1,7 @@
 package journal
 
 // The table holds, per selector, the newest ID at which it was purged, hard and
-// soft. One goroutine at a time changes it (the holder of Journal.cycle); any
+// soft. One goroutine at a time changes it (the holder of the cycle); any
 // number check records against it.
 //
 // mu guards every field but those set by newTable. Only the goroutine that

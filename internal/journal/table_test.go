@@ -248,7 +248,7 @@ func BenchmarkCheck(b *testing.B) {
 	j := New(Options{Prefix: "cache"})
 	s := subjectAt(j.Position())
 	for i := range 100_000 {
-		j.state.Load().table.apply([]Selector{{KindKey, fmt.Sprintf("pickup:other:%d", i)}, {KindTag, fmt.Sprint(i)}}, false, ID{uint64(2_000_000_000_000 + i), 0})
+		j.view.state.Load().table.apply([]Selector{{KindKey, fmt.Sprintf("pickup:other:%d", i)}, {KindTag, fmt.Sprint(i)}}, false, ID{uint64(2_000_000_000_000 + i), 0})
 	}
 	b.Run("proved", func(b *testing.B) {
 		b.ReportAllocs()
@@ -256,7 +256,7 @@ func BenchmarkCheck(b *testing.B) {
 			j.Check(s, Checked{})
 		}
 	})
-	j.publish(func(st *state) { st.position.ID = ID{3_000_000_000_000, 0} })
+	j.view.publish(func(st *state) { st.position.ID = ID{3_000_000_000_000, 0} })
 	b.Run("keys_and_tags", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
@@ -264,7 +264,7 @@ func BenchmarkCheck(b *testing.B) {
 		}
 	})
 	for i := range maxRanges {
-		j.state.Load().table.apply([]Selector{{KindPattern, fmt.Sprintf("pickup:x%d:*", i)}}, false, ID{2_900_000_000_000, uint64(i)})
+		j.view.state.Load().table.apply([]Selector{{KindPattern, fmt.Sprintf("pickup:x%d:*", i)}}, false, ID{2_900_000_000_000, uint64(i)})
 	}
 	b.Run("256_patterns", func(b *testing.B) {
 		b.ReportAllocs()
@@ -283,10 +283,10 @@ func TestCheckDoesNotAllocate(t *testing.T) {
 	}
 	for i := range 100 {
 		for kind := range Kind(numKinds - 1) {
-			j.state.Load().table.apply([]Selector{{kind, fmt.Sprintf("other:%d", i)}}, false, maxID)
+			j.view.state.Load().table.apply([]Selector{{kind, fmt.Sprintf("other:%d", i)}}, false, maxID)
 		}
 	}
-	j.publish(func(st *state) { st.position.ID = maxID })
+	j.view.publish(func(st *state) { st.position.ID = maxID })
 	if n := testing.AllocsPerRun(100, check); n > 0 {
 		t.Errorf("%v allocations with other purges", n)
 	}
@@ -300,7 +300,7 @@ func BenchmarkApply(b *testing.B) {
 	for b.Loop() {
 		i++
 		message := message(fmt.Sprintf("%d-0", i), "op", "purge", "key", fmt.Sprintf("pickup:item:%d", i))
-		j.apply(&p, message)
+		j.applier.apply(&p, message)
 	}
 }
 
@@ -308,11 +308,11 @@ func BenchmarkApply(b *testing.B) {
 func TestCountedWhenApplied(t *testing.T) {
 	j := New(Options{Prefix: "cache"})
 	p := progress{position: j.Position(), table: j.newTable()}
-	entries := j.apply(&p, message("1-0", "op", "purge", "key", "x"))
+	entries := j.applier.apply(&p, message("1-0", "op", "purge", "key", "x"))
 	if n := j.Stats().Applied; n != 0 {
 		t.Errorf("%d entries are counted before anybody can know of them", n)
 	}
-	j.settle(&p, entries)
+	j.applier.settle(&p, entries)
 	if n := j.Stats().Applied; n != 1 {
 		t.Errorf("%d entries are counted, want 1", n)
 	}

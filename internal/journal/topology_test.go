@@ -109,9 +109,9 @@ func TestMaintain(t *testing.T) {
 	a.registry.observe(now, now, map[string]string{"gone": lineOf(1, 1, stateLeft)})
 	a.registry.observe(now.Add(time.Hour), now, map[string]string{"gone": lineOf(1, 1, stateLeft)})
 	a.cycle.Lock()
-	a.tail.maintained = time.Time{}
+	a.keeper.maintained = time.Time{}
 	a.cycle.Unlock()
-	a.maintain(t.Context())
+	a.tail.maintain(t.Context())
 	if n := s.do("xlen", "cache::journal").(int64); n >= 200 {
 		t.Errorf("%d entries left; want whole blocks of old ones removed", n)
 	}
@@ -188,7 +188,7 @@ func TestFewWaitForReplicas(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "half of the connections wait", func() bool { return len(a.waits) == 2 })
+	eventually(t, "half of the connections wait", func() bool { return len(a.appender.waits) == 2 })
 	for range 4 {
 		r, err := a.Append(t.Context(), Purge{Selectors: []Selector{all}}, time.Hour)
 		if err != nil || r.Replicated == nil || *r.Replicated || len(r.Confirmed) != 1 {
@@ -200,7 +200,7 @@ func TestFewWaitForReplicas(t *testing.T) {
 	}
 	leave()
 	purges.Wait()
-	if n := len(a.waits); n != 0 {
+	if n := len(a.appender.waits); n != 0 {
 		t.Errorf("%d wait", n)
 	}
 }
