@@ -159,7 +159,7 @@ func (f *fetch) finish(err error) error {
 	switch {
 	case w.instead == insteadConfirmed:
 		return f.serveRevalidated()
-	case w.instead == insteadFailed || err != nil && w.silent() && f.mayServeOnError() && f.q.Route.IsFailure(err):
+	case w.instead == insteadFailed || f.failedSilently(err):
 		f.cache().failures.Add(f.id, time.Now())
 		f.yield(coalesce.Again)
 		return a.serve(stored, Stale, reason.Error)
@@ -178,6 +178,12 @@ func (f *fetch) finish(err error) error {
 	}
 	f.keep(w.record(), stored)
 	return f.close(err)
+}
+
+// failedSilently reports whether the upstream has failed before its response began, where a
+// stale one may stand in.
+func (f *fetch) failedSilently(err error) bool {
+	return err != nil && f.w.silent() && f.mayServeOnError() && f.q.Route.IsFailure(err)
 }
 
 // leaveToServer prepares the client's header where the server, or an error route, writes

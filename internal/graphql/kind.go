@@ -77,11 +77,8 @@ func parseType(contentType string) (mediaType string, params map[string]string) 
 // one that is named, or UTF-16 or UTF-32, which some parsers of JSON recognise by
 // themselves.
 func isWide(charset string, text []byte) bool {
-	charset = strings.ToLower(charset)
-	for _, wide := range [...]string{"utf-16", "utf-32", "utf-7", "ucs-", "unicode"} {
-		if strings.Contains(charset, wide) {
-			return true
-		}
+	if namesWide(charset) {
+		return true
 	}
 	if len(text) < 2 {
 		return false
@@ -96,6 +93,16 @@ func isWide(charset string, text []byte) bool {
 	default:
 		return a == 0xFE && b == 0xFF || a == 0xFF && b == 0xFE
 	}
+}
+
+func namesWide(charset string) bool {
+	charset = strings.ToLower(charset)
+	for _, wide := range [...]string{"utf-16", "utf-32", "utf-7", "ucs-", "unicode"} {
+		if strings.Contains(charset, wide) {
+			return true
+		}
+	}
+	return false
 }
 
 // kindOfJSON is the kind of a body of JSON, or of several such values in a row. The

@@ -18,29 +18,14 @@ import (
 // unkeyed looks for a handler behind a cache that makes the response depend on what
 // the key does not hold: a hit does not ask it.
 func (l *linter) unkeyed(handler any, path []caddyhttp.MatcherSets, p passed) {
-	var name string
 	where := l.where(p.directive, p.path)
-	switch h := handler.(type) {
-	case *caddyhttp.StaticResponse:
-		switch name = "respond"; {
-		case h.Abort:
-			name = "abort"
-		case len(h.Headers["Location"]) > 0:
-			name = "redir"
-		}
-	case *caddyhttp.StaticError:
-		name = "error"
-	case *headers.Handler:
-		if h.Request == nil {
-			return
-		}
-		name = "request_header"
-		if expands(h.Request.Add) || expands(h.Request.Set) {
-			l.add(api.Warn, where+": request_header runs behind redis_cache: the key does not hold what it tells the origin, and Vary on that field cannot work",
-				"put it in front of redis_cache, as Caddy's default order does; where responses depend on the field, name it in vary_header")
-		}
-	default:
+	name := nameOfUnkeyed(handler)
+	switch h, isHeaders := handler.(*headers.Handler); {
+	case name == "":
 		return
+	case isHeaders && (expands(h.Request.Add) || expands(h.Request.Set)):
+		l.add(api.Warn, where+": request_header runs behind redis_cache: the key does not hold what it tells the origin, and Vary on that field cannot work",
+			"put it in front of redis_cache, as Caddy's default order does; where responses depend on the field, name it in vary_header")
 	}
 	limits, rules := beyondShared(p.path, path)
 	for _, rule := range rules {
@@ -52,6 +37,28 @@ func (l *linter) unkeyed(handler any, path []caddyhttp.MatcherSets, p passed) {
 		l.add(api.Warn, where+": "+name+" runs behind redis_cache and looks at "+reads+", which the key does not hold: a hit skips it",
 			"let redis_cache bypass what the matcher matches, or put it in front of redis_cache in a route")
 	}
+}
+
+// nameOfUnkeyed is the directive of a handler that decides about the response, or changes
+// the request, or "".
+func nameOfUnkeyed(handler any) string {
+	switch h := handler.(type) {
+	case *caddyhttp.StaticResponse:
+		switch {
+		case h.Abort:
+			return "abort"
+		case len(h.Headers["Location"]) > 0:
+			return "redir"
+		}
+		return "respond"
+	case *caddyhttp.StaticError:
+		return "error"
+	case *headers.Handler:
+		if h.Request != nil {
+			return "request_header"
+		}
+	}
+	return ""
 }
 
 // expands reports whether fields get values that may differ from request to request.

@@ -21,8 +21,7 @@ func NormalPrefix(prefix string) string { return normal(prefix, false) }
 
 func normal(url string, whole bool) string {
 	scheme, authority, path, query := split(url)
-	if isLower(scheme) && isPlainAuthority(scheme, authority) && (path != "" || !whole && query == "") &&
-		isNormalText(path, '/') && !hasDots(path) && (query == "" || isNormalText(query[1:], '?')) {
+	if (path != "" || !whole && query == "") && isNormal(scheme, authority, path, query) {
 		return url
 	}
 	b := make([]byte, 0, len(url)+16)
@@ -41,6 +40,12 @@ func normal(url string, whole bool) string {
 		b = appendNormalText(b, query[1:], '?')
 	}
 	return string(b)
+}
+
+// isNormal reports whether the parts of a URL are in normal form.
+func isNormal(scheme, authority, path, query string) bool {
+	return isLower(scheme) && isPlainAuthority(scheme, authority) && isNormalText(path, '/') && !hasDots(path) &&
+		(query == "" || isNormalText(query[1:], '?'))
 }
 
 // split splits a URL; the query keeps its question mark.
@@ -137,6 +142,28 @@ func NormalHost(host string) string {
 		}
 		return strings.ToLower(host)
 	}
+	name := unescapedName(host)
+	if isASCII(name) {
+		return strings.ToLower(name)
+	}
+	if len(name) <= maxName && !strings.ContainsRune(name, utf8.RuneError) { // nor what is not UTF-8
+		if ascii, err := toASCII.ToASCII(name); err == nil && isASCII(ascii) && !strings.ContainsAny(ascii, "/?#@:%") {
+			return ascii
+		}
+	}
+	b := make([]byte, 0, len(name))
+	for i := range len(name) {
+		if c := name[i]; c < utf8.RuneSelf {
+			b = append(b, c)
+		} else {
+			b = appendEscape(b, c)
+		}
+	}
+	return strings.ToLower(string(b))
+}
+
+// unescapedName is a host with the characters of names, and those outside ASCII, unescaped.
+func unescapedName(host string) string {
 	b := make([]byte, 0, len(host))
 	for i := 0; i < len(host); i++ {
 		c := host[i]
@@ -147,24 +174,7 @@ func NormalHost(host string) string {
 		}
 		b = append(b, c)
 	}
-	name := string(b)
-	if isASCII(name) {
-		return strings.ToLower(name)
-	}
-	if len(name) <= maxName && !strings.ContainsRune(name, utf8.RuneError) { // nor what is not UTF-8
-		if ascii, err := toASCII.ToASCII(name); err == nil && isASCII(ascii) && !strings.ContainsAny(ascii, "/?#@:%") {
-			return ascii
-		}
-	}
-	b = b[:0]
-	for i := range len(name) {
-		if c := name[i]; c < utf8.RuneSelf {
-			b = append(b, c)
-		} else {
-			b = appendEscape(b, c)
-		}
-	}
-	return strings.ToLower(string(b))
+	return string(b)
 }
 
 func isASCII(s string) bool {

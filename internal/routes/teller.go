@@ -110,7 +110,6 @@ func (t *teller) field(name string) bool {
 // selects reports whether matchers tell some of those who ask from others.
 func (t *teller) selects(sets caddyhttp.MatcherSets) bool {
 	for _, m := range slices.Concat(sets...) {
-		var reads []string
 		switch m := m.(type) {
 		case *caddyhttp.MatchNot:
 			if t.selects(m.MatcherSets) {
@@ -122,26 +121,33 @@ func (t *teller) selects(sets caddyhttp.MatcherSets) bool {
 			text := strings.ToLower(m.Expr)
 			return t.tells(m.Expr) || slices.ContainsFunc([]string{"cookie", "authorization", "_ip(", "header", "vars"},
 				func(word string) bool { return strings.Contains(text, word) })
-		case *caddyhttp.MatchHeader:
-			for name := range *m {
-				reads = append(reads, "{http.request.header."+name+"}")
-			}
-		case *caddyhttp.MatchHeaderRE:
-			for name := range *m {
-				reads = append(reads, "{http.request.header."+name+"}")
-			}
-		case *caddyhttp.VarsMatcher:
-			for name := range *m {
-				reads = append(reads, "{http.vars."+name+"}", name)
-			}
-		case *caddyhttp.MatchVarsRE:
-			for name := range *m {
-				reads = append(reads, "{http.vars."+name+"}", name)
-			}
 		}
-		if slices.ContainsFunc(reads, t.tells) {
+		if slices.ContainsFunc(readBy(m), t.tells) {
 			return true
 		}
 	}
 	return false
+}
+
+// readBy are the fields and variables that a matcher compares, as placeholders and by name.
+func readBy(matcher any) (reads []string) {
+	switch m := matcher.(type) {
+	case *caddyhttp.MatchHeader:
+		for name := range *m {
+			reads = append(reads, "{http.request.header."+name+"}")
+		}
+	case *caddyhttp.MatchHeaderRE:
+		for name := range *m {
+			reads = append(reads, "{http.request.header."+name+"}")
+		}
+	case *caddyhttp.VarsMatcher:
+		for name := range *m {
+			reads = append(reads, "{http.vars."+name+"}", name)
+		}
+	case *caddyhttp.MatchVarsRE:
+		for name := range *m {
+			reads = append(reads, "{http.vars."+name+"}", name)
+		}
+	}
+	return reads
 }

@@ -54,7 +54,29 @@ func folds(segment string) bool {
 	if len(segment) > tooLong {
 		return true
 	}
-	digits, hex, uppers, lowers := 0, 0, 0, 0
+	digits, hex, uppers, lowers, plain := countCharacters(segment)
+	if !plain {
+		return true
+	}
+	mixed := uppers > 0 && lowers > 0
+	switch {
+	case len(segment) == 0:
+		return false
+	case digits == len(segment), digits >= digitsN:
+		return true
+	case len(segment) >= long:
+		if hex == len(segment) || digits > 0 || mixed {
+			return true
+		}
+	case hex == len(segment) && digits > 0 && hex >= manyHex:
+		return true
+	}
+	return digits > 0 && mixed && len(segment) >= manyHex-2 || hasOddWord(segment)
+}
+
+// countCharacters counts kinds of characters; hex are those of hexadecimal digits and UUIDs.
+// plain is false with one that names of endpoints do not have.
+func countCharacters(segment string) (digits, hex, uppers, lowers int, plain bool) {
 	for i := range len(segment) {
 		switch c := segment[i]; {
 		case '0' <= c && c <= '9':
@@ -73,21 +95,10 @@ func folds(segment string) bool {
 		case c == '-':
 			hex++ // as in UUIDs
 		case c != '.' && c != '_' && c != '~':
-			return true
+			return 0, 0, 0, 0, false
 		}
 	}
-	mixed := uppers > 0 && lowers > 0
-	switch {
-	case len(segment) == 0:
-		return false
-	case digits == len(segment), digits >= digitsN:
-		return true
-	case hex == len(segment) && (digits > 0 && hex >= manyHex || hex >= long):
-		return true
-	case len(segment) >= long && (digits > 0 || mixed):
-		return true
-	}
-	return digits > 0 && mixed && len(segment) >= manyHex-2 || hasOddWord(segment)
+	return digits, hex, uppers, lowers, true
 }
 
 // hasOddWord reports whether a part of the segment between punctuation is no word.
@@ -126,7 +137,7 @@ func isOdd(word string) bool {
 		digit = false
 		letters++
 		consonants++
-		if c == 'a' || c == 'e' || c == 'i' || c == 'o' || c == 'u' || c == 'y' {
+		if isVowel(c) {
 			consonants = 0
 		}
 		if letters >= tooMany || consonants >= row {
@@ -142,4 +153,8 @@ func isVersion(word string) bool {
 	number, ok := strings.CutPrefix(word, "v")
 	stage := strings.Trim(number, digits)
 	return ok && stage != number && (stage == "alpha" || stage == "beta" || stage == "rc")
+}
+
+func isVowel(c byte) bool {
+	return c == 'a' || c == 'e' || c == 'i' || c == 'o' || c == 'u' || c == 'y'
 }

@@ -230,20 +230,6 @@ func (e *held) fetchedAfter(position journal.Position) bool {
 	return r != nil && position.Before(r.Position)
 }
 
-// Delete removes every record that matches.
-func (m *Memory) Delete(ctx context.Context, match func(*Record) bool) (int, error) {
-	n := 0
-	for _, e := range m.cache.All() {
-		if r := e.record(); r != nil && match(r) && m.remove(e) {
-			n++
-		}
-		if ctx.Err() != nil {
-			break
-		}
-	}
-	return n, ctx.Err()
-}
-
 // Sweep removes the records that have expired at now, or that a purge covers,
 // and returns how many. It calls removed with each; nil means nobody is told.
 func (m *Memory) Sweep(now time.Time, removed func(*Record)) int {

@@ -66,7 +66,7 @@ func (r *Redis) Page(ctx context.Context, from string, limit int, f func(*Record
 	if err != nil {
 		return "", err
 	}
-	stepped, count := false, limit
+	stepped, count := false, nextCount(limit, 1, 1)
 	for _, m := range masters {
 		if m.addr < at.master {
 			continue
@@ -75,7 +75,6 @@ func (r *Redis) Page(ctx context.Context, from string, limit int, f func(*Record
 			at = cursor{master: m.addr}
 		}
 		for {
-			count = min(max(count, 1), maxPageCount)
 			found, err := r.pageStep(ctx, m.client, &at, count, f)
 			switch {
 			case err != nil && stepped:
@@ -85,11 +84,7 @@ func (r *Redis) Page(ctx context.Context, from string, limit int, f func(*Record
 			}
 			stepped = true
 			limit -= found
-			if found == 0 {
-				count *= 2
-			} else {
-				count = min(2*count, count*limit/found)
-			}
+			count = nextCount(count, limit, found)
 			if at.scan == 0 {
 				break
 			}
@@ -103,6 +98,17 @@ func (r *Redis) Page(ctx context.Context, from string, limit int, f func(*Record
 		}
 	}
 	return "", nil
+}
+
+// nextCount is how much the next step asks for, where one that asked for count has found
+// so many, and limit are left to be found.
+func nextCount(count, limit, found int) int {
+	if found == 0 {
+		count *= 2
+	} else {
+		count = min(2*count, count*limit/found)
+	}
+	return min(max(count, 1), maxPageCount)
 }
 
 // pageStep takes the records of one step, and leaves at behind it; after an error

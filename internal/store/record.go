@@ -34,7 +34,6 @@
 package store
 
 import (
-	"context"
 	"net/http"
 	"time"
 
@@ -128,25 +127,6 @@ func (r *Record) IsBase() bool { return r.Status == 0 }
 // Weight returns the bytes the record costs in the memory tier, which packs the
 // metadata whatever the record was built from.
 func (r *Record) Weight() int64 { return weightOf(metaSize(r), len(r.Body)) }
-
-// Tier is one place where stored responses live.
-type Tier interface {
-	// Get returns nil for a record that is absent, expired or stored under
-	// another full key of the same name.
-	Get(ctx context.Context, key Key) (*Record, error)
-
-	// Put stores the records under their keys, replacing what is there.
-	Put(ctx context.Context, records ...*Record) error
-
-	// Delete removes every record that matches, base records included, and
-	// returns how many. match may be given metadata only; it must not use the tier.
-	Delete(ctx context.Context, match func(*Record) bool) (int, error)
-}
-
-var (
-	_ Tier = (*Memory)(nil)
-	_ Tier = (*Redis)(nil)
-)
 
 // Subject is the record as selectors of purges see it.
 func (r *Record) Subject() journal.Subject {

@@ -326,19 +326,10 @@ func (r *Redis) compress(rec *Record, raw []byte) []byte {
 	return encodeCompressed(raw, d)
 }
 
-// Delete removes every record that matches, by walking all of them: its time
-// grows with what is stored. Values that are no records stay until they expire.
-func (r *Redis) Delete(ctx context.Context, match func(*Record) bool) (int, error) {
-	n := 0
-	err := r.steps(ctx, func(step []entry) (bool, error) {
-		return true, r.unlink(ctx, step, match, func(*Record) { n++ })
-	})
-	return n, err
-}
-
-// Sweep is Delete at leisure: it rests after each step as long as that step
-// took, so that Redis has time for others. It calls removed with the metadata of
-// each record that is gone by its doing.
+// Sweep removes every record that matches, by walking all of them at leisure: it rests
+// after each step as long as that step took, so that Redis has time for others. Values that
+// are no records stay until they expire. It calls removed with the metadata of each record
+// that is gone by its doing.
 func (r *Redis) Sweep(ctx context.Context, match func(*Record) bool, removed func(*Record)) error {
 	begun := time.Now()
 	return r.steps(ctx, func(step []entry) (bool, error) {

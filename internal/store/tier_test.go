@@ -77,7 +77,7 @@ func newTiered(t *testing.T, m *store.Memory, r *store.Redis, opts store.Options
 	return s
 }
 
-// asTier makes a Tiered a Tier for the suite: what is put is in both tiers.
+// asTier makes a Tiered a tier for the suite: what is put is in both tiers.
 type asTier struct {
 	*store.Tiered
 	memory *store.Memory
@@ -117,32 +117,32 @@ func (s asTier) Put(ctx context.Context, records ...*store.Record) error {
 
 func TestSuite(t *testing.T) {
 	t.Run("Memory", func(t *testing.T) {
-		storetest.Run(t, func(t *testing.T) store.Tier { return newMemory(t) })
+		storetest.Run(t, func(t *testing.T) storetest.Tier { return newMemory(t) })
 	})
 	t.Run("Redis", func(t *testing.T) {
-		storetest.Run(t, func(t *testing.T) store.Tier {
+		storetest.Run(t, func(t *testing.T) storetest.Tier {
 			r, _ := newRedis(t)
 			return r
 		})
 	})
 	t.Run("Cluster", func(t *testing.T) {
-		storetest.Run(t, func(t *testing.T) store.Tier {
+		storetest.Run(t, func(t *testing.T) storetest.Tier {
 			client := newCluster(t)
 			t.Cleanup(func() { _ = client.Close() })
 			return store.NewRedis(client, storetest.Prefix)
 		})
 	})
 	t.Run("Tiered", func(t *testing.T) {
-		storetest.Run(t, func(t *testing.T) store.Tier {
+		storetest.Run(t, func(t *testing.T) storetest.Tier {
 			r, _ := newRedis(t)
 			return newAsTier(t, newMemory(t), r)
 		})
 	})
 	t.Run("TieredMemory", func(t *testing.T) {
-		storetest.Run(t, func(t *testing.T) store.Tier { return newAsTier(t, newMemory(t), nil) })
+		storetest.Run(t, func(t *testing.T) storetest.Tier { return newAsTier(t, newMemory(t), nil) })
 	})
 	t.Run("TieredRedis", func(t *testing.T) {
-		storetest.Run(t, func(t *testing.T) store.Tier {
+		storetest.Run(t, func(t *testing.T) storetest.Tier {
 			r, _ := newRedis(t)
 			return newAsTier(t, nil, r)
 		})

@@ -2,6 +2,7 @@
 package storetest
 
 import (
+	"context"
 	"fmt"
 	"reflect"
 	"strings"
@@ -13,6 +14,20 @@ import (
 	"github.com/gplus-recycling/caddy-redis-cache/internal/rfc9111"
 	"github.com/gplus-recycling/caddy-redis-cache/internal/store"
 )
+
+// Tier is one place where stored responses live.
+type Tier interface {
+	// Get returns nil for a record that is absent, expired or stored under
+	// another full key of the same name.
+	Get(ctx context.Context, key store.Key) (*store.Record, error)
+
+	// Put stores the records under their keys, replacing what is there.
+	Put(ctx context.Context, records ...*store.Record) error
+
+	// Delete removes every record that matches, base records included, and
+	// returns how many. match may be given metadata only; it must not use the tier.
+	Delete(ctx context.Context, match func(*store.Record) bool) (int, error)
+}
 
 // Prefix is what the key names of the suite begin with.
 const Prefix = "cache"
@@ -62,8 +77,8 @@ func Base(namespace, id string) *store.Record {
 
 // Run runs the suite. open returns an empty tier, which has shut down by the
 // end of the test. What Put was given must be readable when it returns.
-func Run(t *testing.T, open func(t *testing.T) store.Tier) {
-	for name, test := range map[string]func(*testing.T, store.Tier){
+func Run(t *testing.T, open func(t *testing.T) Tier) {
+	for name, test := range map[string]func(*testing.T, Tier){
 		"Absent":          testAbsent,
 		"RoundTrip":       testRoundTrip,
 		"Replace":         testReplace,
@@ -80,14 +95,14 @@ func Run(t *testing.T, open func(t *testing.T) store.Tier) {
 	}
 }
 
-func put(t *testing.T, tier store.Tier, records ...*store.Record) {
+func put(t *testing.T, tier Tier, records ...*store.Record) {
 	t.Helper()
 	if err := tier.Put(t.Context(), records...); err != nil {
 		t.Fatalf("Put: %v", err)
 	}
 }
 
-func get(t *testing.T, tier store.Tier, key store.Key) *store.Record {
+func get(t *testing.T, tier Tier, key store.Key) *store.Record {
 	t.Helper()
 	r, err := tier.Get(t.Context(), key)
 	if err != nil {
@@ -96,7 +111,7 @@ func get(t *testing.T, tier store.Tier, key store.Key) *store.Record {
 	return r
 }
 
-func remove(t *testing.T, tier store.Tier, want int, match func(*store.Record) bool) {
+func remove(t *testing.T, tier Tier, want int, match func(*store.Record) bool) {
 	t.Helper()
 	n, err := tier.Delete(t.Context(), match)
 	if err != nil {
@@ -108,26 +123,26 @@ func remove(t *testing.T, tier store.Tier, want int, match func(*store.Record) b
 }
 
 // wantStored checks that the tier has exactly what was put.
-func wantStored(t *testing.T, tier store.Tier, want *store.Record) {
+func wantStored(t *testing.T, tier Tier, want *store.Record) {
 	t.Helper()
 	if got := get(t, tier, want.Key); !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 }
 
-func wantAbsent(t *testing.T, tier store.Tier, key store.Key) {
+func wantAbsent(t *testing.T, tier Tier, key store.Key) {
 	t.Helper()
 	if r := get(t, tier, key); r != nil {
 		t.Errorf("found %q", r.Key.Full)
 	}
 }
 
-func testAbsent(t *testing.T, tier store.Tier) {
+func testAbsent(t *testing.T, tier Tier) {
 	wantAbsent(t, tier, Response("shop", "1").Key)
 	remove(t, tier, 0, func(*store.Record) bool { return true })
 }
 
-func testRoundTrip(t *testing.T, tier store.Tier) {
+func testRoundTrip(t *testing.T, tier Tier) {
 	empty := Response("shop", "empty")
 	empty.Status, empty.Fields, empty.Tags, empty.Body = 204, nil, nil, nil
 	large := Response("shop", "large")
@@ -142,7 +157,7 @@ func testRoundTrip(t *testing.T, tier store.Tier) {
 	wantStored(t, tier, second)
 }
 
-func testReplace(t *testing.T, tier store.Tier) {
+func testReplace(t *testing.T, tier Tier) {
 	r := Response("shop", "1")
 	put(t, tier, r)
 	newer := *r
@@ -153,7 +168,7 @@ func testReplace(t *testing.T, tier store.Tier) {
 
 // testFullKey stores a key whose name is cut: another full key of that name is
 // another stored response.
-func testFullKey(t *testing.T, tier store.Tier) {
+func testFullKey(t *testing.T, tier Tier) {
 	r := Response("shop", strings.Repeat("x", 300))
 	r.Key.Name = Prefix + ":shop:" + strings.Repeat("x", 200) + ":0123456789abcdef0123456789abcdef"
 	put(t, tier, r)
@@ -161,7 +176,7 @@ func testFullKey(t *testing.T, tier store.Tier) {
 	wantAbsent(t, tier, store.Key{Full: r.Key.Full + "y", Name: r.Key.Name})
 }
 
-func testExpiry(t *testing.T, tier store.Tier) {
+func testExpiry(t *testing.T, tier Tier) {
 	for _, left := range []time.Duration{-time.Hour, 0, 100 * time.Microsecond} {
 		r := Response("shop", left.String())
 		r.Expires = time.Now().Add(left)
@@ -176,7 +191,7 @@ func testExpiry(t *testing.T, tier store.Tier) {
 	wantStored(t, tier, eternal)
 }
 
-func testDelete(t *testing.T, tier store.Tier) {
+func testDelete(t *testing.T, tier Tier) {
 	gone, base, stays := Response("shop", "1"), Base("shop", "2"), Response("blog", "1")
 	put(t, tier, gone, base, stays)
 	remove(t, tier, 2, func(r *store.Record) bool { return r.Namespace == "shop" })
@@ -189,7 +204,7 @@ func testDelete(t *testing.T, tier store.Tier) {
 }
 
 // testDeleteByPart checks that match sees all metadata.
-func testDeleteByPart(t *testing.T, tier store.Tier) {
+func testDeleteByPart(t *testing.T, tier Tier) {
 	r := Response("shop", "1")
 	want := *r
 	want.Body = nil
@@ -201,7 +216,7 @@ func testDeleteByPart(t *testing.T, tier store.Tier) {
 	})
 }
 
-func testDeleteMany(t *testing.T, tier store.Tier) {
+func testDeleteMany(t *testing.T, tier Tier) {
 	const n = 1200 // more than one step of a walk
 	var records []*store.Record
 	for i := range n {
@@ -215,7 +230,7 @@ func testDeleteMany(t *testing.T, tier store.Tier) {
 	remove(t, tier, n/2, func(*store.Record) bool { return true })
 }
 
-func testUnusualKeys(t *testing.T, tier store.Tier) {
+func testUnusualKeys(t *testing.T, tier Tier) {
 	ids := []string{"*", "[a-z]", "{x}", "a\x00b", "line\nbreak", "ü", `\`, "%25", strings.Repeat("long", 2500)}
 	stored := make([]*store.Record, 0, len(ids))
 	for _, id := range ids {
@@ -230,7 +245,7 @@ func testUnusualKeys(t *testing.T, tier store.Tier) {
 	}
 }
 
-func testLongMetadata(t *testing.T, tier store.Tier) {
+func testLongMetadata(t *testing.T, tier Tier) {
 	r := Response("shop", "1")
 	for i := range 200 {
 		r.Fields = append(r.Fields, store.Field{
@@ -242,7 +257,7 @@ func testLongMetadata(t *testing.T, tier store.Tier) {
 	remove(t, tier, 1, func(got *store.Record) bool { return len(got.Fields) == len(r.Fields) })
 }
 
-func testConcurrentUsers(t *testing.T, tier store.Tier) {
+func testConcurrentUsers(t *testing.T, tier Tier) {
 	var wg sync.WaitGroup
 	for i := range 4 {
 		wg.Go(func() {
