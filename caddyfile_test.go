@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
 	"github.com/gplus-recycling/caddy-redis-cache/internal/config"
 )
 

@@ -68,7 +68,7 @@ func TestMergeKeepsEveryOption(t *testing.T) {
 // fill sets a value that is not zero.
 func fill(t *testing.T, v reflect.Value) {
 	t.Helper()
-	switch v.Kind() {
+	switch v.Kind() { //nolint:exhaustive // those that options have
 	case reflect.Bool:
 		v.SetBool(true)
 	case reflect.Int64:
