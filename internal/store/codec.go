@@ -32,6 +32,7 @@ import (
 //     the other's records for absent, and the origin is asked once by each
 //     until the deploy is through.
 //  5. Keep the record in TestGolden as it is and add one of the new form.
+//     TestDecodeMetadata knows where the metadata of older binaries may end.
 //
 // A record is written in the lowest version that can hold it, so that an older
 // binary takes only the others for absent.
