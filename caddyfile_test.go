@@ -6,14 +6,11 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
-
-	"github.com/gplus-recycling/caddy-redis-cache/internal/config"
 )
 
 var update = flag.Bool("update", false, "write what the golden files and pages of docs should hold")
@@ -208,33 +205,6 @@ func TestAdaptErrors(t *testing.T) {
 		}
 		if !strings.Contains(got, "Caddyfile:") {
 			t.Errorf("the error does not name the line: %s", got)
-		}
-	}
-}
-
-// TestOptionsAreShown finds every option of a policy in the syntax above parseDirective and
-// among what TestAdapt and TestAdaptErrors read.
-func TestOptionsAreShown(t *testing.T) {
-	source, err := os.ReadFile("caddyfile.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, syntax, _ := strings.Cut(string(source), "// parseDirective parses")
-	syntax, _, _ = strings.Cut(syntax, "\nfunc ")
-	adapted, err := os.ReadFile("testdata/full.caddyfiletest")
-	if err != nil {
-		t.Fatal(err)
-	}
-	errors, err := os.ReadFile("caddyfile_test.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range config.OptionNames() {
-		word := regexp.MustCompile(`(^|[\s"(\x60])` + name + `\b`)
-		for where, text := range map[string]string{"the syntax of the directive": syntax, "testdata/full.caddyfiletest": string(adapted), "TestAdaptErrors": string(errors)} {
-			if !word.MatchString(text) {
-				t.Errorf("%s is not in %s", name, where)
-			}
 		}
 	}
 }

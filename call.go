@@ -25,7 +25,7 @@ type call struct {
 	r    *http.Request
 	repl *caddy.Replacer
 
-	warms      bool // no client has sent it: see warm.go
+	warms      bool // no client has sent it: see disguise
 	unstorable bool // see mask
 	answer     engine.Answer
 	outcome    func() *engine.Outcome // of another answer, where the request is nobody's; or nil

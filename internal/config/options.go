@@ -64,15 +64,6 @@ var options = []option{
 	{"invalidate", true, (*parser).parseInvalidate, checkInvalidate},
 }
 
-// OptionNames are the names of the options, as users write them.
-func OptionNames() []string {
-	all := make([]string, len(options))
-	for i := range options {
-		all[i] = options[i].name
-	}
-	return all
-}
-
 // Validate checks every option.
 func (p *Policy) Validate() error {
 	for i := range options {
